@@ -1,0 +1,67 @@
+# `make` lists the targets. Each environment is a folder here, made on first use and again when settings.ini changes.
+PYTHON ?= python3
+VENV ?= .venv
+VENV_DEV ?= .venv-dev
+WORKERS ?= 2
+
+RUN = $(VENV)/bin/python
+DEV = PATH="$$(cd "$(VENV_DEV)/bin" && pwd):$$PATH"
+TEST = $(DEV) MPLBACKEND=Agg TQDM_DISABLE=1 HF_HUB_OFFLINE=1
+
+.DELETE_ON_ERROR:
+.PHONY: help venv venv-dev demo test prepare run-nb docs clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-10s %s\n", $$1, $$2}' Makefile
+
+venv: $(VENV)/.installed ## the environment that runs the commands
+venv-dev: $(VENV_DEV)/.installed ## the environment with the development tools
+
+$(VENV)/.installed: settings.ini setup.py
+	@echo "Installing the package and what it needs (PyTorch and others) into $(VENV); this may take some minutes."
+	$(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/pip install -q --upgrade pip
+	$(VENV)/bin/pip install -q .
+	@rm -rf build
+	@touch $@
+
+$(VENV_DEV)/.installed: settings.ini setup.py
+	@echo "Installing the package with its development tools into $(VENV_DEV); this may take some minutes."
+	$(PYTHON) -m venv $(VENV_DEV)
+	$(VENV_DEV)/bin/pip install -q --upgrade pip
+	$(VENV_DEV)/bin/pip install -q -e '.[dev]'
+	@touch $@
+
+demo: $(VENV)/.installed ## train on digits, measure accuracy against the guidance scale, sample MNIST
+	$(RUN) train.py --dataset digits --out out/demo --overwrite
+	$(RUN) evaluate.py --model out/demo --scales 0 0.5 1 1.5 2 3 5 --num 500 --out out/demo/scales.csv --overwrite
+	$(RUN) sample.py --model mnist --guidance-scale 2 --num 40 --out out/demo-mnist --overwrite
+	@echo
+	@echo "Accuracy against the guidance scale, a picture:  out/demo/scales.png"
+	@echo "Guided MNIST digits, the shipped model:          out/demo-mnist/grid.png"
+
+test: $(VENV_DEV)/.installed ## everything that CI checks: notebooks clean and exported, their tests, pytest, ruff
+	$(TEST) python tools/check_sync.py
+	$(TEST) python tools/readme.py --check
+	$(TEST) OMP_NUM_THREADS=1 nbdev_test --n_workers $(WORKERS) --do_print --timing
+	$(TEST) pytest -q
+	$(TEST) ruff check cfg_course tests tools setup.py train.py sample.py evaluate.py
+
+prepare: $(VENV_DEV)/.installed ## after editing notebooks: export the package, clean the notebooks, check both
+	$(DEV) nbdev_export
+	$(DEV) nbdev_clean
+	$(DEV) python tools/readme.py
+	$(DEV) python tools/check_sync.py
+
+run-nb: $(VENV_DEV)/.installed ## execute notebooks in place: make run-nb NB=nbs/00_core.ipynb [FLAGS=slow]
+	@test -n "$(NB)" || { echo 'which notebook? make run-nb NB="nbs/00_core.ipynb ..." [FLAGS=slow]' >&2; exit 2; }
+	$(DEV) python tools/run_nb.py $(NB) --flags "$(FLAGS)"
+	$(DEV) nbdev_clean
+
+docs: $(VENV_DEV)/.installed ## build the website in _docs (needs the Quarto command)
+	@command -v quarto >/dev/null || { echo 'install Quarto first: https://quarto.org/docs/get-started' >&2; exit 2; }
+	$(DEV) nbdev_docs
+
+clean: ## remove caches and built pages; environments, data and runs stay
+	rm -rf _docs _proc build dist *.egg-info .pytest_cache .ruff_cache .hypothesis
+	find . -name .venv -prune -o -name .venv-dev -prune -o -name __pycache__ -type d -prune -exec rm -rf {} +
