@@ -38,7 +38,9 @@ def tidy(
     out:dict # one output of a cell, changed in place
 )->bool: # whether anything is left to keep
     "Reduce an output to what belongs on the page; show its warnings to the author."
-    if out['output_type'] != 'stream': return WIDGET not in out.get('data', {})
+    data = out.get('data', {})
+    if 'image/png' in data: data.pop('image/jpeg', None)  # Pillow offers both; pixels are shown without loss
+    if out['output_type'] != 'stream': return WIDGET not in data
     text = visible(''.join(out['text']))
     if out['name'] == 'stderr': sys.stderr.write(text)
     out['text'] = text.splitlines(True)

@@ -1,0 +1,339 @@
+"""Our samplers against diffusers' schedulers, an independent implementation: same network, noise and noise levels.
+
+Ours work in variance-exploding coordinates x, most of theirs in variance-preserving ones, z = alpha x. Whole
+trajectories are compared in z, where every state is of size 1. Everything runs in float64, so that agreement means
+equal formulas: the schedulers' tables, float32 as they come, are widened first. Looser bounds say why.
+"""
+import math
+
+import pytest, torch
+from diffusers import (DDIMScheduler, DDPMScheduler, DPMSolverMultistepScheduler, EDMDPMSolverMultistepScheduler,
+    EDMEulerScheduler, HeunDiscreteScheduler)
+from diffusers.guiders import ClassifierFreeGuidance
+from diffusers.schedulers import scheduling_ddpm
+from hypothesis import given, settings, strategies as st
+
+from cfg_course.core import NULL, rng
+from cfg_course.denoisers import Denoiser
+from cfg_course.guidance import guide, lerp, scale_to_w, w_to_scale
+from cfg_course.networks import UNet, UNetConfig
+from cfg_course.samplers import STEPS, ddim_step, ddpm_step, dpmpp_step, heun_step, make_sampler, trajectory
+from cfg_course.schedules import ends_in_zero, karras_grid, logsnr_grid
+from cfg_course.scores import (FROM_X0, TO_X0, logsnr_to_sigma, sigma_to_alpha, sigma_to_logsnr, sigma_to_t, t_to_sigma,
+    x0_to_eps)
+
+pytestmark = pytest.mark.filterwarnings('ignore:__array__ implementation:DeprecationWarning')  # diffusers and NumPy 2
+
+KINDS = dict(x0='sample', eps='epsilon', v='v_prediction')
+EXACT = 1e-12  # float64 on both sides; the gaps seen are below 1e-14
+SHAPE = 4, 1, 8, 8
+
+
+def randn(*key, shape=SHAPE): return torch.randn(shape, generator=rng(*key), dtype=torch.float64)
+
+
+@pytest.fixture(scope='module')
+def net():
+    "A small U-Net in float64 with no layer left at zero."
+    torch.manual_seed(0)
+    unet = UNet(UNetConfig(image_size=8, patch=1, widths=(16, 16), emb=32)).double().eval().requires_grad_(False)
+    for i, p in enumerate(unet.parameters()):
+        scale = 1/math.sqrt(p[0].numel()) if p.ndim > 1 else .2
+        p += scale*randn(1, i, shape=p.shape)
+    return lambda x, c_noise, y: unet(x, c_noise.double(), y)
+
+
+@pytest.fixture
+def denoise(net): return Denoiser(net)
+
+
+@pytest.fixture
+def y(): return torch.tensor([0, 3, NULL, 9])
+
+
+def ours(step, denoise, sigmas, y, draws=()):
+    "Every state of one of our samplers, in variance-preserving coordinates."
+    draws, start = iter(draws), sigmas[0]*randn(2)
+    steps = trajectory(denoise, start, sigmas, y, step, noise=lambda: next(draws))
+    return torch.stack([sigma_to_alpha(s.sigma_next)*s.x for s in steps])
+
+
+def theirs(scheduler, predict, sigmas, change=lambda out: out):
+    "Every state of a variance-preserving scheduler; `predict(x, sigma)` and its `change` are what it calls the model."
+    z, states = sigma_to_alpha(sigmas[0])*sigmas[0]*randn(2), []
+    for t, sigma in zip(scheduler.timesteps, sigmas.tolist()):
+        z = scheduler.step(change(predict(z/sigma_to_alpha(sigma), sigma)), t, z).prev_sample
+        states.append(z)
+    return torch.stack(states)
+
+
+def predictor(denoise, kind, y):
+    "The denoiser as a network that predicts x0, eps or v."
+    return lambda x, sigma: FROM_X0[kind](denoise(x, sigma, y), x, sigma)
+
+
+def gap(a, b):
+    "Largest difference."
+    assert a.shape == b.shape
+    return (a - b).abs().max().item()
+
+
+def discrete(cls, steps=20, **kwargs):
+    "A scheduler over 1000 trained levels with its table widened to float64, and the noise levels that it visits."
+    scheduler = cls(num_train_timesteps=1000, clip_sample=False, **kwargs)
+    scheduler.set_timesteps(steps)
+    scheduler.alphas_cumprod = a = scheduler.alphas_cumprod.double()
+    a = a[scheduler.timesteps]
+    return scheduler, ends_in_zero(((1 - a)/a).sqrt())
+
+
+def feed(monkeypatch, module, draws):
+    "Make a scheduler's module take its noise from `draws`."
+    draws = iter(draws)
+    monkeypatch.setattr(module, 'randn_tensor', lambda *args, **kwargs: next(draws))
+
+
+def test_samplers_differ(denoise, y):
+    "The network is lively enough that agreement below means something."
+    ends = [ours(step, denoise, karras_grid(12), y, randn(3, shape=(12, *SHAPE)))[-1] for step in STEPS.values()]
+    assert min(gap(a, b) for i, a in enumerate(ends) for b in ends[:i]) > 1e-3
+
+
+# DDIM
+
+@pytest.mark.parametrize('kind', KINDS)
+def test_ddim(denoise, y, kind):
+    "At any spacing of the trained levels; `set_alpha_to_one` makes the last level our 0."
+    scheduler, sigmas = discrete(DDIMScheduler, set_alpha_to_one=True, prediction_type=KINDS[kind])
+    assert gap(ours(ddim_step, denoise, sigmas, y), theirs(scheduler, predictor(denoise, kind, y), sigmas)) < EXACT
+
+
+@pytest.mark.parametrize('scale', [0., 1., 2., 5.])
+def test_guided_ddim(denoise, y, scale):
+    "The whole of guided sampling: they mix noise predictions of two passes, we mix denoised images of one."
+    scheduler, sigmas = discrete(DDIMScheduler, steps=10, set_alpha_to_one=True)
+    guider, strong, weak = ClassifierFreeGuidance(scale), *(predictor(denoise, 'eps', k) for k in (y, y*0 + NULL))
+    def predict(x, sigma): return guider.forward(strong(x, sigma), weak(x, sigma)).pred
+    assert gap(ours(ddim_step, guide(denoise, scale=scale), sigmas, y), theirs(scheduler, predict, sigmas)) < EXACT
+
+
+# Ancestral DDPM
+
+@pytest.mark.parametrize('steps', [8, 20])
+@pytest.mark.parametrize('v,name', [(0, 'fixed_small'), (1, 'fixed_large')])
+@pytest.mark.parametrize('kind', KINDS)
+def test_ddpm(denoise, y, monkeypatch, kind, v, name, steps):
+    r"""With $r = \sigma'/\sigma$ and $\bar\alpha = 1/(1+\sigma^2)$, $\beta = 1 - \bar\alpha/\bar\alpha'$ is
+    $(1-r^2)\sigma^2/(1+\sigma^2)$. Theirs, in z: small $\beta(1-\bar\alpha')/(1-\bar\alpha)$ and large $\beta$, where
+    $\beta$ spans the whole step, adjacent levels or not. Ours, in x, times $\bar\alpha'$: the same two."""
+    scheduler, sigmas = discrete(DDPMScheduler, steps, prediction_type=KINDS[kind], variance_type=name)
+    draws = randn(3, shape=(steps, *SHAPE))
+    feed(monkeypatch, scheduling_ddpm, draws)
+    mine = ours(lambda *args, **kwargs: ddpm_step(*args, **kwargs, v=v), denoise, sigmas, y, draws)
+    assert gap(mine, theirs(scheduler, predictor(denoise, kind, y), sigmas)) < EXACT
+
+
+@pytest.mark.parametrize('v', [0, .1, .3, 1])
+def test_interpolated_ddpm(denoise, y, monkeypatch, v):
+    "Their `learned_range` mixes the two log variances by (output + 1)/2: a constant output 2v - 1 is the paper's v."
+    scheduler, sigmas = discrete(DDPMScheduler, variance_type='learned_range')
+    draws = randn(3, shape=(20, *SHAPE))
+    feed(monkeypatch, scheduling_ddpm, draws)
+    mine = ours(lambda *args, **kwargs: ddpm_step(*args, **kwargs, v=v), denoise, sigmas, y, draws)
+    def with_variance(eps): return torch.cat([eps, torch.full_like(eps, 2*v - 1)], 1)
+    assert gap(mine, theirs(scheduler, predictor(denoise, 'eps', y), sigmas, with_variance)) < EXACT
+
+
+# DPM-Solver++(2M)
+
+@pytest.mark.parametrize('steps', [6, 20])
+@pytest.mark.parametrize('kind', KINDS)
+def test_dpmpp(denoise, y, kind, steps):
+    """Theirs rounds its sample and noise levels to float32 in every step: hence 1e-5. Its levels, EDM's grid between
+    the trained ends, are handed to ours. With a last level of 0 it takes the last step at first order whatever
+    `lower_order_final` says, which for order 2 changes nothing else."""
+    options = dict(use_karras_sigmas=True, final_sigmas_type='zero', solver_type='midpoint')
+    scheduler = DPMSolverMultistepScheduler(prediction_type=KINDS[kind], **options)
+    scheduler.set_timesteps(steps)
+    scheduler.set_begin_index(0)
+    sigmas = scheduler.sigmas.double()
+    assert gap(ours(dpmpp_step, denoise, sigmas, y), theirs(scheduler, predictor(denoise, kind, y), sigmas)) < 1e-5
+
+
+@pytest.mark.parametrize('grid', [karras_grid, logsnr_grid])
+@pytest.mark.parametrize('steps', [6, 20])
+def test_dpmpp_in_edm_coordinates(net, denoise, y, steps, grid):
+    """No rounding here, and EDM's preconditioning is theirs too: the scheduler sees the bare network. The denoiser
+    takes noise levels in float32, and the network turns them into phases of up to 100: hence 1e-5."""
+    scheduler, sigmas, states = EDMDPMSolverMultistepScheduler(sigma_data=.5), grid(steps), []
+    scheduler.set_timesteps(steps)
+    scheduler.sigmas, scheduler.timesteps = sigmas, scheduler.precondition_noise(sigmas[:-1])
+    x = sigmas[0]*randn(2)
+    for t, sigma_next in zip(scheduler.timesteps, sigmas[1:]):
+        x = scheduler.step(net(scheduler.scale_model_input(x, t), t.expand(len(x)), y), t, x).prev_sample
+        states.append(sigma_to_alpha(sigma_next)*x)
+    assert gap(ours(dpmpp_step, denoise, sigmas, y), torch.stack(states)) < 1e-5
+
+
+# Heun
+
+@pytest.mark.parametrize('kind', KINDS)
+def test_heun(denoise, y, kind):
+    "Their Heun works in x and shows the network z: two passes to a step, one at the last."
+    scheduler, sigmas, states = HeunDiscreteScheduler(prediction_type=KINDS[kind]), karras_grid(18), []
+    scheduler.set_timesteps(18)
+    scheduler.set_begin_index(0)
+    scheduler.sigmas = torch.cat([sigmas[:1], sigmas[1:-1].repeat_interleave(2), sigmas[-1:]])
+    levels, x = [sigmas[0], *sigmas[1:-1].repeat_interleave(2)], sigmas[0]*randn(2)
+    for i, (t, sigma) in enumerate(zip(scheduler.timesteps, levels)):
+        z = scheduler.scale_model_input(x, t)
+        x = scheduler.step(predictor(denoise, kind, y)(z/sigma_to_alpha(sigma), sigma.item()), t, x).prev_sample
+        if scheduler.state_in_first_order: states.append(sigma_to_alpha(sigmas[i//2 + 1])*x)
+    states.append(x)
+    assert gap(ours(heun_step, denoise, sigmas, y), torch.stack(states)) < EXACT
+
+
+@pytest.mark.parametrize('S_churn,S_noise', [(0., 1.), (5., 1.), (40., 1.003)])
+def test_stochastic_heun(denoise, y, monkeypatch, S_churn, S_noise):
+    "EDM's algorithm 2. Churn 40 in 12 steps reaches the cap of gamma; levels outside 0.05 to 50 are not churned."
+    module = pytest.importorskip('diffusers.schedulers.deprecated.scheduling_karras_ve', reason='diffusers dropped it')
+    scheduler = module.KarrasVeScheduler(s_churn=S_churn, s_noise=S_noise, s_min=.05, s_max=50.)
+    scheduler.set_timesteps(12)
+    churn = {} if not S_churn else dict(S_churn=S_churn, S_noise=S_noise, S_min=.05, S_max=50.)
+    step, sigmas = make_sampler('heun', steps=12, **churn)
+    churned = ((sigmas[:-1] >= .05) & (sigmas[:-1] <= 50)).tolist()
+    draws, states, x = randn(3, shape=(12, *SHAPE)), [], sigmas[0]*randn(2)
+    feed(monkeypatch, module, draws)
+    def slope(x, sigma): return -x0_to_eps(denoise(x, sigma, y), x, sigma)
+    for sigma, sigma_next in zip(sigmas.tolist(), sigmas[1:].tolist()):
+        x_hat, at = scheduler.add_noise_to_input(x, sigma)
+        x, d = scheduler.step(slope(x_hat, at), at, sigma_next, x_hat).to_tuple()[:2]
+        if sigma_next: x = scheduler.step_correct(slope(x, sigma_next), at, sigma_next, x_hat, x, d).prev_sample
+        states.append(sigma_to_alpha(sigma_next)*x)
+    assert 0 < sum(churned) < 12
+    used = [d for d, c in zip(draws, churned) if c]
+    assert gap(ours(step, denoise, sigmas, y, used), torch.stack(states)) < EXACT
+
+
+# Noise levels
+
+@pytest.mark.parametrize('grid,name', [(karras_grid, 'karras'), (logsnr_grid, 'exponential')])
+@pytest.mark.parametrize('cls', [EDMEulerScheduler, EDMDPMSolverMultistepScheduler])
+@pytest.mark.parametrize('steps', [2, 18, 256])
+def test_grids(cls, grid, name, steps):
+    "Theirs are kept in float32, and one of the two computed in it, where the power rho magnifies rounding: hence 1e-5."
+    scheduler = cls(sigma_schedule=name)
+    scheduler.set_timesteps(steps)
+    torch.testing.assert_close(grid(steps), scheduler.sigmas.double(), rtol=1e-5, atol=0)
+
+
+@pytest.mark.parametrize('cls', [HeunDiscreteScheduler, DPMSolverMultistepScheduler])
+def test_grid_of_trained_levels(cls):
+    "EDM's grid between the ends of a trained schedule. Heun's lists every level but the ends twice."
+    scheduler = cls(use_karras_sigmas=True)
+    scheduler.set_timesteps(12)
+    levels = scheduler.sigmas.double().unique().flip(0)
+    grid = karras_grid(12, levels[-2].item(), levels[0].item())
+    torch.testing.assert_close(grid, levels, rtol=1e-6, atol=0)
+
+
+# Guidance
+
+@pytest.mark.parametrize('scale', [-1., 0., 1., 1.5, 7.5])
+def test_guider(scale):
+    "The guidance scale of diffusers is our scale; its `use_original_formulation` is the paper's weight w."
+    D_c, D_u = randn(4), randn(5)
+    paper = ClassifierFreeGuidance(scale_to_w(scale), use_original_formulation=True)
+    def denoise(x, sigma, y): return torch.stack([(D_u if k == NULL else D_c)[i % 4] for i, k in enumerate(y)])
+    guided = guide(denoise, scale=scale)(randn(6), 1., torch.arange(4))
+    for guider in (ClassifierFreeGuidance(scale), paper):
+        for result in (lerp(D_u, D_c, scale), guided): assert gap(result, guider.forward(D_c, D_u).pred) < EXACT
+
+
+# Properties: the same examples in every run
+
+FIXED = settings(derandomize=True, deadline=None, max_examples=60, database=None)
+SHAPES = st.lists(st.integers(1, 5), min_size=1, max_size=4).map(tuple)
+SEEDS, SIGMAS = st.integers(0, 10**6), st.floats(1e-2, 1e2)
+SCALES = st.floats(-10, 10)
+
+
+@st.composite
+def noisy(draw):
+    "A clean batch, noise levels, one for each sample or one for all, and the noisy batch."
+    shape, seed = draw(SHAPES), draw(SEEDS)
+    sigma = torch.tensor(draw(st.lists(SIGMAS, min_size=shape[0], max_size=shape[0])), dtype=torch.float64)
+    sigma = draw(st.sampled_from([sigma, sigma[0], sigma[0].item()]))
+    x0, n = randn(seed, 0, shape=shape), randn(seed, 1, shape=shape)
+    return x0, x0 + torch.as_tensor(sigma, dtype=torch.float64).reshape(-1, *[1]*(len(shape) - 1))*n, sigma
+
+
+def close(a, b, size=1.): return (a - b).abs().max() <= 1e-12*(1 + size)
+
+
+@FIXED
+@given(noisy())
+def test_round_trips(case):
+    "From a denoised image to anything else and back; rounding is relative to the noisy image."
+    x0, x, sigma = case
+    for kind in FROM_X0: assert close(TO_X0[kind](FROM_X0[kind](x0, x, sigma), x, sigma), x0, x.abs().max())
+
+
+@FIXED
+@given(noisy())
+def test_exact_noise(case):
+    "The noise that was added comes back, and the three flavours of it agree with their definitions."
+    x0, x, sigma = case
+    s = torch.as_tensor(sigma, dtype=torch.float64).reshape(-1, *[1]*(x.ndim - 1))
+    n, alpha = (x - x0)/s, 1/(1 + s**2).sqrt()
+    expected = dict(x0=x0, eps=n, score=-n/s, v=alpha*n - alpha*s*x0, flow=n - x0)
+    for kind, value in expected.items(): assert close(FROM_X0[kind](x0, x, sigma), value, value.abs().max())
+
+
+@FIXED
+@given(noisy())
+def test_samples_do_not_mix(case):
+    "A batch of noise levels means one level for each sample."
+    x0, x, sigma = case
+    sigma = torch.as_tensor(sigma, dtype=torch.float64).expand(len(x))
+    for f in (*FROM_X0.values(), *TO_X0.values()):
+        rows = torch.cat([f(x0[i:i+1], x[i:i+1], sigma[i]) for i in range(len(x))])
+        assert torch.equal(f(x0, x, sigma), rows)
+
+
+@FIXED
+@given(st.floats(1e-2, 1e2))
+def test_clocks(sigma):
+    "Noise level to log SNR and to the time of rectified flow, and back."
+    sigma = torch.tensor(sigma, dtype=torch.float64)
+    assert close(logsnr_to_sigma(sigma_to_logsnr(sigma)), sigma, sigma)
+    assert close(t_to_sigma(sigma_to_t(sigma)), sigma, sigma)
+    assert close(sigma_to_alpha(sigma)**2, torch.sigmoid(sigma_to_logsnr(sigma)))
+
+
+@FIXED
+@given(SHAPES, SEEDS, SCALES, st.floats(-5, 5), st.floats(-5, 5))
+def test_guidance_is_affine(shape, seed, scale, a, b):
+    "Guiding commutes with every affine change of what is predicted, and does nothing where both agree."
+    D_u, D_c = randn(seed, 0, shape=shape), randn(seed, 1, shape=shape)
+    size = 100*(D_u.abs().max() + D_c.abs().max())
+    assert close(lerp(a*D_u + b, a*D_c + b, scale), a*lerp(D_u, D_c, scale) + b, size)
+    assert close(lerp(D_u, D_u, scale), D_u)
+    assert close(lerp(D_u, D_c, scale), lerp(D_c, D_u, 1 - scale), size)
+
+
+@FIXED
+@given(noisy(), SEEDS, SCALES)
+def test_guidance_in_any_space(case, seed, scale):
+    "Mixing noise, scores, v or velocities is mixing denoised images: all are affine in the image."
+    D_u, x, sigma = case
+    D_c = D_u + randn(seed, 2, shape=D_u.shape)
+    for f in FROM_X0.values():
+        weak, strong = f(D_u, x, sigma), f(D_c, x, sigma)
+        mixed = lerp(weak, strong, scale)
+        assert close(f(lerp(D_u, D_c, scale), x, sigma), mixed, 100*(mixed.abs().max() + weak.abs().max()))
+
+
+@FIXED
+@given(st.floats(-100, 100))
+def test_weights(w): assert abs(scale_to_w(w_to_scale(w)) - w) <= 1e-13
