@@ -34,7 +34,7 @@ $(VENV_DEV)/.installed: settings.ini setup.py
 
 demo: $(VENV)/.installed ## train on digits, measure accuracy against the guidance scale, sample MNIST
 	$(RUN) train.py --dataset digits --out out/demo --overwrite
-	$(RUN) evaluate.py --model out/demo --scales 0 0.5 1 1.5 2 3 5 --num 500 --out out/demo/scales.csv --overwrite
+	$(RUN) evaluate.py --model out/demo --scales 0 0.5 1 1.5 2 3 --num 300 --out out/demo/scales.csv --overwrite
 	$(RUN) sample.py --model mnist --guidance-scale 2 --num 40 --out out/demo-mnist --overwrite
 	@echo
 	@echo "Accuracy against the guidance scale, a picture:  out/demo/scales.png"

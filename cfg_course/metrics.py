@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['wilson', 'accuracy', 'class_std', 'spread']
 
-# %% ../nbs/19_metrics.ipynb #f8d89853
+# %% ../nbs/19_metrics.ipynb #d30fa68c
 import math
 
 import torch
@@ -14,7 +14,7 @@ from torch import Tensor
 from .classifiers import Classifier, predict
 from .core import check, rng, to_float
 
-# %% ../nbs/19_metrics.ipynb #0c9f362c
+# %% ../nbs/19_metrics.ipynb #0590bc71
 def wilson(
     hits:int, # successes
     n:int, # trials, >= 1
@@ -35,7 +35,7 @@ def accuracy(
     hits = (predict(judge, x).argmax(1) == y).sum().item()
     return hits/len(y), *wilson(hits, len(y))
 
-# %% ../nbs/19_metrics.ipynb #0545d21d
+# %% ../nbs/19_metrics.ipynb #521840af
 def class_std(
     x:Tensor, # `(N, C, H, W)`, uint8 or float in [-1, 1]
     y:Tensor, # `(N,)` classes; those with a single sample are left out
