@@ -9,7 +9,7 @@ __all__ = ['TRAIN_HELP', 'SAMPLE_HELP', 'GUIDANCES', 'EVALUATE_HELP', 'Parser', 
            'write_samples', 'grid_columns', 'sample_main', 'evaluate_parser', 'measure', 'evaluate_command', 'named',
            'find_judge', 'first_of_each', 'report', 'scale_figure', 'evaluate_main']
 
-# %% ../nbs/40_cli.ipynb #c08c2036
+# %% ../nbs/40_cli.ipynb #4477fd8b
 import argparse, math, os, re, sys, time
 from collections.abc import Callable
 from dataclasses import fields, replace
@@ -37,7 +37,7 @@ from .samplers import SAMPLERS, make_sampler, sample
 from .schedules import GRIDS
 from .training import RECIPES, Diverged, TrainConfig, config_changes, make_accelerator, train
 
-# %% ../nbs/40_cli.ipynb #a2934c2e
+# %% ../nbs/40_cli.ipynb #99a53d2e
 class Parser(argparse.ArgumentParser):
     "An `ArgumentParser` whose errors are one line on standard error, with exit status 2."
     def __init__(self,
@@ -54,7 +54,7 @@ class Parser(argparse.ArgumentParser):
         if os.environ.get('RANK', '0') == '0': print(f'{self.prog}: {" ".join(str(message).split())}', file=sys.stderr)
         raise SystemExit(2)
 
-# %% ../nbs/40_cli.ipynb #8b412449
+# %% ../nbs/40_cli.ipynb #eeef2209
 def number(
     kind:type=float, # float or int
     low:float=-math.inf, # smallest allowed value
@@ -93,7 +93,7 @@ def as_option(
     flag = '--' + name.replace('_', '-')
     return f'argument {flag}:{rest}' if flag in parser._option_string_actions else message
 
-# %% ../nbs/40_cli.ipynb #131550a9
+# %% ../nbs/40_cli.ipynb #ebc12e62
 TRAIN_HELP = """Train a class-conditional diffusion model with label dropout, ready for classifier-free guidance.
 
 examples:
@@ -143,7 +143,7 @@ def add_recipe(
     add('--precision', choices=['auto', 'fp32', 'bf16'], help='arithmetic of the network (auto)')
     add('--seed', type=number(int, 0), help='of everything random (0)')
 
-# %% ../nbs/40_cli.ipynb #bdb39d82
+# %% ../nbs/40_cli.ipynb #0f553275
 def train_command(
     args:argparse.Namespace, # of `train_parser`
 )->None:
@@ -167,7 +167,7 @@ def train_main(
     "Entry point of `train.py` and `cfg-train`."
     command(train_parser, train_command, argv)
 
-# %% ../nbs/40_cli.ipynb #5b145a68
+# %% ../nbs/40_cli.ipynb #14781f1e
 SAMPLE_HELP = """Draw images from a model under classifier-free guidance.
 
 examples:
@@ -212,7 +212,7 @@ def add_sampling(
     p.add_argument('--batch-size', type=number(int, 1), default=64, metavar='B', help='images at a time in each process (64)')
     p.add_argument('--device', default='auto', help='auto, cpu, cuda, cuda:1, mps')
 
-# %% ../nbs/40_cli.ipynb #170f18e8
+# %% ../nbs/40_cli.ipynb #92fb6637
 def shipped_models()->list: # names
     "Models that come with the package."
     folder = resources.files('cfg_course')/'weights'
@@ -246,7 +246,7 @@ def equal_shares(
     "Labels in the order of `classes`, in shares that differ by at most one."
     return torch.tensor(classes)[torch.arange(num)*len(classes)//num]
 
-# %% ../nbs/40_cli.ipynb #79766e8b
+# %% ../nbs/40_cli.ipynb #65c923f1
 def draw(
     acc:Accelerator, # devices and processes
     denoise:Callable, # a denoiser, guided or not
@@ -268,7 +268,7 @@ def sampler_options(
     make_sampler(options['sampler'], **{k: v for k, v in options.items() if k != 'sampler'})
     return options
 
-# %% ../nbs/40_cli.ipynb #df9967de
+# %% ../nbs/40_cli.ipynb #40900fb2
 def check_out(
     out:Path, # folder to write to
     mark:str, # the file that shows that the folder is ours
@@ -323,7 +323,7 @@ def sample_main(
     "Entry point of `sample.py` and `cfg-sample`."
     command(sample_parser, sample_command, argv)
 
-# %% ../nbs/40_cli.ipynb #95fd614e
+# %% ../nbs/40_cli.ipynb #020e792f
 EVALUATE_HELP = """Measure a model against the guidance scale: how often a judge recognises the class, how much samples of a class differ.
 
 examples:
@@ -356,7 +356,7 @@ def measure(
     values = dict(accuracy=accuracy(judge, x, y), class_std=spread(x, y, repeats))
     return [dict(**common, metric=k, value=v, low=low, high=high) for k, (v, low, high) in values.items()]
 
-# %% ../nbs/40_cli.ipynb #1896f7ec
+# %% ../nbs/40_cli.ipynb #65ae4204
 def evaluate_command(
     args:argparse.Namespace, # of `evaluate_parser`
 )->None:
@@ -401,7 +401,7 @@ def first_of_each(
     "The first sample of each class, up to `most` classes."
     return [(y == k).nonzero()[0].item() for k in y.unique()[:most]]
 
-# %% ../nbs/40_cli.ipynb #3f3f9c45
+# %% ../nbs/40_cli.ipynb #49303757
 def report(
     rows:list, # of `measure`
     grids:dict, # scale -> images

@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['TORCHVISION', 'DATASETS', 'Images', 'load_digits8', 'data_folder', 'load_torchvision', 'first_line', 'open_image',
-           'is_grey', 'load_folder', 'load_data']
+           'is_picture', 'is_grey', 'load_folder', 'load_data']
 
-# %% ../nbs/10_data.ipynb #c2fe2cf4
+# %% ../nbs/10_data.ipynb #65a1dea6
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +22,7 @@ from PIL import Image, UnidentifiedImageError
 
 from .core import InputError, check, to_float
 
-# %% ../nbs/10_data.ipynb #9fc55efd
+# %% ../nbs/10_data.ipynb #5dfc7343
 @dataclass
 class Images:
     "Labelled images in memory."
@@ -40,7 +40,7 @@ class Images:
         "Root mean square of all pixels in [-1, 1]: the `sigma_data` of preconditioning."
         return to_float(self.x).square().mean().sqrt().item()
 
-# %% ../nbs/10_data.ipynb #458d55af
+# %% ../nbs/10_data.ipynb #22ee0a35
 def load_digits8(
     split:str='train', # train or test
     data_dir:Path=None, # not used: the images come with scikit-learn
@@ -52,7 +52,7 @@ def load_digits8(
     keep = (place % 5 == 0) == (split == 'test')
     return Images(x[keep], y[keep], [str(i) for i in range(10)], 'digits')
 
-# %% ../nbs/10_data.ipynb #ddeb278f
+# %% ../nbs/10_data.ipynb #c35810ac
 TORCHVISION = dict(mnist=datasets.MNIST, fashion_mnist=datasets.FashionMNIST, cifar10=datasets.CIFAR10)
 
 def data_folder(
@@ -82,7 +82,7 @@ def first_line(
     "The first line of an error's message, for use in a one-line message of our own."
     return (str(error).strip().splitlines() or [type(error).__name__])[0][:120]
 
-# %% ../nbs/10_data.ipynb #3c7292ef
+# %% ../nbs/10_data.ipynb #07217916
 def open_image(
     path:str, # an image file
     size:int=None, # side of the square; the shorter side when not given
@@ -93,6 +93,12 @@ def open_image(
         raise InputError(f'--data-dir: {str(path)!r} is not a readable image ({first_line(e)})') from None
     size = size or min(im.size)
     return im if im.size == (size, size) else TF.center_crop(TF.resize(im, size), [size, size])
+
+def is_picture(
+    path:str, # any file
+)->bool: # by its name
+    "Whether a file's name ends as one that Pillow can open."
+    return Image.registered_extensions().get(Path(path).suffix.lower()) in Image.OPEN
 
 def is_grey(
     path:str, # an image file
@@ -108,7 +114,7 @@ def load_folder(
     "Pictures in torchvision's ImageFolder layout."
     root = data_folder(data_dir)
     root = root/split if (root/split).is_dir() else root
-    try: files = datasets.ImageFolder(root).samples
+    try: files = datasets.ImageFolder(root, is_valid_file=is_picture).samples
     except (FileNotFoundError, NotADirectoryError): files = []
     check(files, '--data-dir', str(root), 'a folder with one sub-folder of images per class')
     ims = [open_image(files[0][0], image_size)]
@@ -118,7 +124,7 @@ def load_folder(
     classes = sorted({Path(f).parent.name for f, _ in files})
     return Images(x, torch.tensor([c for _, c in files]), classes, f'folder:{root.name}')
 
-# %% ../nbs/10_data.ipynb #1c441bd3
+# %% ../nbs/10_data.ipynb #b8c5893b
 DATASETS = ['digits', *TORCHVISION, 'folder']
 
 def load_data(

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['wilson', 'accuracy', 'class_std', 'spread']
 
-# %% ../nbs/19_metrics.ipynb #d30fa68c
+# %% ../nbs/19_metrics.ipynb #021907d4
 import math
 
 import torch
@@ -14,7 +14,7 @@ from torch import Tensor
 from .classifiers import Classifier, predict
 from .core import check, rng, to_float
 
-# %% ../nbs/19_metrics.ipynb #0590bc71
+# %% ../nbs/19_metrics.ipynb #d012ceab
 def wilson(
     hits:int, # successes
     n:int, # trials, >= 1
@@ -35,7 +35,7 @@ def accuracy(
     hits = (predict(judge, x).argmax(1) == y).sum().item()
     return hits/len(y), *wilson(hits, len(y))
 
-# %% ../nbs/19_metrics.ipynb #521840af
+# %% ../nbs/19_metrics.ipynb #a28af833
 def class_std(
     x:Tensor, # `(N, C, H, W)`, uint8 or float in [-1, 1]
     y:Tensor, # `(N,)` classes; those with a single sample are left out
@@ -53,7 +53,8 @@ def spread(
     repeats:int=200, # bootstrap resamples
     seed:int=0, # of the bootstrap
 )->tuple: # value, low, high
-    "`class_std` with a 95 % bootstrap interval."
+    "`class_std` with a 95 % bootstrap interval, centred on the value."
     x, g = to_float(x) if x.dtype == torch.uint8 else x, rng(seed)
-    draws = torch.tensor([class_std(x[i], y[i]) for i in torch.randint(len(x), (repeats, len(x)), generator=g)])
-    return class_std(x, y), *draws.quantile(torch.tensor([.025, .975])).tolist()
+    value, draws = class_std(x, y), [class_std(x[i], y[i]) for i in torch.randint(len(x), (repeats, len(x)), generator=g)]
+    low, high = torch.tensor(draws).quantile(torch.tensor([.025, .975])).tolist()
+    return value, value - (high - low)/2, value + (high - low)/2
