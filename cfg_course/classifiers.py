@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['Classifier', 'shift', 'train_classifier', 'predict', 'save_classifier', 'load_classifier']
 
-# %% ../nbs/16_classifiers.ipynb #4f384dd5
+# %% ../nbs/16_classifiers.ipynb #e2630d5a
 from importlib import resources
 from pathlib import Path
 
@@ -17,7 +17,7 @@ from tqdm.auto import tqdm
 from .core import InputError, check, load_tensors, mix_seed, rng, save_tensors, to_float
 from .data import Images
 
-# %% ../nbs/16_classifiers.ipynb #24d95bd0
+# %% ../nbs/16_classifiers.ipynb #23715864
 class Classifier(nn.Module):
     "A small convolutional classifier of clean images in [-1, 1]."
     def __init__(self,
@@ -46,7 +46,7 @@ class Classifier(nn.Module):
         "Unnormalised log probabilities of the classes."
         return self.head(self.features(x))
 
-# %% ../nbs/16_classifiers.ipynb #cc46dfca
+# %% ../nbs/16_classifiers.ipynb #c89132ee
 def shift(
     x:Tensor, # `(B, C, H, W)` in [-1, 1]
     most:int=1, # largest shift in pixels
@@ -59,7 +59,7 @@ def shift(
     rows, cols = torch.arange(h) + dy[:, None], torch.arange(w) + dx[:, None]
     return padded[torch.arange(b)[:, None, None, None], torch.arange(c)[:, None, None], rows[:, None, :, None], cols[:, None, None, :]]
 
-# %% ../nbs/16_classifiers.ipynb #eb7a8554
+# %% ../nbs/16_classifiers.ipynb #6bbaaf2e
 def train_classifier(
     data:Images, # real images
     epochs:int=5, # passes over the data
@@ -91,7 +91,7 @@ def predict(
     check(list(x.shape[1:]) == net.config['shape'], 'images', tuple(x.shape[1:]), f"the classifier's shape, {tuple(net.config['shape'])}")
     return torch.cat([net(part).softmax(1) for part in x.split(batch_size)])
 
-# %% ../nbs/16_classifiers.ipynb #6d27aeef
+# %% ../nbs/16_classifiers.ipynb #58fb1f01
 def save_classifier(
     net:Classifier, # to be saved
     path:Path, # a .safetensors file

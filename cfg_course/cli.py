@@ -9,7 +9,7 @@ __all__ = ['TRAIN_HELP', 'SAMPLE_HELP', 'GUIDANCES', 'EVALUATE_HELP', 'Parser', 
            'write_samples', 'grid_columns', 'sample_main', 'evaluate_parser', 'measure', 'evaluate_command', 'named',
            'find_judge', 'first_of_each', 'report', 'scale_figure', 'evaluate_main']
 
-# %% ../nbs/40_cli.ipynb #4477fd8b
+# %% ../nbs/40_cli.ipynb #84ea78e2
 import argparse, math, os, re, sys, time
 from collections.abc import Callable
 from dataclasses import fields, replace
@@ -37,7 +37,7 @@ from .samplers import SAMPLERS, make_sampler, sample
 from .schedules import GRIDS
 from .training import RECIPES, Diverged, TrainConfig, config_changes, make_accelerator, train
 
-# %% ../nbs/40_cli.ipynb #99a53d2e
+# %% ../nbs/40_cli.ipynb #e0f0e5e2
 class Parser(argparse.ArgumentParser):
     "An `ArgumentParser` whose errors are one line on standard error, with exit status 2."
     def __init__(self,
@@ -54,7 +54,7 @@ class Parser(argparse.ArgumentParser):
         if os.environ.get('RANK', '0') == '0': print(f'{self.prog}: {" ".join(str(message).split())}', file=sys.stderr)
         raise SystemExit(2)
 
-# %% ../nbs/40_cli.ipynb #eeef2209
+# %% ../nbs/40_cli.ipynb #d074f609
 def number(
     kind:type=float, # float or int
     low:float=-math.inf, # smallest allowed value
@@ -93,7 +93,7 @@ def as_option(
     flag = '--' + name.replace('_', '-')
     return f'argument {flag}:{rest}' if flag in parser._option_string_actions else message
 
-# %% ../nbs/40_cli.ipynb #ebc12e62
+# %% ../nbs/40_cli.ipynb #90240326
 TRAIN_HELP = """Train a class-conditional diffusion model with label dropout, ready for classifier-free guidance.
 
 examples:
@@ -143,7 +143,7 @@ def add_recipe(
     add('--precision', choices=['auto', 'fp32', 'bf16'], help='arithmetic of the network (auto)')
     add('--seed', type=number(int, 0), help='of everything random (0)')
 
-# %% ../nbs/40_cli.ipynb #0f553275
+# %% ../nbs/40_cli.ipynb #2e5c2544
 def train_command(
     args:argparse.Namespace, # of `train_parser`
 )->None:
@@ -167,7 +167,7 @@ def train_main(
     "Entry point of `train.py` and `cfg-train`."
     command(train_parser, train_command, argv)
 
-# %% ../nbs/40_cli.ipynb #14781f1e
+# %% ../nbs/40_cli.ipynb #6b5f3771
 SAMPLE_HELP = """Draw images from a model under classifier-free guidance.
 
 examples:
@@ -176,6 +176,7 @@ examples:
   python sample.py --w 0.5 --sampler ddpm --steps 256    the paper's weight, w = scale - 1, and its sampler
   python sample.py --guidance-scale 3 --interval 0.2 2   guide only where 0.2 < sigma <= 2
   python sample.py --guidance-scale 2 --model runs/mnist --out out/mine
+  accelerate launch --num_processes 2 sample.py --guidance-scale 2 -n 10000     two GPUs
 
 scale 0 is the unconditional model, 1 the conditional model without guidance, above 1 guidance.
 writes samples.npz (images uint8 (N, H, W, C), labels), grid.png and samples.json, which says how to make them again.
@@ -192,7 +193,7 @@ def sample_parser()->Parser: # of `sample.py`
     p.add_argument('--guidance', choices=GUIDANCES, default='cfg', help='kind of guidance (cfg)')
     p.add_argument('--interval', type=number(float, 0), nargs=2, metavar=('LOW', 'HIGH'), help='guide only where LOW < sigma <= HIGH')
     p.add_argument('--classes', nargs='+', metavar='C', help='which classes, by number or name, in equal shares (all, in order)')
-    p.add_argument('--num', type=number(int, 1), default=100, metavar='N', help='how many images (100)')
+    p.add_argument('-n', '--num', type=number(int, 1), default=100, metavar='N', help='how many images (100); launchers take --num for their own, so write -n there')
     p.add_argument('--out', default='out/samples', help='folder (out/samples)')
     p.add_argument('--overwrite', action='store_true', help='replace the samples in --out')
     add_sampling(p)
@@ -212,7 +213,7 @@ def add_sampling(
     p.add_argument('--batch-size', type=number(int, 1), default=64, metavar='B', help='images at a time in each process (64)')
     p.add_argument('--device', default='auto', help='auto, cpu, cuda, cuda:1, mps')
 
-# %% ../nbs/40_cli.ipynb #92fb6637
+# %% ../nbs/40_cli.ipynb #9960ebd5
 def shipped_models()->list: # names
     "Models that come with the package."
     folder = resources.files('cfg_course')/'weights'
@@ -246,7 +247,7 @@ def equal_shares(
     "Labels in the order of `classes`, in shares that differ by at most one."
     return torch.tensor(classes)[torch.arange(num)*len(classes)//num]
 
-# %% ../nbs/40_cli.ipynb #65c923f1
+# %% ../nbs/40_cli.ipynb #311c667e
 def draw(
     acc:Accelerator, # devices and processes
     denoise:Callable, # a denoiser, guided or not
@@ -268,7 +269,7 @@ def sampler_options(
     make_sampler(options['sampler'], **{k: v for k, v in options.items() if k != 'sampler'})
     return options
 
-# %% ../nbs/40_cli.ipynb #40900fb2
+# %% ../nbs/40_cli.ipynb #503bc689
 def check_out(
     out:Path, # folder to write to
     mark:str, # the file that shows that the folder is ours
@@ -323,7 +324,7 @@ def sample_main(
     "Entry point of `sample.py` and `cfg-sample`."
     command(sample_parser, sample_command, argv)
 
-# %% ../nbs/40_cli.ipynb #020e792f
+# %% ../nbs/40_cli.ipynb #49a9828f
 EVALUATE_HELP = """Measure a model against the guidance scale: how often a judge recognises the class, how much samples of a class differ.
 
 examples:
@@ -338,7 +339,7 @@ def evaluate_parser()->Parser: # of `evaluate.py`
     p = Parser(prog='evaluate.py', description=EVALUATE_HELP)
     p.add_argument('--guidance', nargs='+', choices=GUIDANCES, default=['cfg'], help='kinds of guidance (cfg)')
     p.add_argument('--scales', type=number(), nargs='+', default=[0., 1., 1.5, 2., 3., 5.], metavar='S', help='guidance scales (0 1 1.5 2 3 5)')
-    p.add_argument('--num', type=number(int, 2), default=500, metavar='N', help='images per scale (500)')
+    p.add_argument('-n', '--num', type=number(int, 2), default=500, metavar='N', help='images per scale (500)')
     p.add_argument('--judge', help="a classifier: digits, mnist, or a file (the judge of the model's data)")
     p.add_argument('--out', help='a .csv file for the rows')
     p.add_argument('--overwrite', action='store_true', help='replace --out')
@@ -356,7 +357,7 @@ def measure(
     values = dict(accuracy=accuracy(judge, x, y), class_std=spread(x, y, repeats))
     return [dict(**common, metric=k, value=v, low=low, high=high) for k, (v, low, high) in values.items()]
 
-# %% ../nbs/40_cli.ipynb #65ae4204
+# %% ../nbs/40_cli.ipynb #47dfd0ec
 def evaluate_command(
     args:argparse.Namespace, # of `evaluate_parser`
 )->None:
@@ -401,7 +402,7 @@ def first_of_each(
     "The first sample of each class, up to `most` classes."
     return [(y == k).nonzero()[0].item() for k in y.unique()[:most]]
 
-# %% ../nbs/40_cli.ipynb #49303757
+# %% ../nbs/40_cli.ipynb #768e9a95
 def report(
     rows:list, # of `measure`
     grids:dict, # scale -> images

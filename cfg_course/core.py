@@ -7,7 +7,7 @@ __all__ = ['NULL', 'InputError', 'check', 'check_number', 'mix_seed', 'rng', 'No
            'save_tensors', 'load_tensors', 'write_results', 'read_results', 'smoke', 'set_style', 'to_float',
            'to_uint8', 'image_grid', 'save_grid', 'show_rows', 'to_picture']
 
-# %% ../nbs/00_core.ipynb #f74ab192
+# %% ../nbs/00_core.ipynb #d37854de
 import hashlib, io, json, math, os, sys, tempfile
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,13 +24,13 @@ from torch import Tensor
 
 from . import __version__
 
-# %% ../nbs/00_core.ipynb #17cd85b7
+# %% ../nbs/00_core.ipynb #68fdd749
 NULL = -1  # the label that means "no label": the unconditional denoiser
 
 class InputError(ValueError):
     "Something the caller passed cannot be used; the message is one line that names it, its value and what is allowed."
 
-# %% ../nbs/00_core.ipynb #2c299968
+# %% ../nbs/00_core.ipynb #16c32a84
 def check(
     ok:bool, # the condition that must hold
     name:str, # what the caller passed, as they know it
@@ -52,7 +52,7 @@ def check_number(
     check(number and math.isfinite(value) and low <= value <= high, name, value, f'a finite number{bounds}')
     return value
 
-# %% ../nbs/00_core.ipynb #998a0ead
+# %% ../nbs/00_core.ipynb #9984ead0
 def mix_seed(
     *keys:int, # any whole numbers: a seed, an index, a step ...
 )->int: # 63-bit seed
@@ -67,7 +67,7 @@ def rng(
     "A generator seeded by `mix_seed(*keys)`."
     return torch.Generator(device).manual_seed(mix_seed(*keys))
 
-# %% ../nbs/00_core.ipynb #73f962bc
+# %% ../nbs/00_core.ipynb #300dc126
 class Noise:
     "Standard normal draws in which row i comes from a stream that belongs to sample `indices[i]` alone."
     def __init__(self,
@@ -83,7 +83,7 @@ class Noise:
         draws = [torch.randn(self.shape, generator=g, dtype=self.dtype) for g in self.rngs]
         return torch.stack(draws).to(self.device)
 
-# %% ../nbs/00_core.ipynb #c3d9548a
+# %% ../nbs/00_core.ipynb #63fea9e0
 def pick_device(
     name:str='auto', # auto, cpu, cuda, cuda:1, mps
 )->torch.device: # a device that exists
@@ -95,7 +95,7 @@ def pick_device(
     check(known, 'device', str(name), 'auto, ' + ', '.join(d for d in there if there[d]))
     return torch.device(name)
 
-# %% ../nbs/00_core.ipynb #33f0222e
+# %% ../nbs/00_core.ipynb #acffab29
 @contextmanager
 def writing(
     path:Path, # the file to write
@@ -121,7 +121,7 @@ def write_json(
     text = json.dumps(data, indent=2) + '\n'
     with writing(path) as tmp: tmp.write_text(text, encoding='utf-8')
 
-# %% ../nbs/00_core.ipynb #432b0eb8
+# %% ../nbs/00_core.ipynb #231a240c
 def save_tensors(
     tensors:dict, # name -> Tensor
     meta:dict, # anything JSON can hold; `meta['kind']` says what the file is
@@ -150,7 +150,7 @@ def load_tensors(
     check(meta.get('kind') == kind, 'checkpoint', str(path), f'{ours} with a {kind} in it')
     return tensors, meta
 
-# %% ../nbs/00_core.ipynb #dc8a1f68
+# %% ../nbs/00_core.ipynb #9e259e33
 def write_results(
     rows:list, # of dicts with the same keys: one row per measured value
     path:Path, # a .csv file; the note goes to the same name with .json
@@ -173,7 +173,7 @@ def read_results(
     for k, v in (config or {}).items(): check(made.get(k) == v, f'{path.name}, {k}', v, f'{made.get(k)!r}, with which it was made')
     return pd.read_csv(path)
 
-# %% ../nbs/00_core.ipynb #6a5af32a
+# %% ../nbs/00_core.ipynb #8f7ddd59
 def smoke(
     full:object, # value for a real run
     small:object, # value for a test
@@ -181,7 +181,7 @@ def smoke(
     "`small` under test or with `CFG_COURSE_SMOKE=1` in the environment, else `full`."
     return small if os.environ.get('IN_TEST') == '1' or os.environ.get('CFG_COURSE_SMOKE') == '1' else full
 
-# %% ../nbs/00_core.ipynb #c7ae3dbb
+# %% ../nbs/00_core.ipynb #546af3d4
 def set_style()->None:
     "The house style of figures: seaborn's ticks, its colour-blind palette, mid-grey axes, deterministic SVG."
     grey = '#808080'
@@ -192,7 +192,7 @@ def set_style()->None:
     shell = 'IPython' in sys.modules and sys.modules['IPython'].get_ipython()
     if shell: sys.modules['IPython'].core.pylabtools.select_figure_formats(shell, {'svg'}, metadata={'Date': None})
 
-# %% ../nbs/00_core.ipynb #5f9114af
+# %% ../nbs/00_core.ipynb #b745ff3f
 def to_float(
     x:Tensor, # uint8, any shape
 )->Tensor: # float32 in [-1, 1]
@@ -205,7 +205,7 @@ def to_uint8(
     "The model's range [-1, 1] to pixels 0..255, rounded to the nearest."
     return ((x.clamp(-1, 1) + 1)*127.5).round().to(torch.uint8)
 
-# %% ../nbs/00_core.ipynb #2227a9d5
+# %% ../nbs/00_core.ipynb #e497fea3
 def image_grid(
     x:Tensor, # `(N, C, H, W)`, uint8 or float in [-1, 1]
     cols:int=10, # images in a row
@@ -231,7 +231,7 @@ def save_grid(
     "Write `image_grid(x)` as a PNG, whole or not at all."
     with writing(path) as tmp: Image.fromarray(image_grid(x, **kwargs)).save(tmp)
 
-# %% ../nbs/00_core.ipynb #b107bf74
+# %% ../nbs/00_core.ipynb #7283d10a
 def show_rows(
     rows:list, # one `(N, C, H, W)` batch per row
     titles:list=None, # one title per row

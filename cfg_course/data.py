@@ -6,7 +6,7 @@
 __all__ = ['TORCHVISION', 'DATASETS', 'Images', 'load_digits8', 'data_folder', 'load_torchvision', 'first_line', 'open_image',
            'is_picture', 'is_grey', 'load_folder', 'load_data']
 
-# %% ../nbs/10_data.ipynb #65a1dea6
+# %% ../nbs/10_data.ipynb #3091c8c3
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +22,7 @@ from PIL import Image, UnidentifiedImageError
 
 from .core import InputError, check, to_float
 
-# %% ../nbs/10_data.ipynb #5dfc7343
+# %% ../nbs/10_data.ipynb #9702c7d3
 @dataclass
 class Images:
     "Labelled images in memory."
@@ -40,7 +40,7 @@ class Images:
         "Root mean square of all pixels in [-1, 1]: the `sigma_data` of preconditioning."
         return to_float(self.x).square().mean().sqrt().item()
 
-# %% ../nbs/10_data.ipynb #22ee0a35
+# %% ../nbs/10_data.ipynb #30e07be5
 def load_digits8(
     split:str='train', # train or test
     data_dir:Path=None, # not used: the images come with scikit-learn
@@ -52,7 +52,7 @@ def load_digits8(
     keep = (place % 5 == 0) == (split == 'test')
     return Images(x[keep], y[keep], [str(i) for i in range(10)], 'digits')
 
-# %% ../nbs/10_data.ipynb #c35810ac
+# %% ../nbs/10_data.ipynb #db3f7a05
 TORCHVISION = dict(mnist=datasets.MNIST, fashion_mnist=datasets.FashionMNIST, cifar10=datasets.CIFAR10)
 
 def data_folder(
@@ -82,7 +82,7 @@ def first_line(
     "The first line of an error's message, for use in a one-line message of our own."
     return (str(error).strip().splitlines() or [type(error).__name__])[0][:120]
 
-# %% ../nbs/10_data.ipynb #07217916
+# %% ../nbs/10_data.ipynb #4315d764
 def open_image(
     path:str, # an image file
     size:int=None, # side of the square; the shorter side when not given
@@ -124,7 +124,7 @@ def load_folder(
     classes = sorted({Path(f).parent.name for f, _ in files})
     return Images(x, torch.tensor([c for _, c in files]), classes, f'folder:{root.name}')
 
-# %% ../nbs/10_data.ipynb #b8c5893b
+# %% ../nbs/10_data.ipynb #a470fe1d
 DATASETS = ['digits', *TORCHVISION, 'folder']
 
 def load_data(

@@ -6,7 +6,7 @@
 __all__ = ['PRECONDS', 'edm_coefs', 'eps_coefs', 'v_coefs', 'Denoiser', 'Counted', 'save_denoiser', 'load_denoiser',
            'config_from', 'fill']
 
-# %% ../nbs/13_denoisers.ipynb #ab131cec
+# %% ../nbs/13_denoisers.ipynb #9d935e9c
 from collections.abc import Callable
 from dataclasses import asdict, fields
 from pathlib import Path
@@ -18,7 +18,7 @@ from .core import InputError, check, load_tensors, save_tensors
 from .networks import UNet, UNetConfig
 from .scores import expand
 
-# %% ../nbs/13_denoisers.ipynb #e2e229f9
+# %% ../nbs/13_denoisers.ipynb #533dcd80
 def edm_coefs(
     sigma:Tensor, # noise level, > 0
     sigma_data:float=.5, # root mean square of the data in [-1, 1]
@@ -27,7 +27,7 @@ def edm_coefs(
     total = sigma**2 + sigma_data**2
     return sigma_data**2/total, sigma*sigma_data/total**.5, total**-.5
 
-# %% ../nbs/13_denoisers.ipynb #07b358cf
+# %% ../nbs/13_denoisers.ipynb #0688601b
 def eps_coefs(
     sigma:Tensor, # noise level, > 0
     sigma_data:float=1., # not used
@@ -45,7 +45,7 @@ def v_coefs(
 
 PRECONDS = dict(edm=edm_coefs, eps=eps_coefs, v=v_coefs)
 
-# %% ../nbs/13_denoisers.ipynb #142ab2fd
+# %% ../nbs/13_denoisers.ipynb #0682f71a
 class Denoiser(nn.Module):
     "A preconditioned network: `denoise(x, sigma, y)` is the expected clean image."
     def __init__(self,
@@ -73,7 +73,7 @@ class Denoiser(nn.Module):
         c_skip, c_out, c_in = (expand(c, x) for c in self.coefs(sigma))
         return c_skip*x + c_out*self.net(c_in*x, sigma.log()/4, y).to(x.dtype)
 
-# %% ../nbs/13_denoisers.ipynb #e7b63da8
+# %% ../nbs/13_denoisers.ipynb #10e4e3ba
 class Counted:
     "A denoiser that counts the rows it is asked about: an image guided by two branches counts twice."
     def __init__(self,
@@ -89,7 +89,7 @@ class Counted:
         self.rows += len(x)
         return self.denoise(x, sigma, y)
 
-# %% ../nbs/13_denoisers.ipynb #32f1fb87
+# %% ../nbs/13_denoisers.ipynb #4a9aa9a4
 def save_denoiser(
     denoise:Denoiser, # with a `UNet` inside
     path:Path, # a .safetensors file
@@ -113,7 +113,7 @@ def load_denoiser(
     fill(denoise.net, tensors, path)
     return denoise.eval(), meta
 
-# %% ../nbs/13_denoisers.ipynb #21b912a2
+# %% ../nbs/13_denoisers.ipynb #b90bf34c
 def config_from(
     cls:type, # a dataclass
     values:dict, # its fields, from a JSON header

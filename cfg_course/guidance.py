@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['w_to_scale', 'scale_to_w', 'lerp', 'both', 'interval', 'guide', 'as_schedule', 'check_strength', 'everywhere']
 
-# %% ../nbs/04_guidance.ipynb #dd163120
+# %% ../nbs/04_guidance.ipynb #a1015366
 from collections.abc import Callable
 
 import torch
@@ -14,7 +14,7 @@ from torch import Tensor
 from .core import NULL, InputError, check, check_number
 from .scores import expand
 
-# %% ../nbs/04_guidance.ipynb #cf420858
+# %% ../nbs/04_guidance.ipynb #8f88d0ac
 def w_to_scale(
     w:float, # weight of Ho & Salimans; 0 is no guidance
 )->float: # guidance scale; 1 is no guidance
@@ -35,7 +35,7 @@ def lerp(
     "Classifier-free mixing $D_u + s(D_c - D_u)$ (Ho & Salimans 2022, eq. 6, with s = 1 + w)."
     return D_u + expand(scale, D_u)*(D_c - D_u)
 
-# %% ../nbs/04_guidance.ipynb #bc32d169
+# %% ../nbs/04_guidance.ipynb #25942cb4
 def both(
     denoise:Callable, # `denoise(x, sigma, y)`
     x:Tensor, # `(B, ...)` noisy samples
@@ -46,7 +46,7 @@ def both(
     if isinstance(sigma, Tensor) and sigma.ndim: sigma = torch.cat([sigma, sigma])
     return denoise(torch.cat([x, x]), sigma, torch.cat([torch.full_like(y, NULL), y])).chunk(2)
 
-# %% ../nbs/04_guidance.ipynb #76769140
+# %% ../nbs/04_guidance.ipynb #864fe876
 def interval(
     scale:float, # inside
     low:float, # open end, >= 0
@@ -59,7 +59,7 @@ def interval(
         return torch.where((low < sigma) & (sigma <= high), torch.as_tensor(scale, dtype=sigma.dtype, device=sigma.device), 1.)
     return schedule
 
-# %% ../nbs/04_guidance.ipynb #8b2756df
+# %% ../nbs/04_guidance.ipynb #da835485
 def guide(
     denoise:Callable, # `denoise(x, sigma, y)`
     *,
@@ -76,7 +76,7 @@ def guide(
         return lerp(*both(denoise, x, sigma, y), s)
     return guided
 
-# %% ../nbs/04_guidance.ipynb #1c6541a9
+# %% ../nbs/04_guidance.ipynb #56f4c41f
 def as_schedule(
     scale:object=None, # as for `guide`
     w:float=None, # as for `guide`

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['wilson', 'accuracy', 'class_std', 'spread']
 
-# %% ../nbs/19_metrics.ipynb #021907d4
+# %% ../nbs/19_metrics.ipynb #21574e22
 import math
 
 import torch
@@ -14,7 +14,7 @@ from torch import Tensor
 from .classifiers import Classifier, predict
 from .core import check, rng, to_float
 
-# %% ../nbs/19_metrics.ipynb #d012ceab
+# %% ../nbs/19_metrics.ipynb #53422c9f
 def wilson(
     hits:int, # successes
     n:int, # trials, >= 1
@@ -35,7 +35,7 @@ def accuracy(
     hits = (predict(judge, x).argmax(1) == y).sum().item()
     return hits/len(y), *wilson(hits, len(y))
 
-# %% ../nbs/19_metrics.ipynb #a28af833
+# %% ../nbs/19_metrics.ipynb #79c1d281
 def class_std(
     x:Tensor, # `(N, C, H, W)`, uint8 or float in [-1, 1]
     y:Tensor, # `(N,)` classes; those with a single sample are left out

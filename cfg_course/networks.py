@@ -6,7 +6,7 @@
 __all__ = ['CONFIGS', 'UNetConfig', 'fourier', 'Embedding', 'norm', 'conv', 'Block', 'Attention', 'UNet', 'check_config',
            'count_parameters']
 
-# %% ../nbs/12_networks.ipynb #f15db95f
+# %% ../nbs/12_networks.ipynb #5c80105b
 import math
 from dataclasses import dataclass
 
@@ -16,7 +16,7 @@ from torch.nn import functional as F
 
 from .core import NULL, check
 
-# %% ../nbs/12_networks.ipynb #1c42a5d9
+# %% ../nbs/12_networks.ipynb #b04e3a46
 @dataclass
 class UNetConfig:
     "Shape of a `UNet`. The image side must be divisible by `patch` and by 2 for every level but the first."
@@ -35,7 +35,7 @@ CONFIGS = dict(
     mnist=UNetConfig(),
     cifar10=UNetConfig(image_size=32, channels=3, widths=(192, 320), blocks=(3, 3), emb=512, heads=5, dropout=.1))
 
-# %% ../nbs/12_networks.ipynb #91518d56
+# %% ../nbs/12_networks.ipynb #a4a7cb4b
 def fourier(
     c_noise:Tensor, # `(B,)`
     dim:int, # even
@@ -47,7 +47,7 @@ def fourier(
     angles = 2*math.pi*c_noise[:, None]*freqs
     return torch.cat([angles.cos(), angles.sin()], 1)
 
-# %% ../nbs/12_networks.ipynb #ad3b7a6d
+# %% ../nbs/12_networks.ipynb #e382c23d
 class Embedding(nn.Module):
     "Noise level and label to one vector; the label `NULL` has a learned row of its own."
     def __init__(self,
@@ -68,7 +68,7 @@ class Embedding(nn.Module):
         rows = torch.where(y == NULL, K, torch.where(y < K, y, K + 1))
         return F.silu(self.noise(fourier(c_noise, 64)) + self.label(rows))
 
-# %% ../nbs/12_networks.ipynb #11ae24c8
+# %% ../nbs/12_networks.ipynb #9ddc64e7
 def norm(
     c:int, # channels
 )->nn.GroupNorm: # normalisation layer
@@ -86,7 +86,7 @@ def conv(
     if zero: nn.init.zeros_(layer.weight); nn.init.zeros_(layer.bias)
     return layer
 
-# %% ../nbs/12_networks.ipynb #6395b8ec
+# %% ../nbs/12_networks.ipynb #17240e03
 class Block(nn.Module):
     "Residual block of two 3x3 convolutions; the embedding scales and shifts between them."
     def __init__(self,
@@ -111,7 +111,7 @@ class Block(nn.Module):
         h = self.conv2(self.dropout(F.silu(self.norm2(h)*(1 + scale) + shift)))
         return self.skip(x) + h
 
-# %% ../nbs/12_networks.ipynb #412d8e1f
+# %% ../nbs/12_networks.ipynb #75f15684
 class Attention(nn.Module):
     "Self-attention over the positions of an image, with a residual connection that starts at zero."
     def __init__(self,
@@ -130,7 +130,7 @@ class Attention(nn.Module):
         seen = F.scaled_dot_product_attention(q, k, v)
         return x + self.out(seen.transpose(-1, -2).reshape(b, c, h, w))
 
-# %% ../nbs/12_networks.ipynb #b3df799e
+# %% ../nbs/12_networks.ipynb #a7db311c
 class UNet(nn.Module):
     "Conditional U-Net: noisy image, noise level and label to a prediction of the image's shape."
     def __init__(self,
@@ -176,7 +176,7 @@ class UNet(nn.Module):
         for level, n in enumerate(counts):
             for i in range(n): yield level > 0 and i == 0, next(blocks)
 
-# %% ../nbs/12_networks.ipynb #c0aa58ee
+# %% ../nbs/12_networks.ipynb #a5684b7e
 def check_config(
     cfg:UNetConfig, # a configuration
 )->None:
@@ -187,7 +187,7 @@ def check_config(
     check(all(w % 8 == 0 for w in cfg.widths), 'widths', cfg.widths, 'multiples of 8')
     check(cfg.widths[-1] % cfg.heads == 0, 'heads', cfg.heads, f'a divisor of {cfg.widths[-1]}')
 
-# %% ../nbs/12_networks.ipynb #4c09daf4
+# %% ../nbs/12_networks.ipynb #dcc958f0
 def count_parameters(
     net:nn.Module, # any module
 )->int: # trainable numbers

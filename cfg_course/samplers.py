@@ -6,7 +6,7 @@
 __all__ = ['STEPS', 'SAMPLERS', 'STEP_OPTIONS', 'Step', 'ddim_step', 'heun_step', 'dpmpp_step', 'ddpm_step', 'trajectory',
            'Sampler', 'make_sampler', 'churn_rate', 'sample']
 
-# %% ../nbs/14_samplers.ipynb #4aab6b01
+# %% ../nbs/14_samplers.ipynb #7ac79384
 import math
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -19,7 +19,7 @@ from tqdm.auto import tqdm
 from .core import Noise, check, check_number
 from .schedules import GRIDS
 
-# %% ../nbs/14_samplers.ipynb #b673d079
+# %% ../nbs/14_samplers.ipynb #ec19fd70
 class Step(NamedTuple):
     "What a sampler knows after a step."
     x:Tensor # `(B, ...)` sample at `sigma_next`
@@ -28,7 +28,7 @@ class Step(NamedTuple):
     sigma_next:float # noise level at which it ended
     i:int=0 # number of the step, from 0
 
-# %% ../nbs/14_samplers.ipynb #a4984d8b
+# %% ../nbs/14_samplers.ipynb #8384e2e4
 def ddim_step(
     denoise:Callable, # `denoise(x, sigma, y)`
     x:Tensor, # `(B, ...)` at `sigma`
@@ -42,7 +42,7 @@ def ddim_step(
     D = denoise(x, sigma, y)
     return Step(D + sigma_next/sigma*(x - D), D, sigma, sigma_next)
 
-# %% ../nbs/14_samplers.ipynb #f42a55ec
+# %% ../nbs/14_samplers.ipynb #1b740d2b
 def heun_step(
     denoise:Callable, # `denoise(x, sigma, y)`
     x:Tensor, # `(B, ...)` at `sigma`
@@ -66,7 +66,7 @@ def heun_step(
     slope = ((x - D)/at + (guess - D_next)/sigma_next)/2
     return Step(x + (sigma_next - at)*slope, D, sigma, sigma_next)
 
-# %% ../nbs/14_samplers.ipynb #c3aeedb1
+# %% ../nbs/14_samplers.ipynb #8dcd6c12
 def dpmpp_step(
     denoise:Callable, # `denoise(x, sigma, y)`
     x:Tensor, # `(B, ...)` at `sigma`
@@ -83,7 +83,7 @@ def dpmpp_step(
         D_bar = D + ratio/2*(D - prev.x0_hat)
     return Step(D_bar + sigma_next/sigma*(x - D_bar), D, sigma, sigma_next)
 
-# %% ../nbs/14_samplers.ipynb #3c75a9c8
+# %% ../nbs/14_samplers.ipynb #00393948
 def ddpm_step(
     denoise:Callable, # `denoise(x, sigma, y)`
     x:Tensor, # `(B, ...)` at `sigma`
@@ -101,7 +101,7 @@ def ddpm_step(
     std = ((1 - keep)*small**(1 - v)*large**v)**.5
     return Step(D + keep*(x - D) + std*noise(), D, sigma, sigma_next)
 
-# %% ../nbs/14_samplers.ipynb #c6e3960b
+# %% ../nbs/14_samplers.ipynb #bd664a1c
 STEPS = dict(heun=heun_step, ddim=ddim_step, dpmpp=dpmpp_step, ddpm=ddpm_step)
 
 def trajectory(
@@ -119,7 +119,7 @@ def trajectory(
         x = prev.x
         yield prev
 
-# %% ../nbs/14_samplers.ipynb #02060046
+# %% ../nbs/14_samplers.ipynb #719cdc2d
 class Sampler(NamedTuple):
     "A step with the grid and the number of steps it is usually run with."
     step:Callable # one step
@@ -134,7 +134,7 @@ SAMPLERS = dict(
     dpmpp=Sampler(dpmpp_step, 'karras', 20, .002, 80.),
     ddpm=Sampler(ddpm_step, 'cosine', 256, math.exp(-10), math.exp(10)))
 
-# %% ../nbs/14_samplers.ipynb #3c446315
+# %% ../nbs/14_samplers.ipynb #5d001063
 def make_sampler(
     name:str='heun', # one of `SAMPLERS`
     steps:int=None, # number of steps; the sampler's own when not given
@@ -168,7 +168,7 @@ def churn_rate(
     "Churn of one step (Karras et al. 2022, algorithm 2)."
     return min(S_churn/steps, 2**.5 - 1)
 
-# %% ../nbs/14_samplers.ipynb #7597b86b
+# %% ../nbs/14_samplers.ipynb #3ce59367
 @torch.no_grad()
 def sample(
     denoise:Callable, # `denoise(x, sigma, y)`
@@ -179,7 +179,7 @@ def sample(
     indices:list=None, # numbers of these samples in the run; 0 to N-1 when not given
     batch_size:int=64, # samples at a time
     device:object='cpu', # where the denoiser lives
-    progress:bool=False, # show a bar?
+    progress:bool=False, # show a bar, where there is a terminal?
     **options, # of `make_sampler`: steps, grid, v, S_churn ...
 )->Tensor: # `(N, *shape)` float32 on the CPU
     "Samples with labels `y`. Sample i depends on the seed and its index alone, not on the batch it is in."
@@ -188,7 +188,7 @@ def sample(
     y, done = torch.as_tensor(y), []
     indices = range(len(y)) if indices is None else indices
     chunks = range(0, len(y), batch_size)
-    with tqdm(total=len(y), unit='image', disable=not progress) as bar:
+    with tqdm(total=len(y), unit='image', disable=None if progress else True) as bar:
         for start in chunks:
             rows = slice(start, start + batch_size)
             noise = Noise(seed, indices[rows], shape, device)

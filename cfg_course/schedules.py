@@ -6,7 +6,7 @@
 __all__ = ['GRIDS', 'lognormal_sigma', 'cosine_logsnr', 'cosine_sigma', 'stratified', 'karras_grid', 'check_range',
            'ends_in_zero', 'cosine_grid', 'logsnr_grid']
 
-# %% ../nbs/11_schedules.ipynb #f6703f9c
+# %% ../nbs/11_schedules.ipynb #1a0fde4d
 import math
 
 import torch
@@ -15,7 +15,7 @@ from torch import Tensor
 from .core import check, check_number
 from .scores import logsnr_to_sigma
 
-# %% ../nbs/11_schedules.ipynb #1748906e
+# %% ../nbs/11_schedules.ipynb #eb018a06
 def lognormal_sigma(
     u:Tensor, # uniform in (0, 1)
     P_mean:float=-1.2, # mean of log sigma
@@ -24,7 +24,7 @@ def lognormal_sigma(
     r"Log-normal training noise, $\log\sigma\sim\mathcal N(P_\text{mean}, P_\text{std}^2)$ (Karras et al. 2022, table 1)."
     return (P_mean + P_std*torch.special.ndtri(u)).exp()
 
-# %% ../nbs/11_schedules.ipynb #f0ceb8e6
+# %% ../nbs/11_schedules.ipynb #cae262dd
 def cosine_logsnr(
     u:Tensor, # in [0, 1]; 0 is clean, 1 is noise
     logsnr_min:float=-20., # at u = 1
@@ -42,7 +42,7 @@ def cosine_sigma(
     r"The same in $\sigma = e^{-\lambda/2}$, which is $\tan(au+b)$."
     return logsnr_to_sigma(cosine_logsnr(u, **kwargs))
 
-# %% ../nbs/11_schedules.ipynb #d2a7f044
+# %% ../nbs/11_schedules.ipynb #0a90b742
 def stratified(
     n:int, # batch size
     generator:torch.Generator=None, # source of randomness
@@ -52,7 +52,7 @@ def stratified(
     u = (torch.arange(n, device=device) + torch.rand(n, generator=generator, device=device, dtype=torch.float64))/n
     return u[torch.randperm(n, generator=generator, device=device)].clamp(1e-7, 1 - 1e-7)
 
-# %% ../nbs/11_schedules.ipynb #5d7831e8
+# %% ../nbs/11_schedules.ipynb #308a80d7
 def karras_grid(
     steps:int=18, # N >= 1
     sigma_min:float=.002, # last level before 0
@@ -81,7 +81,7 @@ def ends_in_zero(
     "Append the last noise level, 0."
     return torch.cat([sigmas, sigmas.new_zeros(1)])
 
-# %% ../nbs/11_schedules.ipynb #f755bfb0
+# %% ../nbs/11_schedules.ipynb #10c8022e
 def cosine_grid(
     steps:int=256, # N >= 1
     sigma_min:float=math.exp(-10), # last level before 0: log SNR 20

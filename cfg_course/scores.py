@@ -6,11 +6,11 @@
 __all__ = ['FROM_X0', 'TO_X0', 'expand', 'sigma_to_alpha', 'x0_to_eps', 'eps_to_x0', 'x0_to_score', 'score_to_x0', 'x0_to_v',
            'v_to_x0', 'x0_to_flow', 'flow_to_x0', 'sigma_to_logsnr', 'logsnr_to_sigma', 'sigma_to_t', 't_to_sigma']
 
-# %% ../nbs/02_scores.ipynb #c23bff80
+# %% ../nbs/02_scores.ipynb #6f327a33
 import torch
 from torch import Tensor
 
-# %% ../nbs/02_scores.ipynb #e15e5ab7
+# %% ../nbs/02_scores.ipynb #e7caf6d0
 def expand(
     sigma:Tensor, # `()`, `(B,)` or a float
     x:Tensor, # `(B, ...)`
@@ -19,7 +19,7 @@ def expand(
     sigma = torch.as_tensor(sigma, dtype=x.dtype, device=x.device)
     return sigma.reshape(-1, *[1]*(x.ndim-1)) if sigma.ndim else sigma
 
-# %% ../nbs/02_scores.ipynb #e0d8ef81
+# %% ../nbs/02_scores.ipynb #d4f43c2e
 def sigma_to_alpha(
     sigma:Tensor, # noise level, > 0
 )->Tensor: # signal scale in (0, 1)
@@ -42,7 +42,7 @@ def eps_to_x0(
     r"$D = x - \sigma\epsilon$."
     return x - expand(sigma, x)*eps
 
-# %% ../nbs/02_scores.ipynb #1ebe73ef
+# %% ../nbs/02_scores.ipynb #a8d6aa22
 def x0_to_score(
     x0:Tensor, # denoised, `(B, ...)`
     x:Tensor, # noisy, same shape
@@ -59,7 +59,7 @@ def score_to_x0(
     r"$D = x + \sigma^2\nabla\log p_\sigma(x)$."
     return x + expand(sigma, x)**2*score
 
-# %% ../nbs/02_scores.ipynb #e6f80ecc
+# %% ../nbs/02_scores.ipynb #841d7abc
 def x0_to_v(
     x0:Tensor, # denoised, `(B, ...)`
     x:Tensor, # noisy, same shape
@@ -78,7 +78,7 @@ def v_to_x0(
     s = expand(sigma, x)
     return sigma_to_alpha(s)**2*x - sigma_to_alpha(s)*s*v
 
-# %% ../nbs/02_scores.ipynb #c9ee9bdf
+# %% ../nbs/02_scores.ipynb #c7162820
 def x0_to_flow(
     x0:Tensor, # denoised, `(B, ...)`
     x:Tensor, # noisy, same shape
@@ -96,11 +96,11 @@ def flow_to_x0(
     s = expand(sigma, x)
     return (x - s*flow)/(1 + s)
 
-# %% ../nbs/02_scores.ipynb #ee9d6e5b
+# %% ../nbs/02_scores.ipynb #6c4ab7b1
 FROM_X0 = dict(x0=lambda x0, x, sigma: x0, eps=x0_to_eps, score=x0_to_score, v=x0_to_v, flow=x0_to_flow)
 TO_X0 = dict(x0=lambda x0, x, sigma: x0, eps=eps_to_x0, score=score_to_x0, v=v_to_x0, flow=flow_to_x0)
 
-# %% ../nbs/02_scores.ipynb #ebf1328c
+# %% ../nbs/02_scores.ipynb #abf4c9b0
 def sigma_to_logsnr(
     sigma:Tensor, # noise level, > 0
 )->Tensor: # log signal-to-noise ratio

@@ -9,7 +9,7 @@ __all__ = ['RECIPES', 'KEPT', 'RUN_FILES', 'drop_labels', 'Batch', 'denoising_lo
            'make_accelerator', 'has_bf16', 'check_train_config', 'net_config', 'config_changes', 'run_config',
            'run_net', 'train', 'write_rows', 'board_writer']
 
-# %% ../nbs/15_training.ipynb #848fcaa6
+# %% ../nbs/15_training.ipynb #d3bf89af
 import json, math, os, shutil, time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
@@ -36,7 +36,7 @@ from .samplers import sample
 from .schedules import cosine_sigma, lognormal_sigma, stratified
 from .scores import expand
 
-# %% ../nbs/15_training.ipynb #57416841
+# %% ../nbs/15_training.ipynb #460d9658
 def drop_labels(
     y:Tensor, # `(B,)` labels
     p_uncond:float=.1, # probability of dropping
@@ -46,7 +46,7 @@ def drop_labels(
     u = torch.rand(len(y), generator=generator, device=generator.device if generator else 'cpu')
     return torch.where(u.to(y.device) < p_uncond, NULL, y)
 
-# %% ../nbs/15_training.ipynb #22c31ee1
+# %% ../nbs/15_training.ipynb #bb62f35d
 class Batch(NamedTuple):
     "What one training step sees."
     x0:Tensor # `(B, C, H, W)` clean images in [-1, 1]
@@ -64,7 +64,7 @@ def denoising_loss(
     error = denoise(x0 + expand(sigma, x0)*n, sigma, y) - x0
     return (error/expand(c_out, x0)).square().mean()
 
-# %% ../nbs/15_training.ipynb #30d5bf05
+# %% ../nbs/15_training.ipynb #52398502
 @lru_cache(maxsize=4)
 def epoch_order(
     n:int, # size of the data set
@@ -84,7 +84,7 @@ def batch_rows(
     at = range(step*batch_size, (step + 1)*batch_size)
     return torch.stack([epoch_order(n, seed, i//n)[i % n] for i in at])
 
-# %% ../nbs/15_training.ipynb #35546caa
+# %% ../nbs/15_training.ipynb #d234dfc4
 @dataclass
 class TrainConfig:
     "How to train. The run's folder keeps it as config.json."
@@ -112,7 +112,7 @@ RECIPES = dict(
     cifar10=TrainConfig('cifar10', steps=200000, batch_size=512, lr=1e-3, warmup=5000, P_mean=-1.2, ema=.05, flip=True),
     folder=TrainConfig('folder', steps=20000, batch_size=64, lr=1e-3, warmup=500))
 
-# %% ../nbs/15_training.ipynb #bca5dbcf
+# %% ../nbs/15_training.ipynb #cfc331a6
 def draw_batch(
     data:Images, # the training set
     cfg:TrainConfig, # batch size, noise, dropout, seed
@@ -128,7 +128,7 @@ def draw_batch(
     sigma = lognormal_sigma(u, cfg.P_mean, cfg.P_std) if cfg.noise == 'lognormal' else cosine_sigma(u)
     return Batch(*(t.to(device) for t in (x0, drop_labels(y, cfg.p_uncond, g), sigma.float(), n)))
 
-# %% ../nbs/15_training.ipynb #74abf0e9
+# %% ../nbs/15_training.ipynb #b4dddf74
 def lr_factor(
     step:int, # from 0
     steps:int, # length of the run
@@ -138,7 +138,7 @@ def lr_factor(
     if step < warmup: return (step + 1)/warmup
     return .5 + .5*math.cos(math.pi*(step - warmup)/max(1, steps - warmup))
 
-# %% ../nbs/15_training.ipynb #e531486c
+# %% ../nbs/15_training.ipynb #2bfbb71b
 def power_gamma(
     width:float, # standard deviation of the averaging profile, relative to the run's length, in (0, .28]
 )->float: # exponent gamma of the profile
@@ -157,7 +157,7 @@ def power_average(
         return mean.lerp(new, (1 - beta).to(mean))
     return avg
 
-# %% ../nbs/15_training.ipynb #8bdc92dc
+# %% ../nbs/15_training.ipynb #0969cc2e
 class Diverged(RuntimeError):
     "The loss is no longer a finite number; the message names the step."
 
@@ -214,7 +214,7 @@ class Trainer:
         self.opt.load_state_dict({**self.opt.state_dict(), 'state': moments})
         self.done = done
 
-# %% ../nbs/15_training.ipynb #da5c9ebe
+# %% ../nbs/15_training.ipynb #1d7af9dd
 def fit(
     trainer:Trainer, # where it stands
     log_every:int=20, # steps between rows
@@ -239,7 +239,7 @@ def mean_loss(
     if len(bad): raise Diverged(f'the loss is {values[bad[0]]:.3g} at step {done - len(values) + bad[0] + 1}: try a smaller --lr')
     return values.mean().item()
 
-# %% ../nbs/15_training.ipynb #14fe52cb
+# %% ../nbs/15_training.ipynb #54c9158d
 KEPT = 2  # checkpoints that stay
 
 def save_run(
@@ -269,7 +269,7 @@ def write_log(
     "Write the log, whole or not at all."
     with writing(path) as tmp: pd.DataFrame(rows).to_csv(tmp, index=False, float_format='%.6g')
 
-# %% ../nbs/15_training.ipynb #daec2fc3
+# %% ../nbs/15_training.ipynb #f46e0f74
 def resume_run(
     out:Path, # the run's folder
     trainer:Trainer, # freshly made with the run's configuration
@@ -294,7 +294,7 @@ def preview(
     draw = lambda s: sample(guide(model, scale=s), y, data.shape, device=trainer.acc.device)
     save_grid(torch.cat([draw(s) for s in scales]), out/'samples'/f'{trainer.done:08d}.png', cols=len(y), zoom=2)
 
-# %% ../nbs/15_training.ipynb #9e40e1b1
+# %% ../nbs/15_training.ipynb #781ccf7e
 RUN_FILES = ('config.json', 'log.csv', 'model.safetensors', 'checkpoints', 'samples', 'tensorboard')
 
 def check_folder(
@@ -320,7 +320,7 @@ def clear_run(
         if path.is_dir(): shutil.rmtree(path)
         else: path.unlink(missing_ok=True)
 
-# %% ../nbs/15_training.ipynb #e56dea96
+# %% ../nbs/15_training.ipynb #2ae64527
 def make_accelerator(
     precision:str='auto', # fp32, bf16 or auto
     device:str='auto', # auto, cpu, cuda, cuda:1, mps
@@ -340,7 +340,7 @@ def has_bf16(
     if device.type == 'cuda': return torch.cuda.get_device_capability(device)[0] >= 8
     return device.type == 'cpu' and getattr(torch.cpu, '_is_avx512_bf16_supported', bool)()
 
-# %% ../nbs/15_training.ipynb #58ecc1d3
+# %% ../nbs/15_training.ipynb #20dabd98
 def check_train_config(
     cfg:TrainConfig, # a configuration
 )->TrainConfig: # the same
@@ -363,7 +363,7 @@ def net_config(
     base = base or CONFIGS.get(data.name) or CONFIGS['digits' if side <= 12 else 'mnist']
     return replace(base, image_size=side, channels=c, num_classes=len(data.classes))
 
-# %% ../nbs/15_training.ipynb #14eaca6b
+# %% ../nbs/15_training.ipynb #031f8710
 def config_changes(
     out:Path, # a run's folder
     given:dict, # values that the caller insists on
@@ -388,7 +388,7 @@ def run_net(
     "The network of a run."
     return config_from(UNetConfig, run_config(out).get('net'), Path(out)/'config.json')
 
-# %% ../nbs/15_training.ipynb #fc372863
+# %% ../nbs/15_training.ipynb #0aa12d7e
 def train(
     out:Path, # the run's folder
     cfg:TrainConfig=None, # how to train; the digits recipe when not given
@@ -400,7 +400,7 @@ def train(
     save_every:int=500, # steps between checkpoints
     log_every:int=20, # steps between rows of the log; at most `save_every`
     tensorboard:bool=False, # also log for TensorBoard
-    progress:bool=True, # show a bar?
+    progress:bool=True, # show a bar, or where there is no terminal a line per checkpoint?
 )->Path: # the trained model's file
     "Train a class-conditional denoiser with label dropout, in a folder, so that it can be killed and resumed."
     out, cfg = Path(out), check_train_config(cfg or TrainConfig())
@@ -419,7 +419,7 @@ def train(
     write_rows(out, trainer, rows, save_every, min(log_every, save_every), tensorboard, progress and acc.is_main_process)
     return out/'model.safetensors'
 
-# %% ../nbs/15_training.ipynb #55f472f8
+# %% ../nbs/15_training.ipynb #d2434c55
 def write_rows(
     out:Path, # the run's folder
     trainer:Trainer, # where it stands
@@ -427,13 +427,13 @@ def write_rows(
     save_every:int, # steps between checkpoints
     log_every:int, # steps between rows
     tensorboard:bool, # also log for TensorBoard
-    progress:bool, # show a bar?
+    progress:bool, # show how it goes?
 )->None:
     "Run `fit` to its end; the main process logs, saves and draws."
     main, header = trainer.acc.is_main_process, dict(classes=trainer.data.classes, data=trainer.data.name, shape=trainer.data.shape)
     before, saved = (rows[-1]['seconds'] if rows else 0.), trainer.done
     board = board_writer(out) if tensorboard and main else None
-    with tqdm(total=trainer.cfg.steps, initial=trainer.done, unit='step', disable=not progress) as bar:
+    with tqdm(total=trainer.cfg.steps, initial=trainer.done, unit='step', disable=None if progress else True) as bar:
         for row in fit(trainer, log_every):
             before = row['seconds'] = before + row['seconds']
             rows.append(row)
@@ -444,6 +444,7 @@ def write_rows(
                 save_run(out, trainer, rows, header)
                 preview(out, trainer)
                 saved = trainer.done
+                if progress and bar.disable: print('step {step} of {of}: loss {loss:.4f}, {images_per_s:.0f} images/s'.format(of=trainer.cfg.steps, **row), flush=True)
 
 def board_writer(
     out:Path, # the run's folder

@@ -57,8 +57,8 @@ SAMPLE = {
     '--w 1e999': ['--w', "'1e999'", 'finite number'],
     '--guidance-scale 2 --w 1': ['--w', 'not allowed with', '--guidance-scale'],
     '--num 3': ['--guidance-scale', '--w', 'required'],
-    '--guidance-scale 2 --num 0': ['--num', "'0'", '>= 1'],
-    '--guidance-scale 2 --num 1.5': ['--num', "'1.5'", 'whole number'],
+    '--guidance-scale 2 --num 0': ['-n/--num', "'0'", '>= 1'],
+    '--guidance-scale 2 --num 1.5': ['-n/--num', "'1.5'", 'whole number'],
     '--guidance-scale 2 --steps 0': ['--steps', "'0'", '>= 1'],
     '--guidance-scale 2 --seed -1': ['--seed', "'-1'", '>= 0'],
     '--guidance-scale 2 --batch-size 0': ['--batch-size', "'0'", '>= 1'],
@@ -106,7 +106,7 @@ TRAIN = {
 
 EVALUATE = {
     '--scales 1 nan': ['--scales', "'nan'", 'finite number'],
-    '--model run --num 1': ['--num', "'1'", '>= 2'],
+    '--model run --num 1': ['-n/--num', "'1'", '>= 2'],
     '--model run --out rows.txt': ['--out', 'rows.txt', '.csv'],
     '--model run --out table.csv': ['--out', 'table.csv', '--overwrite'],
     '--model run --judge pickle.pt': ['pickle.pt', 'never loaded'],
@@ -185,7 +185,7 @@ def test_shipped_models(): assert {'digits', 'mnist'} <= set(shipped_models())
 
 def test_two_processes_draw_the_same_images(place):
     "Sampling split over two processes by Accelerate: equal to one process, to one grey level of float32 rounding."
-    line = '--guidance-scale 2 --model run --num 7 --steps 4 --device cpu --out'
+    line = '--guidance-scale 2 --model run -n 7 --steps 4 --device cpu --out'
     sample_main(f'{line} one'.split())
     launch = [sys.executable, '-m', 'torch.distributed.run', '--nproc_per_node', '2', '--standalone', str(ROOT/'sample.py')]
     subprocess.run([*launch, *line.split(), 'two'], check=True, capture_output=True, env={**os.environ, 'PYTHONPATH': str(ROOT), 'OMP_NUM_THREADS': '1'})
