@@ -205,17 +205,17 @@ def to_uint8(
     "The model's range [-1, 1] to pixels 0..255, rounded to the nearest."
     return ((x.clamp(-1, 1) + 1)*127.5).round().to(torch.uint8)
 
-# %% ../nbs/00_core.ipynb #e497fea3
+# %% ../nbs/00_core.ipynb #d9a7b272
 def image_grid(
     x:Tensor, # `(N, C, H, W)`, uint8 or float in [-1, 1]
     cols:int=10, # images in a row
-    pad:int=1, # pixels between images
+    pad:int=1, # pixels between images, before they are zoomed
     zoom:int=1, # each pixel becomes zoom x zoom
 )->np.ndarray: # `(rows, columns, 3)` uint8
     "Lay images out in rows of `cols` on a mid-grey ground, which reads on a light page and on a dark one."
     x = (x if x.dtype == torch.uint8 else to_uint8(x)).cpu().expand(-1, 3, -1, -1)
     x = x.repeat_interleave(zoom, 2).repeat_interleave(zoom, 3)
-    n, _, h, w = x.shape
+    (n, _, h, w), pad = x.shape, pad*zoom
     rows, cols = math.ceil(n/cols), min(cols, n)
     grid = np.full((rows*(h+pad)+pad, cols*(w+pad)+pad, 3), 128, np.uint8)
     for i, im in enumerate(x.permute(0, 2, 3, 1).numpy()):
