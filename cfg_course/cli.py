@@ -26,7 +26,7 @@ from torch import Tensor
 
 from . import __version__
 from .classifiers import load_classifier
-from .core import InputError, check, image_grid, save_grid, set_style
+from .core import InputError, check, image_grid, pick_device, save_grid, set_style
 from .core import to_uint8, write_json, write_results, writing
 from .data import DATASETS
 from .denoisers import PRECONDS, Counted, load_denoiser
@@ -419,7 +419,7 @@ def report(
         print(f"{s:8g}  {r['value', 'accuracy']:8.3f}  {r['low', 'accuracy']:7.3f} to {r['high', 'accuracy']:.3f}  {r['value', 'class_std']:19.3f}")
     if not out: return
     config = {k: v for k, v in vars(args).items() if k not in ('out', 'overwrite', 'device', 'batch_size')}
-    write_results(rows, out, config, seconds=round(seconds, 1), device=args.device)
+    write_results(rows, out, config, seconds=round(seconds, 1), device=str(pick_device(args.device)))
     fig = scale_figure(pd.DataFrame(rows), grids)
     with writing(out.with_suffix('.png')) as tmp: fig.savefig(tmp, dpi=150, facecolor='white', bbox_inches='tight')
     plt.close(fig)

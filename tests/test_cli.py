@@ -192,3 +192,10 @@ def test_two_processes_draw_the_same_images(place):
     one, two = (np.load(f'{n}/samples.npz') for n in ('one', 'two'))
     assert np.array_equal(one['labels'], two['labels'])
     assert np.abs(one['images'].astype(int) - two['images']).max() <= 1
+
+
+def test_tensorboard_and_grids_along_the_way(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    train_main('--steps 4 --batch-size 16 --save-every 2 --device cpu --tensorboard --out new'.split())
+    assert [p.name for p in sorted(Path('new/samples').iterdir())] == ['00000002.png', '00000004.png']
+    assert any(p.name.startswith('events.out.tfevents') for p in Path('new/tensorboard').iterdir())
