@@ -7,7 +7,7 @@ __all__ = ['TORCHVISION', 'DATASETS', 'Images', 'load_digits8', 'data_folder', '
            'is_picture', 'is_grey', 'load_folder', 'load_data']
 
 # %% ../nbs/10_data.ipynb #3091c8c3
-import os
+import os, shutil
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -68,8 +68,10 @@ def load_torchvision(
 )->Images: # all images of the split
     "A torchvision data set, downloaded on first use; raises `InputError` where it can neither be read nor fetched."
     root, train = data_folder(data_dir), split == 'train'
+    there = root.exists()
     try: d = TORCHVISION[name](root, train=train, download=True)
     except (RuntimeError, OSError, EOFError, ValueError) as e:
+        if not there: shutil.rmtree(root, ignore_errors=True)  # what a failed download leaves
         raise InputError(f'--dataset {name}: not found under {str(root)!r} and the download failed '
                          f'({first_line(e)}); give --data-dir a folder that has it, or use --dataset digits') from None
     x = torch.as_tensor(d.data)
