@@ -5,9 +5,9 @@
 # %% auto #0
 __all__ = ['TRAIN_HELP', 'SAMPLE_HELP', 'GUIDANCES', 'EVALUATE_HELP', 'Parser', 'number', 'command', 'as_option', 'train_parser',
            'add_recipe', 'train_command', 'say', 'train_main', 'sample_parser', 'add_sampling', 'shipped_models',
-           'find_model', 'find_classes', 'equal_shares', 'draw', 'sampler_options', 'check_out', 'sample_command',
-           'write_samples', 'grid_columns', 'sample_main', 'evaluate_parser', 'measure', 'evaluate_command', 'named',
-           'find_judge', 'first_of_each', 'report', 'scale_figure', 'evaluate_main']
+           'find_model', 'find_classes', 'equal_shares', 'draw', 'first_share', 'sampler_options', 'check_out',
+           'sample_command', 'write_samples', 'grid_columns', 'sample_main', 'evaluate_parser', 'measure',
+           'evaluate_command', 'find_judge', 'first_of_each', 'report', 'scale_figure', 'evaluate_main']
 
 # %% ../nbs/40_cli.ipynb #84ea78e2
 import argparse, math, os, re, sys, time
@@ -260,13 +260,20 @@ def draw(
         x = to_uint8(sample(denoise, y[mine], shape, indices=mine, device=acc.device, progress=acc.is_main_process, **kwargs))
     return torch.cat(gather_object([x])) if acc.num_processes > 1 else x
 
+def first_share(
+    acc:Accelerator, # devices and processes
+    y:Tensor, # `(N,)` labels of all images
+)->int: # images
+    "How many of the images the first process draws: no other draws more."
+    return math.ceil(len(y)/acc.num_processes)
+
 def sampler_options(
     args:argparse.Namespace, # with the options of `add_sampling`
 )->dict: # for `sample`
     "The options of the sampler that were given, checked."
     options = dict(steps=args.steps, grid=args.grid, v=args.v, S_churn=args.S_churn)
     options = dict(sampler=args.sampler, **{k: v for k, v in options.items() if v is not None})
-    make_sampler(options['sampler'], **{k: v for k, v in options.items() if k != 'sampler'})
+    make_sampler(**options)
     return options
 
 # %% ../nbs/40_cli.ipynb #503bc689
@@ -295,7 +302,7 @@ def sample_command(
     x = draw(acc, guided, y, tuple(meta['shape']), seed=args.seed, batch_size=args.batch_size, **options)
     note = dict(version=__version__, model=args.model, data=meta['data'], guidance=args.guidance, scale=scale, interval=args.interval,
         classes=args.classes, num=args.num, seed=args.seed, **options, batch_size=args.batch_size, processes=acc.num_processes,
-        device=str(acc.device), nfe_per_image=acc.num_processes*counted.rows/args.num, seconds=round(time.perf_counter() - t0, 2))
+        device=str(acc.device), nfe_per_image=counted.rows/first_share(acc, y), seconds=round(time.perf_counter() - t0, 2))
     if acc.is_main_process: write_samples(out, x, y, note, meta['classes'])
 
 def write_samples(
@@ -369,20 +376,16 @@ def evaluate_command(
     judge, judge_meta = find_judge(args.judge, meta)
     y, rows, grids, t0 = equal_shares(range(len(meta['classes'])), args.num), [], {}, time.perf_counter()
     denoise.to(acc.device, memory_format=torch.channels_last)
+    steps = len(make_sampler(**options)[1]) - 1
     for scale in args.scales:
         counted = Counted(denoise)
         x = draw(acc, guide(counted, scale=scale), y, tuple(meta['shape']), seed=args.seed, batch_size=args.batch_size, **options)
-        common = dict(dataset=meta['data'], model=args.model, method='cfg', scale=scale, sampler=args.sampler, steps=len(make_sampler(**named(options))[1]) - 1,
-            nfe=acc.num_processes*counted.rows/args.num, samples=args.num, seed=args.seed)
+        if not acc.is_main_process: continue
+        common = dict(dataset=meta['data'], model=args.model, method='cfg', scale=scale, sampler=args.sampler, steps=steps,
+            nfe=counted.rows/first_share(acc, y), samples=args.num, seed=args.seed)
         rows += measure(judge, x, y, **common)
         grids[scale] = x[first_of_each(y)]
     if acc.is_main_process: report(rows, grids, judge_meta, out, args, time.perf_counter() - t0)
-
-def named(
-    options:dict, # for `sample`
-)->dict: # for `make_sampler`
-    "The same options, with the sampler called by the name that `make_sampler` knows."
-    return dict(name=options['sampler'], **{k: v for k, v in options.items() if k != 'sampler'})
 
 def find_judge(
     name:str, # what was given as --judge, or None

@@ -136,7 +136,7 @@ SAMPLERS = dict(
 
 # %% ../nbs/14_samplers.ipynb #5d001063
 def make_sampler(
-    name:str='heun', # one of `SAMPLERS`
+    sampler:str='heun', # one of `SAMPLERS`
     steps:int=None, # number of steps; the sampler's own when not given
     grid:str=None, # one of `GRIDS`
     sigma_min:float=None, # last noise level before 0
@@ -145,17 +145,17 @@ def make_sampler(
     **options, # of the step: v for ddpm; S_min, S_max, S_noise for heun
 )->tuple: # step function, `(N+1,)` noise levels
     "A step function and its noise levels by name; raises `InputError` for unknown names and values out of range."
-    check(name in SAMPLERS, 'sampler', name, ', '.join(SAMPLERS))
-    s = SAMPLERS[name]
+    check(sampler in SAMPLERS, 'sampler', sampler, ', '.join(SAMPLERS))
+    s = SAMPLERS[sampler]
     check(grid is None or grid in GRIDS, 'grid', grid, ', '.join(GRIDS))
     pick = lambda given, default: default if given is None else given
     sigmas = GRIDS[grid or s.grid](pick(steps, s.steps), pick(sigma_min, s.sigma_min), pick(sigma_max, s.sigma_max))
     check_number('S_churn', S_churn, 0)
-    check(not S_churn or name == 'heun', 'S_churn', S_churn, f'only with heun, not with {name}')
+    check(not S_churn or sampler == 'heun', 'S_churn', S_churn, f'only with heun, not with {sampler}')
     if S_churn: options['gamma'] = churn_rate(S_churn, len(sigmas) - 1)
-    allowed = STEP_OPTIONS[name]
+    allowed = STEP_OPTIONS[sampler]
     for k, value in options.items():
-        check(k in allowed, k, value, f'not with {name}, which has ' + (', '.join(allowed) or 'no options'))
+        check(k in allowed, k, value, f'not with {sampler}, which has ' + (', '.join(allowed) or 'no options'))
         if value != math.inf: check_number(k, value, 0, 1 if k == 'v' else math.inf)
     return partial(s.step, **options), sigmas
 

@@ -7,7 +7,7 @@ __all__ = ['RECIPES', 'KEPT', 'RUN_FILES', 'drop_labels', 'Batch', 'denoising_lo
            'draw_batch', 'lr_factor', 'power_gamma', 'power_average', 'Diverged', 'Trainer', 'fit', 'mean_loss',
            'save_run', 'checkpoints', 'write_log', 'resume_run', 'preview', 'check_folder', 'clear_run',
            'make_accelerator', 'has_bf16', 'check_train_config', 'net_config', 'config_changes', 'run_config',
-           'run_net', 'train', 'write_rows', 'board_writer']
+           'run_net', 'train', 'write_rows', 'board_class']
 
 # %% ../nbs/15_training.ipynb #d3bf89af
 import json, math, os, shutil, time
@@ -408,15 +408,17 @@ def train(
     if resume: config_changes(out, asdict(cfg))
     data, acc = load_data(cfg.dataset, 'train', data_dir, cfg.image_size), make_accelerator(cfg.precision, device)
     torch.manual_seed(mix_seed(cfg.seed, 3))
-    net = net_config(data, CONFIGS[net] if isinstance(net, str) else net or (run_net(out) if resume else None))
-    if resume: check(net == run_net(out), 'net', net, f'{run_net(out)}, as in the run that is resumed')
+    own = run_net(out) if resume else None
+    net = net_config(data, CONFIGS[net] if isinstance(net, str) else net or own)
+    check(own in (None, net), 'net', net, f'{own}, as in the run that is resumed')
     trainer = Trainer(Denoiser(UNet(net), cfg.precond, round(data.rms(), 3)), data, cfg, acc)
+    board = board_class() if tensorboard else None
     acc.wait_for_everyone()
     rows = resume_run(out, trainer) if resume else []
     if acc.is_main_process:
         if overwrite: clear_run(out)
         write_json(dict(train=asdict(cfg), net=asdict(net), data=data.name), out/'config.json')
-    write_rows(out, trainer, rows, save_every, min(log_every, save_every), tensorboard, progress and acc.is_main_process)
+    write_rows(out, trainer, rows, save_every, min(log_every, save_every), board, progress and acc.is_main_process)
     return out/'model.safetensors'
 
 # %% ../nbs/15_training.ipynb #d2434c55
@@ -426,13 +428,13 @@ def write_rows(
     rows:list, # the log so far
     save_every:int, # steps between checkpoints
     log_every:int, # steps between rows
-    tensorboard:bool, # also log for TensorBoard
+    board:type, # class of a TensorBoard writer, or None
     progress:bool, # show how it goes?
 )->None:
     "Run `fit` to its end; the main process logs, saves and draws."
     main, header = trainer.acc.is_main_process, dict(classes=trainer.data.classes, data=trainer.data.name, shape=trainer.data.shape)
     before, saved = (rows[-1]['seconds'] if rows else 0.), trainer.done
-    board = board_writer(out) if tensorboard and main else None
+    board = board(out/'tensorboard') if board and main else None
     with tqdm(total=trainer.cfg.steps, initial=trainer.done, unit='step', disable=None if progress else True) as bar:
         for row in fit(trainer, log_every):
             before = row['seconds'] = before + row['seconds']
@@ -446,10 +448,8 @@ def write_rows(
                 saved = trainer.done
                 if progress and bar.disable: print('step {step} of {of}: loss {loss:.4f}, {images_per_s:.0f} images/s'.format(of=trainer.cfg.steps, **row), flush=True)
 
-def board_writer(
-    out:Path, # the run's folder
-)->object: # a SummaryWriter
-    "A TensorBoard writer; raises `InputError` where TensorBoard is not installed."
+def board_class()->type: # SummaryWriter
+    "The class of TensorBoard writers; raises `InputError` where TensorBoard is not installed."
     try: from torch.utils.tensorboard import SummaryWriter
     except ImportError: raise InputError('--tensorboard: TensorBoard is not installed; pip install tensorboard') from None
-    return SummaryWriter(out/'tensorboard')
+    return SummaryWriter

@@ -192,6 +192,8 @@ def test_two_processes_draw_the_same_images(place):
     one, two = (np.load(f'{n}/samples.npz') for n in ('one', 'two'))
     assert np.array_equal(one['labels'], two['labels'])
     assert np.abs(one['images'].astype(int) - two['images']).max() <= 1
+    notes = [json.loads(Path(n, 'samples.json').read_text()) for n in ('one', 'two')]
+    assert [n['nfe_per_image'] for n in notes] == [14, 14] and [n['processes'] for n in notes] == [1, 2]
 
 
 def test_tensorboard_and_grids_along_the_way(tmp_path, monkeypatch):
@@ -199,3 +201,10 @@ def test_tensorboard_and_grids_along_the_way(tmp_path, monkeypatch):
     train_main('--steps 4 --batch-size 16 --save-every 2 --device cpu --tensorboard --out new'.split())
     assert [p.name for p in sorted(Path('new/samples').iterdir())] == ['00000002.png', '00000004.png']
     assert any(p.name.startswith('events.out.tfevents') for p in Path('new/tensorboard').iterdir())
+
+
+def test_missing_tensorboard_is_said_before_anything_is_replaced(place, capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, 'torch.utils.tensorboard', None)
+    before = snapshot(place)
+    assert '--tensorboard' in complain(train_main, '--overwrite --out run --steps 2 --device cpu --tensorboard', capsys)
+    assert snapshot(place) == before
