@@ -4,10 +4,10 @@
 
 # %% auto #0
 __all__ = ['SHAPES', 'LINEAR', 'WHOLE', 'ADDED', 'CONVENTIONS', 'w_to_scale', 'scale_to_w', 'lerp', 'both', 'interval',
-           'beta_shape', 'cosine_shape', 'ramp', 'Look', 'Rule', 'Label', 'Guided', 'apply', 'diagnose', 'guide',
-           'as_strength', 'check_strength', 'everywhere', 'Method', 'method_options', 'make_method', 'Convention',
-           'beta_to_scale', 'scale_to_beta', 'mg_to_scale', 'scale_to_mg', 'to_scale', 'from_scale', 'cfgpp_to_scale',
-           'scale_to_cfgpp', 'step_length']
+           'beta_shape', 'cosine_shape', 'noise_time', 'ramp', 'Look', 'Rule', 'Label', 'Guided', 'other_labels',
+           'apply', 'diagnose', 'guide', 'as_strength', 'check_strength', 'everywhere', 'Method', 'method_options',
+           'make_method', 'Convention', 'beta_to_scale', 'scale_to_beta', 'mg_to_scale', 'scale_to_mg', 'to_scale',
+           'from_scale', 'cfgpp_to_scale', 'scale_to_cfgpp', 'step_length']
 
 # %% ../nbs/04_guidance.ipynb #a1015366
 import copy, inspect, math
@@ -87,6 +87,12 @@ def cosine_shape(
 
 SHAPES = dict(constant=beta_shape(0, 0), linear=beta_shape(0, 1), decreasing=beta_shape(1, 0), bump=beta_shape(1, 1), cosine=cosine_shape(), power_cosine=cosine_shape(2.))
 
+def noise_time(
+    sigma:object, # noise level, > 0
+)->Tensor: # in (0, 1); 1 is noise
+    r"The time in which the cosine noise schedule is uniform, $t = \frac2\pi\arctan\sigma$."
+    return torch.as_tensor(sigma).atan()*2/math.pi
+
 def ramp(
     scale:float, # mean guidance scale s over the time t
     shape:object='cosine', # one of `SHAPES`, or a function of t in (0, 1), 1 being noise
@@ -94,7 +100,7 @@ def ramp(
     "A schedule $1 + (s-1)h(t)$ with $t = \\frac{2}{\\pi}\\arctan\\sigma$, the time of the cosine noise schedule."
     h = shape if callable(shape) else pick('schedule', shape, SHAPES)
     def schedule(sigma):
-        s = 1 + (scale - 1)*h(torch.atan(torch.as_tensor(sigma, dtype=torch.float64))*2/math.pi)
+        s = 1 + (scale - 1)*h(noise_time(torch.as_tensor(sigma, dtype=torch.float64)))
         return s.to(sigma) if isinstance(sigma, Tensor) else float(s)
     return schedule
 
@@ -184,7 +190,7 @@ class Guided:
         "Ask the branches that are needed and combine them."
         s, done = self.scale(sigma), self.memory.get('done')
         if everywhere(s, 1) or (done is not None and bool(done.all())): return strong(x, sigma, y), self.memory, {}
-        other = weak.labels(y) if callable(getattr(weak, 'labels', None)) else None
+        other = other_labels(weak, y)
         as_weak = weak if other is None else lambda x, sigma, y: strong(x, sigma, other)
         if self.rule is LINEAR and everywhere(s, 0): return as_weak(x, sigma, y), self.memory, {}
         D_u, D_c = (weak(x, sigma, y), strong(x, sigma, y)) if other is None else both(strong, x, sigma, y, other)
@@ -193,6 +199,13 @@ class Guided:
         return D, look.memory, diagnose(D_u, D_c, D) if self.record is not None else {}
 
 # %% ../nbs/04_guidance.ipynb #d3658157
+def other_labels(
+    weak:object, # a weak branch
+    y:Tensor, # `(B,)` labels of the strong branch
+)->Tensor: # `(B,)`, or None for a branch that is a denoiser
+    "The labels that a weak branch asks the same model about."
+    return weak.labels(y) if callable(getattr(weak, 'labels', None)) else None
+
 def apply(
     rule:Rule, # how to combine
     D_u:Tensor, # weak prediction, `(B, ...)`

@@ -8,8 +8,8 @@ __all__ = ['RULES', 'WEAK', 'STRONG', 'dot', 'norm', 'ratio', 'project', 'spread
            'power', 'adaptive', 'evidence', 'pace', 'fbg', 'sensitivity', 'reg', 'characteristic', 'unet_of',
            'classes_of', 'check_label', 'no_label', 'other_label', 'autoguidance', 'Draws', 'RandomLabel',
            'random_label', 'rewire', 'Redrawn', 'identity_attention', 'blur_queries', 'blurred_attention',
-           'skipped_parts', 'random_parts', 'shaken_level', 'noise_time', 'Built', 'blend', 'concepts', 'all_of',
-           'all_but', 'across', 'perpendicular', 'late_label', 'hide']
+           'skipped_parts', 'random_parts', 'shaken_level', 'Built', 'blend', 'concepts', 'all_of', 'all_but', 'across',
+           'perpendicular', 'late_label', 'hide']
 
 # %% ../nbs/17_rules.ipynb #05e8e385
 import math
@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from .core import check, check_number, peek
+from .core import check, check_count, check_number, peek
 from .guidance import LINEAR, Look, Method, Rule
 from .schedules import karras_grid
 from .scores import FROM_X0, expand
@@ -268,7 +268,7 @@ def fbg(*,
 )->Rule: # in x0
     "Feedback guidance: as much as the path so far needs, at most s (Koulischer et al. 2025)."
     for name, value in dict(t0=t0, t1=t1).items(): check_number(name, value, 0, .999)
-    check_number('pi', pi, .334, 1 - 1e-6); check(isinstance(steps, int) and steps >= 3, 'steps', steps, 'a whole number >= 3')
+    check_number('pi', pi, .334, 1 - 1e-6); check_count('steps', steps, 3)
     tau, delta = pace(pi, t0, t1, steps)
     def combine(u, c, s, look):
         s, m = torch.as_tensor(s, dtype=c.dtype, device=c.device), look.memory
@@ -298,7 +298,7 @@ def characteristic(*,
     along:bool=True, # keep the displacement along the first difference?
 )->Rule: # in x0
     "Characteristic guidance (Zheng & Lan 2024), by Anderson's iteration."
-    check(isinstance(iterations, int) and iterations >= 0, 'iterations', iterations, 'a whole number >= 0'); check_number('tol', tol, 1e-12)
+    check_count('iterations', iterations, 0); check_number('tol', tol, 1e-12)
     def combine(u, c, s, look):
         ask = lambda branch, d: peek(branch)(look.x + d, look.sigma, look.y)
         keep = (lambda r: project(r, c - u)) if along else (lambda r: r)
@@ -340,7 +340,7 @@ from types import SimpleNamespace
 
 from .core import NULL, fresh, rng
 from .denoisers import Denoiser
-from .guidance import Label
+from .guidance import Label, noise_time, other_labels
 from .networks import UNet, parts, perturb
 from .scores import as_batch
 
@@ -559,12 +559,6 @@ def shaken_level(
         return dict(level=lambda e: e + expand(size, e)*e.std(1, keepdim=True)*noise)
     return Redrawn(denoise, change, seed)
 
-def noise_time(
-    sigma:Tensor, # noise levels
-)->Tensor: # in (0, 1); 1 is noise
-    r"The time of chapter 4, $t = \frac2\pi\arctan\sigma$."
-    return sigma.atan()*2/math.pi
-
 # %% ../nbs/17_rules.ipynb #68e6b4c4
 class Built:
     "A denoiser made of denoisers: the beginning of a run and a look within a step reach all of them."
@@ -606,7 +600,8 @@ def blend(
     check(total != 0, 'shares', shares, 'numbers that do not sum to 0')
     def mixed(inner, x, sigma, y):
         strong, *weak = inner
-        answers = [strong(x, sigma, b.labels(y)) if callable(getattr(b, 'labels', None)) else b(x, sigma, y) for b in weak]
+        labels = [other_labels(b, y) for b in weak]
+        answers = [b(x, sigma, y) if other is None else strong(x, sigma, other) for b, other in zip(weak, labels)]
         return sum(a/total*D for a, D in zip(shares, answers))
     return Built(mixed, [denoise, *branches])
 
@@ -656,8 +651,7 @@ def across(
     other:Tensor, # same shape
 )->Tensor: # same shape
     "The part of `other` that is perpendicular to `delta`, sample by sample."
-    d, o = delta.flatten(1), other.flatten(1)
-    return other - expand((d*o).sum(1)/(d*d).sum(1).clamp(min=torch.finfo(d.dtype).tiny), other)*delta
+    return other - project(other, delta)
 
 def perpendicular(
     denoise:Callable, # any denoiser

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from .core import Noise, check, check_number, fresh, peek
+from .core import Noise, check, check_count, check_number, fresh, peek
 from .schedules import GRIDS
 
 # %% ../nbs/14_samplers.ipynb #ec19fd70
@@ -186,7 +186,7 @@ def sample(
 )->Tensor: # `(N, *shape)` float32 on the CPU
     "Samples with labels `y`. Sample i depends on the seed and its index alone, not on the batch it is in."
     step, sigmas = make_sampler(sampler, **options)
-    check(isinstance(batch_size, int) and batch_size >= 1, 'batch_size', batch_size, 'a whole number >= 1')
+    check_count('batch_size', batch_size)
     y, done = torch.as_tensor(y), []
     indices = range(len(y)) if indices is None else indices
     chunks = range(0, len(y), batch_size)

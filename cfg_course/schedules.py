@@ -12,7 +12,7 @@ import math
 import torch
 from torch import Tensor
 
-from .core import check, check_number
+from .core import check, check_count, check_number
 from .scores import logsnr_to_sigma
 
 # %% ../nbs/11_schedules.ipynb #eb018a06
@@ -71,7 +71,7 @@ def check_range(
     sigma_max:float, # first level
 )->None:
     "Raise an `InputError` unless `steps >= 1` and `0 < sigma_min < sigma_max < inf`."
-    check(isinstance(steps, int) and steps >= 1, 'steps', steps, 'a whole number >= 1')
+    check_count('steps', steps)
     check_number('sigma_min', sigma_min); check_number('sigma_max', sigma_max)
     check(0 < sigma_min < sigma_max, 'sigma_min, sigma_max', (sigma_min, sigma_max), '0 < sigma_min < sigma_max')
 

@@ -27,7 +27,7 @@ from torch import Tensor
 from torch.optim.swa_utils import AveragedModel
 from tqdm.auto import tqdm
 
-from .core import NULL, InputError, check, check_number, mix_seed, pick_device, rng, to_float
+from .core import NULL, InputError, check, check_count, check_number, mix_seed, pick_device, rng, to_float
 from .core import load_tensors, save_grid, save_tensors, write_json, writing
 from .data import DATASETS, Images, load_data
 from .denoisers import PRECONDS, Denoiser, config_from, save_denoiser
@@ -350,8 +350,7 @@ def check_train_config(
     for name, low, high in (('lr', 1e-12, 10), ('p_uncond', 0, 1), ('P_mean', -20, 20), ('P_std', 1e-3, 20), ('ema', .005, .28), ('clip', 1e-6, math.inf)):
         check_number(name, getattr(cfg, name), low, high)
     for name, low in (('steps', 1), ('batch_size', 1), ('warmup', 1), ('seed', 0)):
-        value = getattr(cfg, name)
-        check(isinstance(value, int) and value >= low, name, value, f'a whole number >= {low}')
+        check_count(name, getattr(cfg, name), low)
     for name, allowed in (('dataset', DATASETS), ('precond', PRECONDS), ('noise', ('lognormal', 'cosine'))):
         check(getattr(cfg, name) in allowed, name, getattr(cfg, name), ', '.join(allowed))
     return cfg
