@@ -5,39 +5,37 @@
 # %% auto #0
 __all__ = ['TRAIN_HELP', 'SAMPLE_HELP', 'EVALUATE_HELP', 'STYLES', 'Parser', 'number', 'command', 'as_option', 'train_parser',
            'add_recipe', 'train_command', 'say', 'train_main', 'sample_parser', 'add_guidance', 'add_sampling',
-           'key_value', 'list_guidance', 'ListGuidance', 'shipped_models', 'find_model', 'find_classes', 'equal_shares',
-           'draw', 'first_share', 'sampler_options', 'find_guidance', 'check_interval', 'check_out', 'sample_command',
-           'write_samples', 'grid_columns', 'sample_main', 'evaluate_parser', 'measure', 'plan', 'evaluate_command',
-           'find_judge', 'first_of_each', 'report', 'scale_figure', 'evaluate_main']
+           'key_value', 'list_guidance', 'ListGuidance', 'find_classes', 'sampler_options', 'as_point', 'check_out',
+           'sample_command', 'write_samples', 'grid_columns', 'sample_main', 'evaluate_parser', 'add_measuring',
+           'evaluation_points', 'evaluation_yardstick', 'evaluate_command', 'say_plan', 'print_table', 'write_picture',
+           'draw_ten', 'scale_figure', 'evaluate_main']
 
 # %% ../nbs/40_cli.ipynb #84ea78e2
-import argparse, ast, math, os, re, sys, time
+import argparse, ast, math, os, re, sys, tempfile, time
 from collections.abc import Callable
 from dataclasses import fields, replace
-from importlib import resources
 from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import torch
-from accelerate import Accelerator
-from accelerate.utils import gather_object
 from torch import Tensor
 
 from . import __version__
-from .classifiers import NoisyClassifier, load_classifier
-from .core import InputError, check, image_grid, pick_device, save_grid, set_style
-from .core import to_uint8, write_json, write_results, writing
+from .core import InputError, check, image_grid, save_grid, set_style
+from .core import to_uint8, write_json, writing
 from .data import DATASETS
-from .denoisers import PRECONDS, count_rows, load_denoiser
+from .denoisers import PRECONDS, find_model, shipped_models
 from .guidance import w_to_scale
-from .metrics import accuracy, spread
+from .metrics import METRICS, check_metrics
 from .networks import CONFIGS
-from .procedures import SHELVES, make_guidance, parse_guidance, takes_scale, technique_options
+from .procedures import SHELVES, parse_guidance, takes_scale, technique_options
 from .samplers import SAMPLERS, make_sampler, sample
 from .schedules import GRIDS
-from .training import RECIPES, Diverged, TrainConfig, config_changes, make_accelerator, train
+from .sweeps import KEYS, Point, Yardstick, describe_point, draw, equal_shares, find_guidance, first_share
+from .sweeps import fit_steps, make_yardstick, match_effective, plan_sweep, run_sweep
+from .training import OBJECTIVES, RECIPES, Diverged, TrainConfig, config_changes, make_accelerator, train
 
 # %% ../nbs/40_cli.ipynb #e0f0e5e2
 class Parser(argparse.ArgumentParser):
@@ -103,6 +101,7 @@ examples:
   python train.py --dataset mnist --out runs/mnist  the recipe of the shipped MNIST model
   python train.py --resume --out runs/mnist         go on after an interruption, to the same bits
   python train.py --dataset folder --data-dir pics --image-size 32
+  python train.py --objective distillation --teacher digits --p-uncond 0     guidance at one evaluation a step
   accelerate launch --num_processes 2 train.py --dataset cifar10     two GPUs
   torchrun --nproc_per_node 2 train.py --device cpu                  two CPU processes
 
@@ -135,6 +134,8 @@ def add_recipe(
     add('--lr', type=number(float, 1e-12, 10), help='peak learning rate')
     add('--warmup', type=number(int, 1), help='steps of linear warm-up')
     add('--p-uncond', type=number(float, 0, 1), help='probability of dropping a label (.1)')
+    add('--objective', choices=OBJECTIVES, help='what to learn: denoising, or guidance itself (denoising)')
+    add('--teacher', metavar='MODEL', help='for --objective distillation: the model to learn from')
     add('--precond', choices=list(PRECONDS), help='what the network predicts (edm)')
     add('--noise', choices=['lognormal', 'cosine'], help='law of the training noise: EDM, or Ho & Salimans (lognormal)')
     add('--P-mean', type=number(float, -20, 20), help='mean of log sigma, for lognormal noise')
@@ -196,9 +197,9 @@ def sample_parser()->Parser: # of `sample.py`
     strength.add_argument('--w', type=number(), metavar='W', help='the same as the weight of Ho & Salimans, w = S - 1; 0 is no guidance')
     p.add_argument('--guidance', default='cfg', metavar='NAME[+NAME]', help='technique, or several of different kinds joined by + (cfg); see --list-guidance')
     add_guidance(p)
-    p.add_argument('--interval', type=number(float, 0), nargs=2, metavar=('LOW', 'HIGH'), help='guide only where LOW < sigma <= HIGH')
     p.add_argument('--classes', nargs='+', metavar='C', help='which classes, by number or name, in equal shares (all, in order)')
     p.add_argument('-n', '--num', type=number(int, 1), default=100, metavar='N', help='how many images (100); launchers take --num for their own, so write -n there')
+    p.add_argument('--seed', type=number(int, 0), default=0, help='of the noise (0)')
     p.add_argument('--out', default='out/samples', help='folder (out/samples)')
     p.add_argument('--overwrite', action='store_true', help='replace the samples in --out')
     add_sampling(p)
@@ -209,6 +210,7 @@ def add_guidance(
 )->None:
     "Options of techniques, common to `sample.py` and `evaluate.py`."
     p.add_argument('--guidance-arg', action='append', default=[], type=key_value, metavar='KEY=VALUE', help='an option of the technique; may be given several times')
+    p.add_argument('--interval', type=number(float, 0), nargs=2, metavar=('LOW', 'HIGH'), help='guide only where LOW < sigma <= HIGH')
     p.add_argument('--list-guidance', action=ListGuidance, nargs=0, help='list every technique with its options, and stop')
 
 def add_sampling(
@@ -221,7 +223,6 @@ def add_sampling(
     p.add_argument('--grid', choices=list(GRIDS), help='noise levels (karras; for ddpm the cosine of the paper)')
     p.add_argument('--v', type=number(float, 0, 1), help='ddpm: exponent of the variance interpolation (.3)')
     p.add_argument('--S-churn', type=number(float, 0), help="heun: EDM's S_churn (0)")
-    p.add_argument('--seed', type=number(int, 0), default=0, help='of the noise (0)')
     p.add_argument('--batch-size', type=number(int, 1), default=64, metavar='B', help='images at a time in each process (64)')
     p.add_argument('--device', default='auto', help='auto, cpu, cuda, cuda:1, mps')
 
@@ -253,22 +254,6 @@ class ListGuidance(argparse.Action):
         parser.exit()
 
 # %% ../nbs/40_cli.ipynb #9960ebd5
-def shipped_models()->list: # names
-    "Models that come with the package."
-    folder = resources.files('cfg_course')/'weights'
-    names = (f.name.removesuffix('.safetensors') for f in folder.iterdir() if f.name.endswith('.safetensors')) if folder.is_dir() else ()
-    return sorted(n for n in names if not n.endswith('-classifier'))
-
-def find_model(
-    name:str, # of a shipped model, or a path
-)->tuple: # `Denoiser`, header
-    "Load a model by name or path; raises `InputError` when it is neither."
-    if name in shipped_models(): return load_denoiser(resources.files('cfg_course')/'weights'/f'{name}.safetensors')
-    check(Path(name).exists(), 'model', name, ', '.join(shipped_models()) + ', or the folder or file of a run')
-    denoise, meta = load_denoiser(name)
-    check({'classes', 'shape', 'data'} <= meta.keys(), 'model', name, 'a model written by train.py')
-    return denoise, meta
-
 def find_classes(
     wanted:list, # numbers or names, as text; None for all
     classes:list, # names of the model's classes
@@ -279,33 +264,7 @@ def find_classes(
     for c in wanted: check(c in classes or (c.isdecimal() and int(c) < len(classes)), 'classes', c, allowed)
     return [classes.index(c) if c in classes else int(c) for c in wanted]
 
-def equal_shares(
-    classes:list, # class numbers
-    num:int, # how many labels
-)->Tensor: # `(num,)` int64
-    "Labels in the order of `classes`, in shares that differ by at most one."
-    return torch.tensor(classes)[torch.arange(num)*len(classes)//num]
-
 # %% ../nbs/40_cli.ipynb #311c667e
-def draw(
-    acc:Accelerator, # devices and processes
-    denoise:Callable, # a denoiser, guided or not
-    y:Tensor, # `(N,)` labels of all images
-    shape:tuple, # of one image
-    **kwargs, # for `sample`: sampler, seed, batch_size ...
-)->Tensor: # `(N, C, H, W)` uint8, in every process
-    "Draw images with labels `y`, shared out over the processes."
-    with acc.split_between_processes(list(range(len(y)))) as mine:
-        x = to_uint8(sample(denoise, y[mine], shape, indices=mine, device=acc.device, progress=acc.is_main_process, **kwargs))
-    return torch.cat(gather_object([x])) if acc.num_processes > 1 else x
-
-def first_share(
-    acc:Accelerator, # devices and processes
-    y:Tensor, # `(N,)` labels of all images
-)->int: # images
-    "How many of the images the first process draws: no other draws more."
-    return math.ceil(len(y)/acc.num_processes)
-
 def sampler_options(
     args:argparse.Namespace, # with the options of `add_sampling`
 )->dict: # for `sample`
@@ -315,36 +274,13 @@ def sampler_options(
     make_sampler(**options)
     return options
 
-# %% ../nbs/40_cli.ipynb #bfd1b9a5
-def find_guidance(
-    args:argparse.Namespace, # with model and guidance_arg
-    text:str, # an expression of names
+def as_point(
+    args:argparse.Namespace, # with model, sampler, seed, num and guidance_arg
+    method:str, # techniques joined by +
     scale:float, # guidance scale, or None
-    denoise:Callable, # the model
-    meta:dict, # its header
-    device:torch.device, # where to sample
-)->tuple: # a denoiser, the `run` of `sample`, the counter of the networks' rows
-    "The model under the guidance that was asked for, on its device. Everything that can be wrong is found here."
-    names, options = parse_guidance(text), dict(args.guidance_arg)
-    check(scale is not None or 'procedure' in names, 'guidance', text, 'only with its strength: one of --guidance-scale and --w is required')
-    null = names.get('weak', 'no_label') == 'no_label' and scale != 1
-    check(not null or meta.get('train', {}).get('p_uncond', .1) > 0, 'guidance', text, f'a weak branch other than no label, as {args.model} was trained without label dropout')
-    nets = [denoise.to(device, memory_format=torch.channels_last)]
-    if names.get('weak') == 'autoguidance':
-        nets.append(find_model(str(options.get('model', f'{args.model}-weak')))[0].to(device))
-        options['model'] = nets[1]
-    classifier = load_classifier(meta['data'], NoisyClassifier)[0].to(device).requires_grad_(False) if 'classifier' in names else None
-    counted = count_rows(*(d.net for d in nets))
-    return *make_guidance(denoise, text, scale=scale, interval=getattr(args, 'interval', None), options=options, classifier=classifier), counted
-
-def check_interval(
-    interval:tuple, # noise levels (low, high], or None
-    options:dict, # of the sampler
-)->None:
-    "Refuse an interval in which the sampler never is."
-    sigmas = make_sampler(**options)[1][:-1]
-    inside = interval is None or bool(((sigmas > interval[0]) & (sigmas <= interval[1])).any())
-    check(inside, 'interval', interval and tuple(interval), f'one that holds a noise level of this run, which has {len(sigmas)} from {sigmas[0]:g} to {sigmas[-1]:.3g}')
+)->Point: # a setting of `sweeps`
+    "The setting that was asked for."
+    return Point(args.model, method, scale, tuple(args.guidance_arg), args.interval and tuple(args.interval), tuple(sampler_options(args).items()), args.seed, args.num)
 
 # %% ../nbs/40_cli.ipynb #503bc689
 def check_out(
@@ -367,8 +303,7 @@ def sample_command(
     (denoise, meta), acc = find_model(args.model), make_accelerator('fp32', args.device)
     scale = args.guidance_scale if args.w is None else w_to_scale(args.w)
     y = equal_shares(find_classes(args.classes, meta['classes']), args.num)
-    guided, run, counted = find_guidance(args, args.guidance, scale, denoise, meta, acc.device)
-    check_interval(args.interval, options)
+    guided, run, counted = find_guidance(as_point(args, args.guidance, scale), denoise, meta, acc.device)
     t0 = time.perf_counter()
     x = draw(acc, guided, y, tuple(meta['shape']), run=run, seed=args.seed, batch_size=args.batch_size, **options)
     note = dict(version=__version__, model=args.model, data=meta['data'], guidance=args.guidance, guidance_args=dict(args.guidance_arg), scale=scale,
@@ -404,110 +339,132 @@ def sample_main(
     command(sample_parser, sample_command, argv)
 
 # %% ../nbs/40_cli.ipynb #49a9828f
-EVALUATE_HELP = """Measure a model against the guidance scale: how often a judge recognises the class, how much samples of a class differ.
+EVALUATE_HELP = """Measure techniques against the guidance scale: accuracy, spread, FID and others, with intervals.
 
 examples:
   python evaluate.py --model mnist --scales 0 1 2 4 --num 1000
   python evaluate.py --model runs/mine --scales 1 1.5 2 3 --judge my-classifier.safetensors --out rows.csv
   python evaluate.py --guidance cfg apg autoguidance cfgpp --scales 2 4     several techniques; cfgpp has no scale, and is measured once
+  python evaluate.py --scales 1 1.5 2 --num 5000 --metrics all --seed 0 1 --out rows.csv     FID, KID, precision ... against real MNIST
+  python evaluate.py --guidance cfg reg --scales 3 --budget 36 --sampler ddim     as many steps as 36 evaluations an image allow
+  python evaluate.py --guidance cfg apg --effective-scale 2     each at the scale at which it guides as much as cfg at 2
+  python evaluate.py --guidance cfg apg --scales 1 2 3 --num 5000 --plan     what that would cost, and stop
+  accelerate launch --num_processes 2 evaluate.py -n 50000 --metrics all --out rows.csv     two GPUs
 
 prints a table; with --out also writes the rows, a note of how they were made (.json) and a picture (.png).
-the judge had no part in training the model. FID, precision and recall are not measured yet."""
+interrupted, the same command goes on where it was. with --keep FOLDER images stay, and other metrics draw nothing.
+the judge had no part in training the model; FID and its relatives use its features, unless --inception-weights is given."""
 
 def evaluate_parser()->Parser: # of `evaluate.py`
     "The options of `evaluate.py`."
     p = Parser(prog='evaluate.py', description=EVALUATE_HELP)
     p.add_argument('--guidance', nargs='+', default=['cfg'], metavar='NAME[+NAME]', help='techniques, each measured at every scale (cfg); see --list-guidance')
     add_guidance(p)
-    p.add_argument('--scales', type=number(), nargs='+', default=[0., 1., 1.5, 2., 3., 5.], metavar='S', help='guidance scales (0 1 1.5 2 3 5)')
-    p.add_argument('-n', '--num', type=number(int, 2), default=500, metavar='N', help='images per scale (500)')
-    p.add_argument('--judge', help="a classifier: digits, mnist, or a file (the judge of the model's data)")
+    strength = p.add_mutually_exclusive_group()
+    strength.add_argument('--scales', type=number(), nargs='+', default=[0., 1., 1.5, 2., 3., 5.], metavar='S', help='guidance scales (0 1 1.5 2 3 5)')
+    strength.add_argument('--effective-scale', type=number(), nargs='+', metavar='S', help='instead: find for each technique the scales at which it guides this much')
+    p.add_argument('--budget', type=number(float, 1), metavar='E', help='network evaluations of an image; each technique takes as many steps as it allows')
+    p.add_argument('--seed', type=number(int, 0), nargs='+', default=[0], help='of the noise; every point is measured with each (0)')
+    p.add_argument('-n', '--num', type=number(int, 2), default=500, metavar='N', help='images of each point (500)')
+    add_measuring(p.add_argument_group('measuring'))
     p.add_argument('--out', help='a .csv file for the rows')
     p.add_argument('--overwrite', action='store_true', help='replace --out')
+    p.add_argument('--plan', action='store_true', help='print what it would cost, and stop')
     add_sampling(p)
     return p
 
-def measure(
-    judge:Callable, # an independent classifier
-    x:Tensor, # `(N, C, H, W)` samples
-    y:Tensor, # `(N,)` the classes that were asked for
-    repeats:int=200, # bootstrap resamples
-    **common, # columns that all rows share
-)->list: # rows
-    "One row per metric: value and 95 % interval."
-    values = dict(accuracy=accuracy(judge, x, y), class_std=spread(x, y, repeats))
-    return [dict(**common, metric=k, value=v, low=low, high=high) for k, (v, low, high) in values.items()]
+def add_measuring(
+    group:object, # an argument group, gets more options
+)->None:
+    "What to measure with."
+    add = group.add_argument
+    add('--metrics', nargs='+', default=['accuracy', 'class_std'], metavar='M', help=f"{', '.join(METRICS)}, or all but cas (accuracy class_std)")
+    add('--judge', help="a classifier: digits, mnist, or a file (the judge of the model's data)")
+    add('--reference', type=number(int, 2), metavar='N', help='real images to compare with (10000 where a metric needs them)')
+    add('--inception-weights', metavar='FILE', help='Inception-v3 weights of torch-fidelity, for the features of FID, KID, IS, precision and recall')
+    add('--data-dir', help='where data sets are kept ($CFG_COURSE_DATA, else data/)')
+    add('--keep', metavar='FOLDER', help='keep the images there, and take them from there')
 
 # %% ../nbs/40_cli.ipynb #47dfd0ec
-def plan(
-    methods:list, # expressions of techniques
-    scales:list, # guidance scales
-)->list: # of (method, scale)
-    "What to measure: every technique at every scale, and once, at no scale, where the technique has none."
-    return [(m, s) for m in methods for s in (scales if takes_scale(parse_guidance(m)) else [math.nan])]
+def evaluation_points(
+    args:argparse.Namespace, # of `evaluate_parser`
+)->list: # of `Point`s
+    "The settings to measure."
+    strengths = args.effective_scale or args.scales
+    point = lambda method, scale: as_point(args, method, scale)
+    points = [point(m, s) for m in args.guidance for s in (strengths if takes_scale(parse_guidance(m)) else [None])]
+    if args.budget: points = [fit_steps(p, args.budget) for p in points]
+    if args.effective_scale: points = [p if p.scale is None else match_effective(p, p.scale) for p in points]
+    return [p._replace(seed=seed) for p in points for seed in args.seed]
+
+def evaluation_yardstick(
+    args:argparse.Namespace, # of `evaluate_parser`
+)->Yardstick: # what to measure with
+    "Judge, metrics and real images."
+    names = [m for m in METRICS if m != 'cas'] if args.metrics == ['all'] else args.metrics
+    check_metrics(names, args.num, 1)
+    real = args.reference or (10000 if any('reference' in METRICS[m].needs for m in names) else 0)
+    return make_yardstick(find_model(args.model)[1]['data'], names, args.judge, real, data_dir=args.data_dir, inception=args.inception_weights)
 
 def evaluate_command(
     args:argparse.Namespace, # of `evaluate_parser`
 )->None:
     "Do what `evaluate.py` was asked for."
-    out, options = Path(args.out) if args.out else None, sampler_options(args)
-    check(not out or out.suffix == '.csv', 'out', args.out, 'a file ending in .csv')
-    check(not out or args.overwrite or not out.exists(), 'out', args.out, 'a new file, or --overwrite')
-    (denoise, meta), acc = find_model(args.model), make_accelerator('fp32', args.device)
-    judge, judge_meta = find_judge(args.judge, meta)
-    y, rows, grids, t0 = equal_shares(range(len(meta['classes'])), args.num), [], {}, time.perf_counter()
-    steps = len(make_sampler(**options)[1]) - 1
-    for method, scale in plan(args.guidance, args.scales):
-        guided, run, counted = find_guidance(args, method, None if math.isnan(scale) else scale, denoise, meta, acc.device)
-        x = draw(acc, guided, y, tuple(meta['shape']), run=run, seed=args.seed, batch_size=args.batch_size, **options)
-        if not acc.is_main_process: continue
-        common = dict(dataset=meta['data'], model=args.model, method=method, scale=scale, sampler=args.sampler, steps=steps,
-            nfe=counted.rows/first_share(acc, y), samples=args.num, seed=args.seed)
-        rows += measure(judge, x, y, **common)
-        grids[method, scale] = x[first_of_each(y)]
-    if acc.is_main_process: report(rows, grids, judge_meta, out, args, time.perf_counter() - t0)
-
-def find_judge(
-    name:str, # what was given as --judge, or None
-    meta:dict, # header of the model
-)->tuple: # classifier, header
-    "The judge asked for, or the shipped one of the model's data; it must fit the model."
-    judge, judge_meta = load_classifier(name or meta['data'])
-    config = judge.config
-    fits = config['shape'] == list(meta['shape']) and config['num_classes'] == len(meta['classes'])
-    check(fits, 'judge', name or meta['data'], f"a classifier of {tuple(meta['shape'])} images in {len(meta['classes'])} classes")
-    return judge, judge_meta
-
-def first_of_each(
-    y:Tensor, # `(N,)` labels
-    most:int=10, # classes
-)->list: # row numbers
-    "The first sample of each class, up to `most` classes."
-    return [(y == k).nonzero()[0].item() for k in y.unique()[:most]]
+    check(not args.out or Path(args.out).suffix == '.csv', 'out', args.out, 'a file ending in .csv')
+    sampler_options(args)
+    points, start = evaluation_points(args), time.perf_counter()
+    if args.plan: return say_plan(plan_sweep(points, args.device, args.batch_size))
+    yard = evaluation_yardstick(args)
+    with tempfile.TemporaryDirectory() as spare:
+        table = run_sweep(points, args.out or Path(spare)/'rows.csv', yard, args.keep, args.overwrite, args.batch_size, args.device)
+    if os.environ.get('RANK', '0') != '0': return
+    wanted = table[table[KEYS].apply(tuple, axis=1).isin([tuple(describe_point(p).values()) for p in points])]
+    print_table(wanted, args.num, time.perf_counter() - start)
+    if args.out: write_picture(wanted, points, Path(args.out))
 
 # %% ../nbs/40_cli.ipynb #768e9a95
-def report(
-    rows:list, # of `measure`
-    grids:dict, # (method, scale) -> images
-    judge:dict, # header of the judge
-    out:Path, # a .csv file, or None
-    args:argparse.Namespace, # what was asked for
+def say_plan(
+    table:pd.DataFrame, # of `plan_sweep`
+)->None:
+    "Print what a sweep would cost."
+    shown = table.drop(columns=['parameters', 'model']) if not table.parameters.any() else table
+    say(shown.to_string(index=False, float_format='{:,.4g}'.format))
+    say(f"{len(table)} points, {table.evaluations.sum():,.0f} network evaluations, about {table.seconds.sum()/60:.1f} minutes of drawing; measuring comes on top")
+
+def print_table(
+    table:pd.DataFrame, # rows of `run_sweep`, as text
+    num:int, # images of each point
     seconds:float, # that it took
 )->None:
-    "Print the table; write rows, note and picture where asked."
-    table = pd.DataFrame(rows).pivot(index=['method', 'scale'], columns='metric', values=['value', 'low', 'high']).reindex(grids)
-    width = max(len(method) for method, _ in grids)
-    print(f'{args.num} images per scale, {seconds:.0f} s; judge: {100*judge["test_accuracy"]:.1f} % right on real {judge["data"]}' if 'test_accuracy' in judge else f'{args.num} images per scale')
-    print(f"{'':{width}}{'scale':>8}  {'accuracy':>8}  {'95 % interval':>16}  {'spread within class':>19}")
-    for (method, s), r in table.iterrows():
-        print(f"{method:{width}}{s:8g}  {r['value', 'accuracy']:8.3f}  {r['low', 'accuracy']:7.3f} to {r['high', 'accuracy']:.3f}  {r['value', 'class_std']:19.3f}")
-    if not out: return
-    config = {k: v for k, v in vars(args).items() if k not in ('out', 'overwrite', 'device', 'batch_size', 'list_guidance')}
-    write_results(rows, out, config, seconds=round(seconds, 1), device=str(pick_device(args.device)))
-    fig = scale_figure(pd.DataFrame(rows), grids)
+    "Print a line for each point: every metric with its interval."
+    number = lambda text: f'{float(text or "nan"):.3f}'
+    cells = table.assign(cell=[f'{number(r.value)} ({number(r.low)}-{number(r.high)})' for r in table.itertuples()])
+    names = [k for k in ('method', 'parameters', 'scale', 'steps', 'nfe', 'seed') if k in ('scale', 'nfe') or table[k].nunique() > 1]
+    wide = cells.pivot(index=names, columns='metric', values='cell').reindex(cells[names].drop_duplicates().itertuples(index=False, name=None))[list(dict.fromkeys(cells.metric))]
+    print(f'{num} images per point, {seconds:.0f} s; 95 % intervals in brackets')
+    print(wide.reset_index().rename_axis(None, axis=1).to_string(index=False))
+
+def write_picture(
+    table:pd.DataFrame, # rows of `run_sweep`, as text
+    points:list, # of `Point`s
+    out:Path, # the .csv file
+)->None:
+    "Draw samples and curves beside the table, and say where everything is."
+    rows = table.assign(**{k: pd.to_numeric(table[k]) for k in ('scale', 'value', 'low', 'high')})
+    grids = {(p.method, math.nan if p.scale is None else p.scale): draw_ten(p) for p in points if p.seed == points[0].seed}
+    fig = scale_figure(rows[rows.seed == str(points[0].seed)], grids)
     with writing(out.with_suffix('.png')) as tmp: fig.savefig(tmp, dpi=150, facecolor='white', bbox_inches='tight')
     plt.close(fig)
     print(f"written: {out}, {out.with_suffix('.json')}, {out.with_suffix('.png')}")
+
+def draw_ten(
+    point:Point, # a setting
+)->Tensor: # `(10, C, H, W)` uint8
+    "One sample of each of the first ten classes, the same noise for every setting."
+    denoise, meta = find_model(point.model)
+    guided, run, _ = find_guidance(point, denoise, meta)
+    y = torch.arange(min(10, len(meta['classes'])))
+    return to_uint8(sample(guided, y, tuple(meta['shape']), run=run, seed=point.seed, **dict(point.sampling)))
 
 def scale_figure(
     rows:pd.DataFrame, # of `measure`
@@ -521,18 +478,20 @@ def scale_figure(
     methods = rows.method.unique()
     names = [f'{s:g}' if len(methods) == 1 else method if math.isnan(s) else f'{method} {s:g}' for method, s in grids]
     left.imshow(grid); left.set(xticks=[], ylabel='guidance scale $s$' if len(methods) == 1 else '', yticks=(np.arange(n) + .5)*grid.shape[0]/n, yticklabels=names)
-    for metric, ax, color in (('accuracy', right, 'C0'), ('class_std', right.twinx(), 'C1')):
+    shown = [m for m in ('accuracy', 'class_std', *rows.metric.unique()) if m in set(rows.metric)][:2]
+    for metric, ax, color in zip(dict.fromkeys(shown), (right, right.twinx()), ('C0', 'C1')):
         for method, line in zip(methods, STYLES*len(methods)):
             r = rows[(rows.metric == metric) & (rows.method == method)].fillna(dict(scale=rows.scale.min()))
             ax.plot(r.scale, r.value, marker='o', ls=line, color=color, label=method); ax.fill_between(r.scale, r.low, r.high, color=color, alpha=.2)
-        ax.set_ylabel(dict(accuracy='accuracy of the judge', class_std='spread within a class')[metric], color=color)
+        ax.set_ylabel(dict(accuracy='accuracy of the judge', class_std='spread within a class').get(metric, metric), color=color)
     if len(methods) > 1: right.legend(fontsize=7)
-    right.set(xlabel='guidance scale $s$', ylim=(None, 1.02))
+    right.set(xlabel='guidance scale $s$')
     fig.tight_layout()
     return fig
 
 STYLES = ['-', '--', '-.', ':']
 
+# %% ../nbs/40_cli.ipynb #b9387cfb
 def evaluate_main(
     argv:list=None, # arguments; the process's own when not given
 )->None:

@@ -5,7 +5,8 @@
 # %% auto #0
 __all__ = ['NULL', 'InputError', 'check', 'check_number', 'check_count', 'mix_seed', 'rng', 'Noise', 'fresh', 'peek',
            'pick_device', 'writing', 'write_json', 'save_tensors', 'load_tensors', 'write_results', 'read_results',
-           'claim', 'smoke', 'set_style', 'to_float', 'to_uint8', 'image_grid', 'save_grid', 'show_rows', 'to_picture']
+           'claim', 'Prose', 'prose', 'smoke', 'set_style', 'to_float', 'to_uint8', 'image_grid', 'save_grid',
+           'show_rows', 'to_picture']
 
 # %% ../nbs/00_core.ipynb #d37854de
 import hashlib, io, json, math, os, sys, tempfile
@@ -209,6 +210,18 @@ def claim(
     assert worst <= tolerance, line
     print(line)
     return True
+
+# %% ../nbs/00_core.ipynb #fe42a428
+class Prose(str):
+    "A text in Markdown, shown as such on the page."
+    def _repr_markdown_(self): return str(self)
+
+def prose(
+    text:str, # Markdown, with holes as for `str.format`
+    **facts, # what fills them
+)->Prose: # shown as a paragraph
+    "Prose whose numbers are measured; raises `KeyError` for a hole that nothing fills."
+    return Prose(text.format(**facts))
 
 # %% ../nbs/00_core.ipynb #8f7ddd59
 def smoke(

@@ -4,11 +4,12 @@
 
 # %% auto #0
 __all__ = ['PRECONDS', 'edm_coefs', 'eps_coefs', 'v_coefs', 'Denoiser', 'Counted', 'count_rows', 'save_denoiser', 'load_denoiser',
-           'config_from', 'fill']
+           'config_from', 'fill', 'shipped_models', 'find_model']
 
 # %% ../nbs/13_denoisers.ipynb #9d935e9c
 from collections.abc import Callable
 from dataclasses import asdict, fields
+from importlib import resources
 from pathlib import Path
 
 import torch
@@ -151,3 +152,20 @@ def fill(
         odd = sorted(k for k in want.keys() | have.keys() if want.get(k) != have.get(k))
         raise InputError(f'checkpoint: {str(path)!r} does not fit its own configuration, first at {odd[0]!r}')
     module.load_state_dict({k: t.float() for k, t in tensors.items()}, assign=True)
+
+# %% ../nbs/13_denoisers.ipynb #ad392d31
+def shipped_models()->list: # names
+    "Models that come with the package."
+    folder = resources.files('cfg_course')/'weights'
+    names = (f.name.removesuffix('.safetensors') for f in folder.iterdir() if f.name.endswith('.safetensors')) if folder.is_dir() else ()
+    return sorted(n for n in names if not n.endswith('-classifier'))
+
+def find_model(
+    name:str, # of a shipped model, or a path
+)->tuple: # `Denoiser`, header
+    "Load a model by name or path; raises `InputError` when it is neither."
+    if name in shipped_models(): return load_denoiser(resources.files('cfg_course')/'weights'/f'{name}.safetensors')
+    check(Path(name).exists(), 'model', name, ', '.join(shipped_models()) + ', or the folder or file of a run')
+    denoise, meta = load_denoiser(name)
+    check({'classes', 'shape', 'data'} <= meta.keys(), 'model', name, 'a model written by train.py')
+    return denoise, meta

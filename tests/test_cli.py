@@ -56,7 +56,7 @@ SAMPLE = {
     '--guidance-scale two': ['--guidance-scale', "'two'", 'finite number'],
     '--w 1e999': ['--w', "'1e999'", 'finite number'],
     '--guidance-scale 2 --w 1': ['--w', 'not allowed with', '--guidance-scale'],
-    '--num 3': ['--guidance-scale', '--w', 'required'],
+    '--num 3': ['--guidance-scale', 'strength of cfg', 'or w'],
     '--guidance-scale 2 --num 0': ['-n/--num', "'0'", '>= 1'],
     '--guidance-scale 2 --num 1.5': ['-n/--num', "'1.5'", 'whole number'],
     '--guidance-scale 2 --steps 0': ['--steps', "'0'", '>= 1'],

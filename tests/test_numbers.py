@@ -6,8 +6,9 @@ import pandas as pd
 import pytest
 
 from cfg_course.classifiers import load_classifier
-from cfg_course.cli import find_model
 from cfg_course.core import read_results
+from cfg_course.denoisers import find_model
+from cfg_course.sweeps import read_sweep
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS, WEIGHTS = ROOT/'nbs'/'results', ROOT/'cfg_course'/'weights'
@@ -15,7 +16,7 @@ ROW = re.compile(r'^\| ([\d.]+) \| ([\d.]+) % \| ([\d.]+) to ([\d.]+) % \| ([\d.
 
 
 def test_table_of_the_first_page():
-    rows = read_results(RESULTS/'mnist_scales.csv', dict(model='mnist', num=1000)).set_index(['scale', 'metric'])
+    rows = read_sweep(RESULTS/'mnist_scales.csv', model='mnist', samples=1000, seed=0).set_index(['scale', 'metric'])
     said = ROW.findall((ROOT/'README.md').read_text(encoding='utf-8'))
     assert [float(s[0]) for s in said] == sorted(rows.index.unique('scale'))
     for scale, *numbers in said:

@@ -1,0 +1,170 @@
+"Sweeps: whole tables however they are interrupted, rows that can be made again, and nothing overwritten unasked."
+import json, multiprocessing, os, random, shutil, subprocess, sys, time
+from pathlib import Path
+
+import numpy as np, pandas as pd, pytest
+
+from cfg_course.cli import evaluate_main
+from cfg_course.core import InputError
+from cfg_course.procedures import SHELVES
+from cfg_course.sweeps import COLUMNS, KEYS, Point, count_evaluations, describe_point, draw_point, fit_steps, make_yardstick
+from cfg_course.sweeps import match_effective, plan_sweep, point_of, read_rows, read_sweep, run_sweep, sweep_points
+from test_techniques import ARGS
+
+ROOT = Path(__file__).resolve().parents[1]
+POINTS = sweep_points(['cfg', 'apg', 'cfgpp'], [0., 1., 3.], (0, 1), model='digits', num=20, sampling=(('sampler', 'ddim'), ('steps', 3)))
+
+
+def sweep(out, points=POINTS, **kwargs): return run_sweep(points, out, device='cpu', progress=False, **kwargs)
+
+
+@pytest.fixture(scope='module')
+def whole(tmp_path_factory):
+    "An uninterrupted table, and how long it took."
+    out, start = tmp_path_factory.mktemp('sweep')/'whole.csv', time.perf_counter()
+    sweep(out)
+    return out, time.perf_counter() - start
+
+
+def test_killed_at_ten_random_moments(whole, tmp_path):
+    "Whenever it is killed the table holds whole points, and in the end it has the bytes of a run that was left alone."
+    (out, seconds), dice, cut = whole, random.Random(0), tmp_path/'cut.csv'
+    context, seen = multiprocessing.get_context('forkserver'), []
+    context.set_forkserver_preload(['cfg_course.sweeps'])
+    for _ in range(10):
+        child = context.Process(target=sweep, args=(cut,))
+        child.start()
+        child.join(dice.uniform(.05, .6)*seconds)
+        child.kill(); child.join()
+        seen.append(len(read_rows(cut))//3 if cut.exists() else 0)
+        if cut.exists(): assert len(read_rows(cut)) % 3 == 0 and cut.read_bytes() == out.read_bytes()[:cut.stat().st_size]
+    sweep(cut)
+    assert cut.read_bytes() == out.read_bytes() and seen == sorted(seen)
+    assert not [p for p in tmp_path.iterdir() if p.suffix == '.csv' and p != cut and '.part' not in p.name]
+
+
+def test_a_finished_sweep_does_nothing(whole):
+    out, _ = whole
+    before = out.read_bytes(), out.stat().st_mtime_ns
+    sweep(out, each=lambda *a: pytest.fail('drawn again'))
+    assert before == (out.read_bytes(), out.stat().st_mtime_ns)
+
+
+def test_a_table_can_be_extended(whole, tmp_path):
+    out = tmp_path/'more.csv'
+    shutil.copy(whole[0], out); shutil.copy(whole[0].with_suffix('.json'), out.with_suffix('.json'))
+    more = sweep(out, [p._replace(scale=5.) for p in POINTS[:1]])
+    assert out.read_bytes().startswith(whole[0].read_bytes()) and len(more) == len(read_rows(whole[0])) + 3
+    assert json.loads(out.with_suffix('.json').read_text())['config']['points']['scale'] == ['0', '1', '3', '', '5']
+
+
+def test_a_row_is_made_again(whole):
+    rows = read_rows(whole[0])
+    row = rows[len(rows)//2]
+    drawn, yard = draw_point(point_of(row)), make_yardstick('digits')
+    assert [float(row[k] or 'nan') for k in ('value', 'low', 'high')] == pytest.approx(yard.measure(drawn)[row['metric']], rel=1e-4, nan_ok=True)
+
+
+def test_a_shipped_row_is_made_again(tmp_path):
+    "One point of a table that is shipped, of every metric; one image in a hundred may be rounded otherwise."
+    shipped = ROOT/'nbs'/'results'/'digits_sweep.csv'
+    config = json.loads(shipped.with_suffix('.json').read_text())['config']
+    rows = [r for r in read_rows(shipped) if (r['method'], r['scale'], r['seed']) == ('apg', '2', '1')]
+    yard = make_yardstick('digits', config['metrics'], reference=config['reference'], repeats=config['repeats'])
+    again = {r['metric']: r for r in sweep(tmp_path/'again.csv', [point_of(rows[0])], yardstick=yard).to_dict('records')}
+    assert again.keys() == {r['metric'] for r in rows} and len(rows) > 10
+    for r in rows:
+        wide = max(float(r['high'] or 0) - float(r['low'] or 0), 1e-6)
+        assert float(again[r['metric']]['value'] or 'nan') == pytest.approx(float(r['value'] or 'nan'), rel=1e-3, abs=.2*wide, nan_ok=True), r['metric']
+
+
+@pytest.mark.parametrize('kind,name', [(k, n) for k, shelf in SHELVES.items() for n in shelf if k != 'strong' or n == 'cads'], ids=lambda v: v)
+def test_every_technique_can_be_measured(kind, name):
+    "What is counted is what is paid: a technique's evaluations grow with the steps, and no copy of a network escapes."
+    value = dict([ARGS[name].split('=')]) if name in ARGS else {}
+    options = tuple((k, int(v) if v.isdigit() else v) for k, v in value.items())
+    scale = 3. if 'scale' in describe_scale(kind, name) else None
+    costs = [count_evaluations(Point('digits', name, scale, options, sampling=(('sampler', 'ddim'),)), n) for n in (8, 16)]
+    most = SHELVES[kind][name].cost
+    assert 8 <= costs[0] < costs[1] <= 2.6*costs[0] and (kind == 'rule' or costs[1] == pytest.approx(16*most, rel=.35))
+
+
+def describe_scale(kind, name):
+    from cfg_course.procedures import takes_scale
+    return 'scale' if takes_scale({kind: name}) else ''
+
+
+def test_equal_budget_and_equal_strength():
+    base = Point('digits', 'apg', 3., sampling=(('sampler', 'ddim'),), num=20)
+    fitted = fit_steps(base, 20)
+    assert describe_point(fitted)['steps'] == '10' and draw_point(fitted).nfe == 20
+    with pytest.raises(InputError, match='budget: got 1'): fit_steps(base, 1)
+    for method in ('apg', 'rescale', 'cfg_zero', 'cosine'):
+        matched = match_effective(base._replace(method=method, sampling=(('sampler', 'ddim'), ('steps', 6))), 2., num=20)
+        assert draw_point(matched._replace(num=20)).effective[0] == pytest.approx(2, abs=.03), method
+    with pytest.raises(InputError, match='technique that records'): match_effective(base._replace(method='rectified'), 2.)
+
+
+def test_the_same_rows_from_two_processes(tmp_path):
+    line = '--model digits --scales 1 3 -n 21 --steps 4 --sampler ddim --device cpu --out'
+    evaluate_main(f'{line} {tmp_path}/one.csv'.split())
+    launch = [sys.executable, '-m', 'torch.distributed.run', '--nproc_per_node', '2', '--standalone', str(ROOT/'evaluate.py')]
+    subprocess.run([*launch, *line.split(), f'{tmp_path}/two.csv'], check=True, capture_output=True, env={**os.environ, 'PYTHONPATH': str(ROOT), 'OMP_NUM_THREADS': '1'})
+    one, two = (read_sweep(tmp_path/f'{n}.csv') for n in ('one', 'two'))
+    assert (one[KEYS + ['metric']].fillna('') == two[KEYS + ['metric']].fillna('')).all().all()
+    assert np.allclose(one[['nfe', 'value']], two[['nfe', 'value']], rtol=.02, equal_nan=True)
+
+
+def test_plan_draws_no_tables_and_counts(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    evaluate_main('--model digits --guidance cfg reg --scales 1 3 --num 100 --sampler ddim --steps 6 --plan --out rows.csv'.split())
+    said = capsys.readouterr().out
+    assert '4 points' in said and f'{100*(6 + 12 + 6 + 18):,}' in said and not list(tmp_path.iterdir())
+    assert plan_sweep(POINTS[:3]).evaluations.gt(0).all()
+
+
+BAD = {
+    'other samples': (dict(yardstick=True), 'metrics'),
+    'damaged': (dict(text=lambda t: t.replace(',class_std,', ',class_std,x', 1)), 'line 3'),
+    'half a line': (dict(text=lambda t: t[:-25]), 'line'),
+    'foreign': (dict(text=lambda t: 'a,b\n1,2\n'), 'columns'),
+    'no note': (dict(note=False), 'note'),
+    'damaged note': (dict(note='{'), 'damaged'),
+}
+
+
+@pytest.mark.parametrize('name', BAD)
+def test_bad_tables_are_left_alone(name, whole, tmp_path):
+    how, words = BAD[name]
+    out = tmp_path/'t.csv'
+    out.write_text(how.get('text', lambda t: t)(whole[0].read_text()))
+    note = how.get('note', whole[0].with_suffix('.json').read_text())
+    if note: out.with_suffix('.json').write_text(note)
+    before = {p: p.read_bytes() for p in tmp_path.iterdir()}
+    with pytest.raises(InputError, match=words) as e: sweep(out, yardstick=make_yardstick('digits', ('accuracy',)) if how.get('yardstick') else None)
+    assert '\n' not in str(e.value) and before == {p: p.read_bytes() for p in tmp_path.iterdir()}
+
+
+def test_no_two_models_of_different_data():
+    with pytest.raises(InputError, match='same data'): sweep('never.csv', [Point('digits', scale=1.), Point('mnist', scale=1.)])
+
+
+def test_read_sweep_refuses_other_points(whole):
+    assert set(read_sweep(whole[0], samples=20, seed=[0, 1]).columns) == set(COLUMNS)
+    with pytest.raises(InputError, match='samples: got 21'): read_sweep(whole[0], samples=21)
+
+
+def test_kept_images_are_used_and_damaged_ones_are_not(tmp_path):
+    store, points = tmp_path/'images', POINTS[:2]
+    first = sweep(tmp_path/'a.csv', points, keep_in=store)
+    file = sorted(store.iterdir())[0]
+    file.write_bytes(file.read_bytes()[:100])
+    before = {p: p.stat().st_mtime_ns for p in store.iterdir()}
+    assert sweep(tmp_path/'b.csv', points, keep_in=store).equals(first)
+    assert [p for p in store.iterdir() if p.stat().st_mtime_ns != before[p]] == [file]
+
+
+def test_seconds_are_in_the_note_and_not_in_the_table(whole):
+    note = json.loads(whole[0].with_suffix('.json').read_text())['provenance']
+    assert len(note['points']) == len(POINTS) and note['seconds'] > 0 and note['device'].startswith('CPU')
+    assert 'seconds' not in pd.read_csv(whole[0]).columns
