@@ -9,7 +9,7 @@ __all__ = ['METRICS', 'wilson', 'accuracy', 'share', 'bootstrap', 'class_std', '
            'feature_spread', 'nearest_images', 'copied', 'cas', 'Metric', 'check_metrics', 'measure', 'wasserstein',
            'mmd', 'kl_on_grid']
 
-# %% ../nbs/19_metrics.ipynb #24170282
+# %% ../nbs/19_metrics.ipynb #42809087
 import functools, math, tempfile, warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -17,6 +17,7 @@ from typing import NamedTuple
 
 import ot
 import torch
+from safetensors.torch import load_file
 from torch import Tensor
 from torch_fidelity.feature_extractor_base import FeatureExtractorBase
 from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
@@ -132,13 +133,13 @@ class JudgeFeatures(FeatureExtractorBase):
         out = dict(features=self.judge.features(x), logits=self.judge(x))
         return tuple(out[k] for k in self.features_list)
 
-# %% ../nbs/19_metrics.ipynb #b8990f48
+# %% ../nbs/19_metrics.ipynb #1e8b405a
 def load_inception(
     path:Path, # weights of torch-fidelity's Inception-v3 (.pth), or their tensors as .safetensors
 )->Callable: # `eyes(x)`: features `(N, 2048)` and logits `(N, 1008)`
     "Inception-v3 with weights from a file; raises `InputError` for a missing, unsafe or unfit one."
     check(Path(path).is_file(), 'inception-weights', str(path), 'a file with the weights of torch-fidelity')
-    try: state = torch.load(path, map_location='cpu', weights_only=True)
+    try: state = load_file(path) if Path(path).suffix == '.safetensors' else torch.load(path, map_location='cpu', weights_only=True)
     except Exception: raise InputError(f'inception-weights: {str(path)!r} is damaged, or holds more than tensors') from None
     with tempfile.NamedTemporaryFile(suffix='.pth') as f:
         torch.save(state, f.name)

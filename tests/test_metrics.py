@@ -1,0 +1,197 @@
+"Metrics against torch-fidelity, closed forms and known corruptions; files that are not what they should be."
+import math, pickle, warnings
+
+import numpy as np, pytest, torch
+from safetensors.torch import save_file
+from scipy import linalg
+from torch.utils.data import Dataset
+from torch_fidelity import calculate_metrics, register_feature_extractor
+from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
+
+from cfg_course.classifiers import load_classifier
+from cfg_course.core import InputError, rng, to_float
+from cfg_course.data import load_data
+from cfg_course.metrics import (METRICS, JudgeFeatures, Seen, class_std, density, feature_spread, fid, frechet, inside, load_inception,
+                                make_reference, measure, observe, radii, share, wasserstein, wilson)
+
+GENERATORS = dict(noise=lambda g: torch.randint(256, (700, 1, 8, 8), generator=g, dtype=torch.uint8),
+                  flat=lambda g: torch.randint(256, (700, 1, 1, 1), generator=g, dtype=torch.uint8).expand(-1, 1, 8, 8).contiguous())
+
+
+class Pictures(Dataset):
+    "Images as torch-fidelity takes them."
+    def __init__(self, x): self.x = x.expand(-1, 3, -1, -1).contiguous()
+    def __len__(self): return len(self.x)
+    def __getitem__(self, i): return self.x[i]
+
+
+@pytest.fixture(scope='module')
+def judge(): return load_classifier('digits')[0]
+
+
+@pytest.fixture(scope='module')
+def digits(): return {split: load_data('digits', split) for split in ('train', 'test')}
+
+
+@pytest.fixture(scope='module')
+def real(judge, digits): return make_reference(judge, digits['train'])
+
+
+def fidelity(judge, a, b, name, **kwargs):
+    class Eyes(JudgeFeatures): pass
+    Eyes.judge = judge
+    register_feature_extractor(name, Eyes)
+    return calculate_metrics(input1=Pictures(a), input2=Pictures(b), feature_extractor=name, cuda=False, verbose=False, cache=False, save_cpu_ram=True, **kwargs)
+
+
+@pytest.mark.parametrize('kind', ['test', 'noise', 'flat'])
+def test_fid_and_inception_score_are_torch_fidelitys(judge, digits, real, kind):
+    x = digits['test'].x if kind == 'test' else GENERATORS[kind](rng(1))
+    theirs = fidelity(judge, x, digits['train'].x, f'judge-{kind}', fid=True, isc=True, isc_splits=1)
+    ours = measure(judge, x, torch.arange(len(x)) % 10, real, ['fid', 'isc'], repeats=3)
+    assert abs(ours['fid'][0]/theirs['frechet_inception_distance'] - 1) < 1e-6
+    assert abs(ours['isc'][0]/theirs['inception_score_mean'] - 1) < 1e-6
+
+
+def test_frechet_distance_of_normal_laws_is_the_closed_form():
+    "Features whose sample mean and covariance are exactly those that were asked for."
+    g = rng(2)
+    def exact(mean, C):
+        z = torch.randn(500, 5, generator=g, dtype=torch.float64)
+        z = z - z.mean(0)
+        z = z@torch.linalg.inv(torch.linalg.cholesky(torch.cov(z.T))).T
+        return z@torch.linalg.cholesky(C).T + mean
+    for _ in range(3):
+        A, B = (torch.randn(5, 5, generator=g, dtype=torch.float64) for _ in range(2))
+        A, B, shift = A@A.T + torch.eye(5), B@B.T + torch.eye(5), torch.randn(5, generator=g, dtype=torch.float64)
+        want = shift.square().sum().item() + A.trace().item() + B.trace().item() - 2*np.trace(linalg.sqrtm((A@B).numpy())).real
+        assert abs(frechet(exact(0*shift, A), exact(shift, B)) - want) < 1e-8*want
+
+
+def test_the_interval_of_fid_resamples_the_same_statistic(judge, digits, real):
+    "The fast form that is resampled gives torch-fidelity's number on the samples themselves."
+    seen = observe(judge, digits['test'].x, digits['test'].y)
+    value, low, high = fid(seen, real, 20)
+    f, g = seen.features, rng(0)
+    draws = torch.tensor([frechet(f[rows], real.seen.features) for rows in torch.randint(len(f), (20, len(f)), generator=g)], dtype=torch.float64)
+    assert abs((high - low)/(draws.quantile(.975) - draws.quantile(.025)).item() - 1) < 1e-5 and abs((low + high)/2 - value) < 1e-9
+
+
+def test_precision_and_recall_against_every_pair():
+    g = rng(3)
+    a, b = torch.randn(60, 3, generator=g), .8*torch.randn(50, 3, generator=g) + .3
+    for f, centres in ((a, b), (b, a)):
+        own = torch.cdist(centres, centres).sort(1).values[:, 3]
+        hit = torch.cdist(f, centres) <= own
+        rows, balls = inside(f, centres, 3)
+        assert torch.equal(rows, hit.sum(1)) and torch.equal(balls, hit.sum(0)) and 0 < (rows > 0).double().mean() < 1
+
+
+def test_every_metric_notices_what_it_is_there_for(judge, digits, real):
+    x, y = digits['test'].x, digits['test'].y
+    mean = torch.stack([digits['train'].x[digits['train'].y == k].float().mean(0) for k in range(10)]).round().to(torch.uint8)
+    cases = dict(real=(x, y), mean=(mean[y], y), wrong=(x, (y + 3) % 10), few=(x[y < 3], y[y < 3]), copies=(digits['train'].x[:400], digits['train'].y[:400]), dark=(x//2, y))
+    with warnings.catch_warnings():
+        warnings.simplefilter('ignore')
+        score = {k: {m: v[0] for m, v in measure(judge, *c, real, repeats=5).items()} for k, c in cases.items()}
+    at = lambda metric, *names: [score[k][metric] for k in names]
+    for metric in ('fid', 'kid'): r, *worse = at(metric, 'real', 'mean', 'few', 'dark'); assert all(w > 2*abs(r) for w in worse), metric
+    for metric in ('recall', 'coverage'): r, *worse = at(metric, 'real', 'mean', 'few'); assert all(w < .6*r for w in worse), metric
+    r, mean_, wrong = at('accuracy', 'real', 'mean', 'wrong'); assert wrong < .05 and r > .9 and mean_ == 1
+    assert score['wrong']['confidence'] < .05 and score['wrong']['ece'] > .8 > .1 > score['real']['ece']
+    assert score['mean']['class_std'] == 0 and score['mean']['feature_spread'] < 1e-9 and score['few']['isc'] < 4
+    assert score['copies']['nearest'] == 1 and score['real']['nearest'] < .1 and score['dark']['ink'] < .6*score['real']['ink']
+    assert score['dark']['saturation'] < score['real']['saturation']
+
+
+def test_intervals_cover():
+    "Wilson's interval holds the true share, and a bootstrap interval the true spread, about as often as they say."
+    g = rng(4)
+    hits = (torch.rand(2000, 50, generator=g) < .9)
+    covered = [low <= .9 <= high for _, low, high in map(share, hits)]
+    assert .92 < np.mean(covered) < .98 and wilson(0, 10)[0] == 0 and wilson(10, 10)[1] == 1
+    law = lambda: Seen(None, torch.zeros(80, dtype=torch.long), torch.randn(80, 4, generator=g, dtype=torch.float64), None, None)
+    spans = [feature_spread(law(), repeats=100)[1:] for _ in range(100)]
+    assert np.mean([low <= 2*(79/80)**.5 <= high for low, high in spans]) > .88
+
+
+def test_the_order_of_samples_does_not_matter(judge, digits, real):
+    x, y = digits['test'].x, digits['test'].y
+    order = torch.randperm(len(x), generator=rng(6))
+    a, b = (measure(judge, x[o], y[o], real, repeats=3) for o in (torch.arange(len(x)), order))
+    assert all(abs(a[k][0] - b[k][0]) < 1e-5*max(1, abs(a[k][0])) for k in a if k != 'kid')
+
+
+@pytest.fixture(scope='module')
+def inception(tmp_path_factory):
+    "Files of the shape of torch-fidelity's, with weights that nobody has trained."
+    folder = tmp_path_factory.mktemp('inception')
+    torch.save({}, folder/'weights.pth')
+    with pytest.MonkeyPatch.context() as m:
+        m.setattr(FeatureExtractorInceptionV3, 'load_state_dict', lambda self, state: None)
+        blank = FeatureExtractorInceptionV3('blank', ['2048'], feature_extractor_weights_path=folder/'weights.pth').state_dict()
+    g = rng(7)
+    state = {k: torch.randn(v.shape, generator=g)/max(1, v[0].numel())**.5 if v.ndim > 1 else v for k, v in blank.items()}
+    torch.save(state, folder/'weights.pth'); save_file(state, folder/'weights.safetensors')
+    return folder
+
+
+def test_inception_from_a_file(inception, judge, digits):
+    "The same features as torch-fidelity's own from the same file, and the whole path to the metrics."
+    x, y = digits['test'].x[:24], digits['test'].y[:24]
+    eyes = load_inception(inception/'weights.pth')
+    features, logits = eyes(x)
+    net = FeatureExtractorInceptionV3('own', ['2048', 'logits_unbiased'], feature_extractor_weights_path=inception/'weights.pth')
+    for ours, theirs in zip((features, logits), net(x.expand(-1, 3, -1, -1))): assert torch.equal(ours, theirs)
+    assert features.shape == (24, 2048) and (features.std(0) > 0).double().mean() > .5
+    assert torch.equal(load_inception(inception/'weights.safetensors')(x)[0], features)
+    few = make_reference(judge, digits['train'], 30, eyes=eyes)
+    with pytest.warns(UserWarning, match='24 samples.*2048 features'): found = measure(judge, x, y, few, ['fid', 'isc', 'accuracy', 'recall'], repeats=2)
+    assert math.isfinite(found['fid'][0]) and found['fid'][0] > 0 and found['accuracy'][0] > .8
+
+
+class Evil:
+    def __reduce__(self): return open, ('evil', 'w')
+
+
+@pytest.mark.parametrize('name, message', [('none', 'a file with the weights'), ('text', 'damaged'), ('evil', 'more than tensors'), ('other', 'does not fit'), ('list', 'does not fit')])
+def test_files_that_are_not_inception(tmp_path, monkeypatch, name, message):
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path/f'{name}.pth'
+    if name == 'text': path.write_text('weights')
+    if name == 'evil': path.write_bytes(pickle.dumps(Evil()))
+    if name == 'other': torch.save({'fc.weight': torch.zeros(3)}, path)
+    if name == 'list': torch.save([torch.zeros(3)], path)
+    with pytest.raises(InputError, match=message) as e: load_inception(path)
+    assert len(str(e.value).splitlines()) == 1 and not (tmp_path/'evil').exists()
+
+
+def test_too_few_samples(judge, digits, real):
+    "A warning that names the metric where the number means little, an error where there is none."
+    x, y = digits['test'].x, digits['test'].y
+    with pytest.warns(UserWarning, match='fid of 40 samples'): measure(judge, x[:40], y[:40], real, ['fid'], repeats=2)
+    with pytest.raises(InputError, match='more than 3'): radii(torch.zeros(3, 2), 3)
+    with pytest.raises(InputError, match='two or more'): class_std(x[:1], y[:1])
+    with pytest.raises(InputError, match='two or more'): measure(judge, x[:1], y[:1])
+    for names, given, message in ((['beauty'], real, "'beauty'.*fid, kid"), (['fid'], None, 'only with real images')):
+        with pytest.raises(InputError, match=message): measure(judge, x, y, given, names)
+
+
+def test_the_registry_says_what_is_better(judge, digits, real):
+    "Real images are on the good side of noise in every metric that has a good side."
+    noise = torch.randint(256, (len(digits['test']), 1, 8, 8), generator=rng(8), dtype=torch.uint8)
+    ours, bad = (measure(judge, x, digits['test'].y, real, repeats=2) for x in (digits['test'].x, noise))
+    sides = dict(lower=-1, higher=1)
+    for k, m in METRICS.items():
+        assert m.better in ('lower', 'higher', 'real') and m.what and m.source
+        if k in ours and m.better in sides: assert sides[m.better]*(ours[k][0] - bad[k][0]) > 0, k
+    assert len(ours) == len(METRICS) - 1 and abs(density(observe(judge, digits['test'].x, digits['test'].y), real)[0] - 1) < .3
+
+
+def test_transport_is_invariant_and_scales():
+    a, b = torch.randn(40, 2, generator=rng(9)), 2 + torch.randn(40, 2, generator=rng(10))
+    for order in (1, 2):
+        w = wasserstein(a, b, order)
+        assert abs(wasserstein(b[torch.randperm(40)], a, order) - w) < 1e-9 and abs(wasserstein(3*a, 3*b, order) - 3*w) < 1e-5
+    assert wasserstein(a, b, 1) <= wasserstein(a, b, 2) + 1e-9 and wasserstein(a, a, 2) < 1e-4
+    assert to_float(torch.tensor([0, 255], dtype=torch.uint8)).tolist() == [-1, 1]
