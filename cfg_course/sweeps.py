@@ -8,9 +8,9 @@ __all__ = ['KEYS', 'COLUMNS', 'Point', 'sweep_points', 'as_text', 'describe_poin
            'count_evaluations', 'fit_steps', 'match_effective', 'point_rows', 'read_rows', 'is_sound', 'key_of',
            'fingerprint', 'sweep_config', 'open_rows', 'keep_path', 'keep', 'kept', 'Yardstick', 'make_yardstick',
            'run_sweep', 'check_sweep', 'guess_cost', 'find_images', 'update_note', 'write_table', 'commit',
-           'device_name', 'read_sweep', 'point_of', 'plan_sweep', 'time_model']
+           'device_name', 'read_sweep', 'point_of', 'plan_sweep', 'time_model', 'resample_fid']
 
-# %% ../nbs/20_sweeps.ipynb #3b602d8f
+# %% ../nbs/20_sweeps.ipynb #04ef055c
 import ast, hashlib, json, math, subprocess, time
 from collections.abc import Callable
 from pathlib import Path
@@ -29,7 +29,7 @@ from .classifiers import NoisyClassifier, load_classifier
 from .core import InputError, check, to_uint8, write_json, writing
 from .data import load_data
 from .denoisers import count_rows, find_model
-from .metrics import check_metrics, load_inception, make_reference, measure
+from .metrics import check_metrics, distance_to, load_inception, make_reference, measure, observe, resample
 from .procedures import make_guidance, parse_guidance, takes_scale
 from .samplers import STEP_OPTIONS, make_sampler, sample, trajectory
 from .training import at_scale, make_accelerator
@@ -106,7 +106,7 @@ def first_share(
     "How many of the images the first process draws: no other draws more."
     return math.ceil(len(y)/acc.num_processes)
 
-# %% ../nbs/20_sweeps.ipynb #a0e6e8c7
+# %% ../nbs/20_sweeps.ipynb #324f8a3f
 def find_guidance(
     point:Point, # a setting
     denoise:Callable, # its model
@@ -139,8 +139,9 @@ def student_scale(
 def check_interval(
     point:Point, # a setting
 )->None:
-    "Refuse an interval in which the sampler never is."
+    "Refuse an interval that is empty, or in which the sampler never is."
     sigmas, span = make_sampler(**dict(point.sampling))[1][:-1], point.interval
+    check(span is None or span[0] < span[1], 'interval', span and tuple(span), 'low < high')
     inside = span is None or bool(((sigmas > span[0]) & (sigmas <= span[1])).any())
     check(inside, 'interval', span and tuple(span), f'one that holds a noise level of this run, which has {len(sigmas)} from {sigmas[0]:g} to {sigmas[-1]:.3g}')
 
@@ -526,3 +527,22 @@ def time_model(
         with torch.no_grad(): denoise(x, torch.tensor(1., device=acc.device), y).sum().item()
         return time.perf_counter() - start
     return len(x)/min(once() for _ in range(repeats))
+
+# %% ../nbs/20_sweeps.ipynb #868e568e
+def resample_fid(
+    points:list, # of `Point`s that differ in anything but model data, number of images and seed
+    yardstick:Yardstick, # with real images
+    keep_in:Path=None, # folder for the images
+    repeats:int=200, # resamples
+    seed:int=0, # of them
+    device:str='auto', # auto, cpu, cuda, mps
+)->Tensor: # `(P, 1 + repeats)` float64: of the images themselves, then of the resamples
+    "FID of all points over the same resamples of the images, so that differences are paired."
+    check(len({(p.num, p.seed) for p in points}) == 1, 'points', len(points), 'points with equally many images and the same seed')
+    weights = {Path(m).name: fingerprint(find_model(m)[0]) for m in dict.fromkeys(p.model for p in points)}
+    acc, distance, rows = make_accelerator('fp32', device), distance_to(yardstick.reference), []
+    for p in points:
+        drawn = find_images(p, weights, keep_in, acc, 100)
+        f = observe(yardstick.judge, drawn.x, drawn.y, yardstick.reference.eyes).features
+        rows.append(torch.cat([torch.tensor([distance(f)], dtype=torch.float64), resample(lambda i: distance(f[i]), len(f), repeats, seed)]))
+    return torch.stack(rows)

@@ -1,9 +1,10 @@
-"Every number of the first page stands in a result file, and the shipped weights are the ones that their headers describe."
-import re
+"Every number in the prose stands in a result file, and the shipped weights are the ones that their headers describe."
+import json, re
 from pathlib import Path
 
 import pandas as pd
 import pytest
+from execnb.shell import CaptureShell
 
 from cfg_course.classifiers import load_classifier
 from cfg_course.core import read_results
@@ -37,3 +38,34 @@ def test_weights_come_with_what_made_them(name):
     assert meta['data'] == name and meta['step'] == meta['train']['steps'] == log.step.iloc[-1]
     assert (WEIGHTS/f'{name}.safetensors').stat().st_size < 4e6 and log.loss.iloc[-1] < log.loss.iloc[0]/2
     assert 'test_accuracy' in load_classifier(name)[1] and 'train.py' in meta['command']
+
+
+FROM_FILES = ['30_results', '31_discussion', '32_choice']
+ALLOWED = re.compile(r"""\$[^$]*\$ | `[^`]*` | \[@[^\]]*\] | @\w+ | \]\([^)]*\) | ^```.*?^``` | "[^"]*"  # maths, code, citations, links, quotations
+    | (?:chapters?|tables?|figures?|sections?|equations?|appendix|scale|seeds?)\s[\d.]+(?:(?:,|\sand|\sto)\s[\d.]+)* | 8x8 | MNIST | CIFAR-10""", re.X | re.M | re.S | re.I)
+
+
+def loose(text):
+    "Numbers in a text that could be measurements: with a decimal point or a per cent sign, or of three digits and more."
+    return re.findall(r'\d+\.\d+|\d+\s?%|\d{3,}', ALLOWED.sub(' ', text))
+
+
+def test_loose_numbers_are_found():
+    assert loose('rises from 3.2 to 95 % with 1000 samples') == ['3.2', '95 %', '1000']
+    assert loose('chapter 19, $s = 1.5$, `num=5000`, [a link](22_mnist.ipynb), as @ho2022classifier say in table 1') == []
+
+
+@pytest.mark.parametrize('stem', FROM_FILES)
+def test_sentences_with_numbers_are_filled_in_from_files(stem, monkeypatch):
+    "What stands on the page is what its cells make of the files now, and no number was typed in by hand."
+    cells = json.loads((ROOT/'nbs'/f'{stem}.ipynb').read_text(encoding='utf-8'))['cells']
+    text = {k: [''.join(c['source']) for c in cells if c['cell_type'] == k] for k in ('markdown', 'code')}
+    assert [n for t in text['markdown'] for n in loose(t)] == []
+    written = [''.join(o['data']['text/markdown']) for c in cells for o in c.get('outputs', []) if 'text/markdown' in o.get('data', {})]
+    monkeypatch.chdir(ROOT/'nbs')
+    shell, again = CaptureShell(), []
+    for source in text['code']:
+        out = shell.run(source)
+        assert not shell.exc, shell.exc
+        again += [''.join(o['data']['text/markdown']) for o in out if 'text/markdown' in o.get('data', {})]
+    assert written == again and len(written) >= 2 and all(re.search(r'\d', t) for t in written)
