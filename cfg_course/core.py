@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['NULL', 'InputError', 'check', 'check_number', 'check_count', 'mix_seed', 'rng', 'Noise', 'fresh', 'peek',
            'pick_device', 'writing', 'write_json', 'save_tensors', 'load_tensors', 'write_results', 'read_results',
-           'claim', 'Prose', 'prose', 'smoke', 'set_style', 'to_float', 'to_uint8', 'image_grid', 'save_grid',
-           'show_rows', 'to_picture']
+           'claim', 'Prose', 'prose', 'prose_table', 'smoke', 'set_style', 'to_float', 'to_uint8', 'image_grid',
+           'save_grid', 'show_rows', 'to_picture']
 
 # %% ../nbs/00_core.ipynb #d37854de
 import hashlib, io, json, math, os, sys, tempfile
@@ -222,6 +222,13 @@ def prose(
 )->Prose: # shown as a paragraph
     "Prose whose numbers are measured; raises `KeyError` for a hole that nothing fills."
     return Prose(text.format(**facts))
+
+def prose_table(
+    rows:list, # of dicts with the same keys: column -> text
+)->Prose: # shown as a table
+    "A table in Markdown whose cells are sentences."
+    line = lambda o: f"| {' | '.join(map(str, o))} |"
+    return Prose('\n'.join(map(line, [rows[0], ['---']*len(rows[0]), *(r.values() for r in rows)])))
 
 # %% ../nbs/00_core.ipynb #8f7ddd59
 def smoke(

@@ -110,7 +110,7 @@ EVALUATE = {
     '--model run --out rows.txt': ['--out', 'rows.txt', '.csv'],
     '--model run --out table.csv': ['--out', 'table.csv', '--overwrite'],
     '--model run --judge pickle.pt': ['pickle.pt', 'never loaded'],
-    '--model run --judge mnist': ['--judge', 'mnist', '(1, 8, 8)'],
+    '--model run --judge mnist': ['--judge', '(1, 28, 28)', '(1, 8, 8)'],
     '--model run --judge nobody': ['nobody', 'checkpoint'],
 }
 
