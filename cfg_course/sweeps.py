@@ -10,8 +10,8 @@ __all__ = ['KEYS', 'COLUMNS', 'Point', 'sweep_points', 'as_text', 'describe_poin
            'run_sweep', 'check_sweep', 'guess_cost', 'find_images', 'update_note', 'write_table', 'commit',
            'device_name', 'read_sweep', 'point_of', 'plan_sweep', 'time_model', 'resample_fid']
 
-# %% ../nbs/20_sweeps.ipynb #04ef055c
-import ast, hashlib, json, math, subprocess, time
+# %% ../nbs/20_sweeps.ipynb #c662da6b
+import ast, hashlib, json, math, subprocess, time, zipfile, zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -106,7 +106,7 @@ def first_share(
     "How many of the images the first process draws: no other draws more."
     return math.ceil(len(y)/acc.num_processes)
 
-# %% ../nbs/20_sweeps.ipynb #324f8a3f
+# %% ../nbs/20_sweeps.ipynb #80775d58
 def find_guidance(
     point:Point, # a setting
     denoise:Callable, # its model
@@ -116,7 +116,7 @@ def find_guidance(
 )->tuple: # a denoiser, the `run` of `sample`, the counter of the networks' rows
     "A model under the guidance that a point asks for, on its device. Everything that can be wrong is found here."
     names, options = parse_guidance(point.method), dict(point.options)
-    check(point.scale is not None or 'procedure' in names, 'guidance_scale', None, f'a number, the strength of {point.method}; or w, which is the scale - 1')
+    if point.scale is None and 'procedure' not in names: raise InputError(f'guidance_scale: required, the strength of {point.method}; or w, which is the scale - 1')
     null = names.get('weak', 'no_label') == 'no_label' and point.scale != 1 and not denoise.net.cfg.scaled
     check(not null or meta.get('train', {}).get('p_uncond', .1) > 0, 'guidance', point.method, f'a weak branch other than no label, as {point.model} was trained without label dropout')
     check_interval(point)
@@ -300,7 +300,7 @@ def open_rows(
     for k, v in config['weights'].items(): check(made.get('weights', {}).get(k, v) == v, f'{path.name}, weights of {k}', v, 'those with which it was made; or --overwrite')
     return read_rows(path), old
 
-# %% ../nbs/20_sweeps.ipynb #209b69bf
+# %% ../nbs/20_sweeps.ipynb #525144b6
 def keep_path(
     folder:Path, # where images are kept
     point:Point, # a setting
@@ -323,7 +323,7 @@ def kept(
     "A point's images when they were kept; None when they were not, or are damaged."
     try:
         with np.load(path, allow_pickle=False) as f: x, y, facts = torch.from_numpy(f['x']), torch.from_numpy(f['y']), f['facts'].tolist()
-    except (OSError, ValueError, KeyError, EOFError): return None
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error): return None
     return Drawn(x, y, facts[0], tuple(facts[2:]), facts[1])
 
 # %% ../nbs/20_sweeps.ipynb #a2cb2323
