@@ -25,6 +25,15 @@ def test_table_of_the_first_page():
         assert numbers == [f'{100*acc.value:.1f}', f'{100*acc.low:.1f}', f'{100*acc.high:.1f}', f'{std.value:.3f}']
 
 
+def test_trade_off_of_the_first_page():
+    mean = read_sweep(RESULTS/'mnist_tradeoff.csv', samples=5000, steps=20, seed=[0, 1]).groupby(['scale', 'metric']).value.mean().unstack()
+    said = re.findall(r'^\| ([\d.]+) \| ([\d.]+) \| ([\d.]+) \| (\d+) % \| (\d+) % \|$', (ROOT/'README.md').read_text(encoding='utf-8'), re.M)
+    assert len(said) == 8 and str(mean.fid.idxmin()) == '1.25'
+    for scale, *numbers in said:
+        m = mean.loc[float(scale)]
+        assert numbers == [f'{m.fid:.1f}', f'{m.isc:.2f}', f'{100*m.precision:.0f}', f'{100*m.recall:.0f}']
+
+
 def test_real_images_of_the_first_page():
     rows = read_results(RESULTS/'mnist_real.csv').set_index(['split', 'metric']).value
     text = (ROOT/'README.md').read_text(encoding='utf-8')
