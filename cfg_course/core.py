@@ -164,8 +164,8 @@ def load_tensors(
     "Read a file of `save_tensors`; raises `InputError` for a missing, damaged, foreign or pickled one."
     path, ours = Path(path), 'a .safetensors file written by cfg_course'
     check(path.is_file(), 'checkpoint', str(path), f'the path of {ours}')
-    with open(path, 'rb') as f: start = f.read(2)
-    check(start[:2] != b'PK' and start[:1] != b'\x80', 'checkpoint', str(path), f'{ours} (this looks like a pickle, which is never loaded)')
+    with open(path, 'rb') as f: start = f.read(9)  # of safetensors: the header's length, whose first byte may be a pickle's, and a brace
+    check(start[8:] == b'{' or (start[:2] != b'PK' and start[:1] != b'\x80'), 'checkpoint', str(path), f'{ours} (this looks like a pickle, which is never loaded)')
     try:
         with safe_open(path, 'pt') as f: header, tensors = f.metadata() or {}, {k: f.get_tensor(k) for k in f.keys()}
     except (SafetensorError, OSError, ValueError, RuntimeError) as e:
