@@ -28,20 +28,21 @@ from .scores import as_batch, expand, pick
 
 # %% ../nbs/16_classifiers.ipynb #23715864
 class Classifier(nn.Module):
-    "A small convolutional classifier of clean images in [-1, 1]."
+    "A convolutional classifier of clean images in [-1, 1]: in each stage two convolutions, then half the side and twice the channels."
     kind = 'classifier' # what its file says it is
     def __init__(self,
         shape:tuple, # of an image, `(C, H, W)`
         num_classes:int, # K
         width:int=32, # channels of the first stage
+        stages:int=2, # the last one sees an image of 1/2^stages of the side
     ):
         super().__init__()
-        c, h, w = shape
-        self.config = dict(shape=list(shape), num_classes=num_classes, width=width)
-        stages, cins, couts = [], [c, width, width, 2*width], [width, width, 2*width, 2*width]
-        for i, (cin, cout) in enumerate(zip(cins, couts)):
-            stages += [nn.Conv2d(cin, cout, 3, padding=1, bias=False), nn.BatchNorm2d(cout), nn.ReLU()] + [nn.MaxPool2d(2)]*(i % 2)
-        self.body = nn.Sequential(*stages, nn.Flatten(), nn.Linear(2*width*(h//4)*(w//4), 128), nn.ReLU())
+        (c, h, w), layers, wide = shape, [], [width*2**i for i in range(stages)]
+        self.config = dict(shape=list(shape), num_classes=num_classes, width=width, stages=stages)
+        for cin, cout in zip((c, *wide), wide):
+            for a in (cin, cout): layers += [nn.Conv2d(a, cout, 3, padding=1, bias=False), nn.BatchNorm2d(cout), nn.ReLU()]
+            layers.append(nn.MaxPool2d(2))
+        self.body = nn.Sequential(*layers, nn.Flatten(), nn.Linear(wide[-1]*(h >> stages)*(w >> stages), 128), nn.ReLU())
         self.head = nn.Sequential(nn.Dropout(.3), nn.Linear(128, num_classes))
 
     def features(self,
@@ -77,15 +78,19 @@ def train_classifier(
     lr:float=2e-3, # peak learning rate, one cycle
     seed:int=0, # of everything random
     progress:bool=False, # show a bar?
+    flip:bool=False, # mirror half of the images?
+    decay:float=0., # weight decay of AdamW
+    **shape, # of the network: width, stages
 )->Classifier: # in evaluation mode
     "Train a classifier of clean images on the CPU."
     torch.manual_seed(mix_seed(seed, 10)); g = rng(seed, 11)
-    net, steps = Classifier(data.shape, len(data.classes)), epochs*(len(data)//batch_size)
-    opt = torch.optim.Adam(net.parameters(), lr)
+    net, steps = Classifier(data.shape, len(data.classes), **shape), epochs*(len(data)//batch_size)
+    opt = torch.optim.AdamW(net.parameters(), lr, weight_decay=decay)
     cycle = torch.optim.lr_scheduler.OneCycleLR(opt, lr, steps)
     for k in tqdm(range(steps), disable=not progress):
         rows = torch.randint(len(data), (batch_size,), generator=g)
         x = shift(to_float(data.x[rows]), max(1, data.shape[-1]//14), g)
+        if flip: x = torch.where(expand(torch.rand(batch_size, generator=g), x) < .5, x.flip(-1), x)
         F.cross_entropy(net(x), data.y[rows]).backward()
         opt.step(); opt.zero_grad(); cycle.step()
     return net.eval()
@@ -121,11 +126,12 @@ def shipped_classifiers(
     return {k: files[k] for k in sorted(files) if not k.endswith('-noisy')}
 
 def load_classifier(
-    path:Path, # a file of `save_classifier`, or the name of a shipped one: digits, mnist
+    path:Path, # a file of `save_classifier`, the name of a shipped one, or of the data that a shipped one was trained on
     cls:type=Classifier, # `Classifier`, or `NoisyClassifier`
 )->tuple: # classifier in evaluation mode, header
     "Read a classifier; raises `InputError` when there is none of that name and no such file."
     shipped = shipped_classifiers(cls)
+    if isinstance(path, str) and ':' in path: path = next((k for k, f in shipped.items() if load_tensors(f, cls.kind)[1].get('data') == path), path)
     check(path in shipped or Path(path).is_file(), 'checkpoint', str(path), ', '.join(shipped) + f', or a .safetensors file with a {cls.kind}')
     tensors, meta = load_tensors(shipped.get(path, path), cls.kind)
     try: net = cls(**meta['config']); net.load_state_dict({k: t.float() if t.is_floating_point() else t for k, t in tensors.items()})

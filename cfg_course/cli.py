@@ -4,11 +4,11 @@
 
 # %% auto #0
 __all__ = ['TRAIN_HELP', 'SAMPLE_HELP', 'EVALUATE_HELP', 'STYLES', 'Parser', 'number', 'command', 'as_option', 'train_parser',
-           'add_recipe', 'train_command', 'say', 'train_main', 'sample_parser', 'add_guidance', 'add_sampling',
-           'key_value', 'list_guidance', 'ListGuidance', 'find_classes', 'sampler_options', 'as_point', 'check_out',
-           'sample_command', 'write_samples', 'grid_columns', 'sample_main', 'evaluate_parser', 'add_measuring',
-           'evaluation_points', 'evaluation_yardstick', 'evaluate_command', 'say_plan', 'print_table', 'write_picture',
-           'draw_ten', 'scale_figure', 'evaluate_main']
+           'add_recipe', 'train_command', 'watch_fid', 'say', 'train_main', 'sample_parser', 'add_guidance',
+           'add_sampling', 'key_value', 'list_guidance', 'ListGuidance', 'find_classes', 'sampler_options', 'as_point',
+           'check_out', 'sample_command', 'write_samples', 'grid_columns', 'sample_main', 'evaluate_parser',
+           'add_measuring', 'evaluation_points', 'evaluation_yardstick', 'evaluate_command', 'say_plan', 'print_table',
+           'write_picture', 'draw_ten', 'scale_figure', 'evaluate_main']
 
 # %% ../nbs/40_cli.ipynb #84ea78e2
 import argparse, ast, math, os, re, sys, tempfile, time
@@ -25,10 +25,10 @@ from torch import Tensor
 from . import __version__
 from .core import InputError, check, image_grid, save_grid, set_style
 from .core import to_uint8, write_json, writing
-from .data import DATASETS
+from .data import DATASETS, load_data
 from .denoisers import PRECONDS, find_model, shipped_models
 from .guidance import w_to_scale
-from .metrics import METRICS, check_metrics
+from .metrics import METRICS, check_metrics, measure
 from .networks import CONFIGS
 from .procedures import SHELVES, parse_guidance, takes_scale, technique_options
 from .samplers import SAMPLERS, make_sampler, sample
@@ -101,6 +101,7 @@ examples:
   python train.py --dataset mnist --out runs/mnist  the recipe of the shipped MNIST model
   python train.py --resume --out runs/mnist         go on after an interruption, to the same bits
   python train.py --dataset folder --data-dir pics --image-size 32
+  python train.py --recipe cifar10_small --fid 500  the shipped CIFAR-10 model, an hour on two cores, with a small FID along the way
   python train.py --objective distillation --teacher digits --p-uncond 0     guidance at one evaluation a step
   accelerate launch --num_processes 2 train.py --dataset cifar10     two GPUs
   torchrun --nproc_per_node 2 train.py --device cpu                  two CPU processes
@@ -111,6 +112,7 @@ def train_parser()->Parser: # of `train.py`
     "The options of `train.py`."
     p = Parser(prog='train.py', description=TRAIN_HELP)
     p.add_argument('--dataset', choices=DATASETS, help='what to train on (digits)')
+    p.add_argument('--recipe', choices=list(RECIPES), help="network and training to start from (the data set's own)")
     p.add_argument('--data-dir', help='where data sets are kept ($CFG_COURSE_DATA, else data/); for folder: the folder')
     p.add_argument('--image-size', type=number(int, 4), help='for folder: side of the square images')
     p.add_argument('--out', help='folder of the run (runs/DATASET)')
@@ -119,6 +121,7 @@ def train_parser()->Parser: # of `train.py`
     p.add_argument('--device', default='auto', help='auto, cpu, cuda, cuda:1, mps')
     p.add_argument('--save-every', type=number(int, 1), default=500, help='steps between checkpoints (500)')
     p.add_argument('--log-every', type=number(int, 1), default=20, help='steps between rows of log.csv (20)')
+    p.add_argument('--fid', type=number(int, 2), metavar='N', help='log the FID of N images, without guidance, at every checkpoint (not measured)')
     p.add_argument('--tensorboard', action='store_true', help='also log for TensorBoard, into the run')
     add_recipe(p.add_argument_group('recipe'))
     return p
@@ -144,6 +147,7 @@ def add_recipe(
     add('--clip', type=number(float, 1e-6), help='largest norm of the gradient')
     add('--flip', action='store_true', default=None, help='mirror half of the images')
     add('--precision', choices=['auto', 'fp32', 'bf16'], help='arithmetic of the network (auto)')
+    add('--compile', action='store_true', default=None, help='compile the network first: minutes, for faster steps on a GPU')
     add('--seed', type=number(int, 0), help='of everything random (0)')
 
 # %% ../nbs/40_cli.ipynb #2e5c2544
@@ -152,11 +156,27 @@ def train_command(
 )->None:
     "Do what `train.py` was asked for."
     given = {f.name: v for f in fields(TrainConfig) if (v := getattr(args, f.name)) is not None}
-    out = Path(args.out or f"runs/{given.get('dataset', 'digits')}")
-    recipe = config_changes(out, given) if args.resume else replace(RECIPES[given.get('dataset', 'digits')], **given)
+    check(not (args.recipe and args.resume), '--recipe', args.recipe, 'none with --resume: a run keeps its own')
+    name = args.recipe or given.get('dataset', 'digits')
+    out, net = Path(args.out or f'runs/{name}'), args.net or (args.recipe if args.recipe in CONFIGS else None)
+    recipe = config_changes(out, given) if args.resume else replace(RECIPES[name], **given)
+    watch = watch_fid(recipe.dataset, args.fid, args.data_dir) if args.fid else None
     t0 = time.perf_counter()
-    model = train(out, recipe, args.net, args.data_dir, args.device, args.resume, args.overwrite, args.save_every, args.log_every, args.tensorboard)
+    model = train(out, recipe, net, args.data_dir, args.device, args.resume, args.overwrite, args.save_every, args.log_every, args.tensorboard, watch=watch)
     say(f'{model}: {recipe.steps} steps in {time.perf_counter() - t0:.0f} s; draw from it with: python sample.py --model {out} --guidance-scale 2')
+
+def watch_fid(
+    dataset:str, # that the run trains on
+    num:int, # images
+    data_dir:Path=None, # where data sets are kept
+)->Callable: # for `train`
+    "Measure a run at its checkpoints: FID of the judge's features, 12 steps of DPM-Solver++ without guidance, the same noise every time."
+    yard = make_yardstick(load_data(dataset, 'test', data_dir).name, ('fid',), None, 10000, 0, data_dir)
+    def watch(trainer):
+        y = equal_shares(range(len(trainer.data.classes)), num)
+        x = draw(trainer.acc, trainer.average.module.eval(), y, trainer.data.shape, progress=False, sampler='dpmpp', steps=12)
+        return dict(fid=measure(yard.judge, x, y, yard.reference, yard.metrics, yard.repeats)['fid'][0])
+    return watch
 
 def say(
     text:str, # one line

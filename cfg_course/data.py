@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['TORCHVISION', 'DATASETS', 'Images', 'load_digits8', 'data_folder', 'load_torchvision', 'first_line', 'open_image',
-           'is_picture', 'is_grey', 'load_folder', 'load_data']
+           'is_picture', 'is_grey', 'load_folder', 'load_data', 'named_folder']
 
 # %% ../nbs/10_data.ipynb #3091c8c3
 import os, shutil
@@ -114,8 +114,8 @@ def load_folder(
     image_size:int=None, # side in pixels; the first picture's shorter side when not given
 )->Images: # all pictures
     "Pictures in torchvision's ImageFolder layout."
-    root = data_folder(data_dir)
-    root = root/split if (root/split).is_dir() else root
+    top = data_folder(data_dir)
+    root = top/split if (top/split).is_dir() else top
     try: files = datasets.ImageFolder(root, is_valid_file=is_picture).samples
     except (FileNotFoundError, NotADirectoryError): files = []
     check(files, '--data-dir', str(root), 'a folder with one sub-folder of images per class')
@@ -124,20 +124,29 @@ def load_folder(
     grey = all(im.mode == 'L' for im in ims)
     x = torch.stack([TF.pil_to_tensor(im if grey else im.convert('RGB')) for im in ims])
     classes = sorted({Path(f).parent.name for f, _ in files})
-    return Images(x, torch.tensor([c for _, c in files]), classes, f'folder:{root.name}')
+    return Images(x, torch.tensor([c for _, c in files]), classes, f'folder:{top.resolve().name}')
 
 # %% ../nbs/10_data.ipynb #a470fe1d
 DATASETS = ['digits', *TORCHVISION, 'folder']
 
 def load_data(
-    name:str='digits', # one of `DATASETS`
+    name:str='digits', # one of `DATASETS`, or folder:NAME for a folder of pictures beside the other data sets
     split:str='train', # train or test
     data_dir:Path=None, # see `data_folder`
     image_size:int=None, # for folders only
 )->Images: # all images of the split
     "All images of a data set. Raises `InputError` for an unknown name and for data that cannot be read."
-    check(name in DATASETS, 'dataset', name, ', '.join(DATASETS))
+    kind, _, own = name.partition(':')
+    check(kind in DATASETS and (kind == 'folder' or not own), 'dataset', name, ', '.join(DATASETS))
     check(split in ('train', 'test'), 'split', split, 'train, test')
-    if name == 'digits': return load_digits8(split)
-    if name == 'folder': return load_folder(split, data_dir, image_size)
+    if kind == 'digits': return load_digits8(split)
+    if kind == 'folder': return load_folder(split, named_folder(own, data_dir) if own else data_dir, image_size)
     return load_torchvision(name, split, data_dir)
+
+def named_folder(
+    name:str, # of a folder of pictures
+    data_dir:Path=None, # that folder, or the one that holds it
+)->Path: # the folder
+    "Where the pictures of `folder:NAME` are, the name under which models trained on them know their data."
+    root = data_folder(data_dir)
+    return root if root.resolve().name == name else root/name

@@ -4,14 +4,14 @@
 
 # %% auto #0
 __all__ = ['OBJECTIVES', 'RECIPES', 'KEPT', 'RUN_FILES', 'drop_labels', 'Batch', 'denoising_loss', 'epoch_order', 'batch_rows',
-           'TrainConfig', 'draw_batch', 'lr_factor', 'power_gamma', 'power_average', 'Diverged', 'Trainer', 'fit',
-           'mean_loss', 'save_run', 'checkpoints', 'write_log', 'resume_run', 'preview', 'check_folder', 'clear_run',
-           'make_accelerator', 'has_bf16', 'check_train_config', 'net_config', 'config_changes', 'run_config',
-           'run_net', 'make_objective', 'train', 'write_rows', 'board_class', 'distillation', 'model_guidance',
-           'guidance_free', 'student_of', 'at_scale']
+           'TrainConfig', 'draw_batch', 'lr_factor', 'power_gamma', 'power_average', 'out_of_memory', 'Diverged',
+           'Trainer', 'fit', 'mean_loss', 'save_run', 'checkpoints', 'write_log', 'resume_run', 'preview',
+           'check_folder', 'clear_run', 'make_accelerator', 'has_bf16', 'check_train_config', 'net_config',
+           'config_changes', 'run_config', 'run_net', 'make_objective', 'train', 'write_rows', 'board_class',
+           'distillation', 'model_guidance', 'guidance_free', 'student_of', 'at_scale']
 
 # %% ../nbs/15_training.ipynb #d3bf89af
-import json, math, os, shutil, time
+import gc, json, math, os, shutil, time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
@@ -105,7 +105,8 @@ class TrainConfig:
     clip:float=1. # largest norm of the gradient
     flip:bool=False # mirror half of the images?
     seed:int=0 # of everything random
-    precision:str='auto' # fp32, bf16, or auto: bf16 where the hardware multiplies it natively
+    precision:str='auto' # fp32, bf16, or auto: bf16 where the hardware is faster with it
+    compile:bool=False # compile the network? Minutes at the start, for more images per second on a GPU
     image_size:int=None # for folders: side of the square
     objective:str='denoising' # one of `OBJECTIVES`
     teacher:str=None # for distillation: the model to learn from, a name or a path
@@ -114,7 +115,9 @@ RECIPES = dict(
     digits=TrainConfig(),
     mnist=TrainConfig('mnist', steps=10000, batch_size=64, lr=1.5e-3, warmup=200, P_mean=-.2),
     fashion_mnist=TrainConfig('fashion_mnist', steps=12000, batch_size=64, lr=1.5e-3, warmup=200, flip=True),
-    cifar10=TrainConfig('cifar10', steps=200000, batch_size=512, lr=1e-3, warmup=5000, P_mean=-1.2, ema=.05, flip=True),
+    cifar10=TrainConfig('cifar10', steps=200000, batch_size=512, lr=1e-3, warmup=5000, P_mean=-1.2, ema=.05, flip=True, compile=True),
+    cifar10_small=TrainConfig('cifar10', steps=11000, batch_size=64, lr=2e-3, warmup=200, P_mean=-.6, flip=True),
+    cifar10_small_weak=TrainConfig('cifar10', steps=680, batch_size=64, lr=2e-3, warmup=200, P_mean=-.6, flip=True),
     folder=TrainConfig('folder', steps=20000, batch_size=64, lr=1e-3, warmup=500))
 
 # %% ../nbs/15_training.ipynb #cfc331a6
@@ -163,6 +166,20 @@ def power_average(
     return avg
 
 # %% ../nbs/15_training.ipynb #0969cc2e
+def out_of_memory(
+    batch_size:int, # that did not fit
+    trial:Callable, # `trial(b)` does the same with a smaller batch
+    processes:int=1, # that share the batch
+)->None:
+    "Raise an `InputError` with the largest half, quarter ... of a batch that fits into the memory of the device."
+    wanted, fits = batch_size, 0
+    while batch_size > 1 and not fits:
+        batch_size //= 2
+        gc.collect(); torch.cuda.empty_cache()
+        try: trial(batch_size); fits = batch_size
+        except torch.cuda.OutOfMemoryError: pass
+    check(False, 'batch_size', wanted*processes, f'at most {fits*processes}, for the memory of this device' if fits else 'none, as not even one image fits into the memory of this device')
+
 class Diverged(RuntimeError):
     "The loss is no longer a finite number; the message names the step."
 
@@ -181,19 +198,44 @@ class Trainer:
         self.average = AveragedModel(self.denoise, avg_fn=power_average(cfg.ema))
         self.opt = torch.optim.Adam(self.denoise.parameters(), lr=cfg.lr, betas=(.9, .99))
         self.model, self.opt = self.acc.prepare(self.denoise, self.opt)
+        if cfg.compile: self.model = torch.compile(self.model)
 
     def step(self)->Tensor: # `()` loss, over all processes' shares of the batch
         "One step of the optimiser and of the average."
         torch.manual_seed(mix_seed(self.cfg.seed, 2, self.done, self.acc.process_index))
         batch = self.share(draw_batch(self.data, self.cfg, self.done, self.acc.device))
         for group in self.opt.param_groups: group['lr'] = self.cfg.lr*lr_factor(self.done, self.cfg.steps, self.cfg.warmup)
-        loss = self.loss(self.model, batch, self.denoise.coefs(batch.sigma)[1])
-        self.acc.backward(loss)
+        loss = self.learn(batch)
         self.acc.clip_grad_norm_(self.model.parameters(), self.cfg.clip)
         self.opt.step(); self.opt.zero_grad()
         self.average.update_parameters(self.denoise)
         self.done += 1
         return self.acc.reduce(loss.detach(), 'mean')
+
+    def learn(self,
+        batch:Batch, # this process's samples
+    )->Tensor: # `()` loss
+        "Add a batch's gradient. Raises `InputError`, with a batch size that fits, where the device's memory does not."
+        try:
+            loss = self.loss(self.model, batch, self.denoise.coefs(batch.sigma)[1])
+            self.acc.backward(loss)
+            return loss
+        except torch.cuda.OutOfMemoryError: pass  # outside of this clause its frames, and what they hold, are gone
+        out_of_memory(len(batch.y), lambda b: self.learn_some(batch, b), self.acc.num_processes)
+
+    def rehearse(self)->None:
+        "One step's gradient, thrown away: what does not fit into memory is found before a run changes anything."
+        self.learn(self.share(draw_batch(self.data, self.cfg, self.done, self.acc.device)))
+        self.opt.zero_grad()
+
+    def learn_some(self,
+        batch:Batch, # samples
+        b:int, # how many of them to take
+    )->None:
+        "Gradient of a part of a batch, thrown away."
+        self.opt.zero_grad()
+        part = Batch(*(t[:b] for t in batch))
+        with self.acc.autocast(): self.loss(self.denoise, part, self.denoise.coefs(part.sigma)[1]).backward()
 
     def share(self,
         batch:Batch, # the whole batch
@@ -342,9 +384,9 @@ def make_accelerator(
 def has_bf16(
     device:torch.device, # where the training runs
 )->bool: # is bfloat16 worth it?
-    "Whether the device multiplies bfloat16 natively."
+    "Whether the device multiplies matrices of bfloat16 in units made for it. AVX-512's dot products alone are not enough: with them bfloat16 was slower than float32."
     if device.type == 'cuda': return torch.cuda.get_device_capability(device)[0] >= 8
-    return device.type == 'cpu' and getattr(torch.cpu, '_is_avx512_bf16_supported', bool)()
+    return device.type == 'cpu' and getattr(torch.cpu, '_is_amx_tile_supported', bool)()
 
 # %% ../nbs/15_training.ipynb #20dabd98
 def check_train_config(
@@ -423,6 +465,7 @@ def train(
     log_every:int=20, # steps between rows of the log; at most `save_every`
     tensorboard:bool=False, # also log for TensorBoard
     progress:bool=True, # show a bar, or where there is no terminal a line per checkpoint?
+    watch:Callable=None, # `watch(trainer)` at every checkpoint, in all processes: a dict of numbers for the log
 )->Path: # the trained model's file
     "Train a class-conditional denoiser with label dropout, in a folder, so that it can be killed and resumed."
     out, cfg = Path(out), check_train_config(cfg or TrainConfig())
@@ -436,13 +479,14 @@ def train(
     net = denoise.net.cfg
     check(own in (None, net), 'net', net, f'{own}, as in the run that is resumed')
     trainer = Trainer(denoise, data, cfg, acc, loss)
+    trainer.rehearse()
     board = board_class() if tensorboard else None
     acc.wait_for_everyone()
     rows = resume_run(out, trainer) if resume else []
     if acc.is_main_process:
         if overwrite: clear_run(out)
         write_json(dict(train=asdict(cfg), net=asdict(net), data=data.name), out/'config.json')
-    write_rows(out, trainer, rows, save_every, min(log_every, save_every), board, progress and acc.is_main_process)
+    write_rows(out, trainer, rows, save_every, min(log_every, save_every), board, progress and acc.is_main_process, watch)
     return out/'model.safetensors'
 
 # %% ../nbs/15_training.ipynb #d2434c55
@@ -454,6 +498,7 @@ def write_rows(
     log_every:int, # steps between rows
     board:type, # class of a TensorBoard writer, or None
     progress:bool, # show how it goes?
+    watch:Callable=None, # as for `train`
 )->None:
     "Run `fit` to its end; the main process logs, saves and draws."
     main, header = trainer.acc.is_main_process, dict(classes=trainer.data.classes, data=trainer.data.name, shape=trainer.data.shape)
@@ -466,10 +511,12 @@ def write_rows(
             bar.update(row['step'] - bar.n)
             bar.set_postfix_str(f"loss {row['loss']:.4f}, {row['images_per_s']:.0f} images/s")
             if board: board.add_scalar('loss', row['loss'], row['step']); board.add_scalar('lr', row['lr'], row['step'])
-            if main and (row['step'] - saved >= save_every or trainer.done == trainer.cfg.steps):
+            if row['step'] - saved < save_every and trainer.done < trainer.cfg.steps: continue
+            saved = trainer.done
+            if watch: row.update(watch(trainer))
+            if main:
                 save_run(out, trainer, rows, header)
                 preview(out, trainer)
-                saved = trainer.done
                 if progress and bar.disable: print('step {step} of {of}: loss {loss:.4f}, {images_per_s:.0f} images/s'.format(of=trainer.cfg.steps, **row), flush=True)
 
 def board_class()->type: # SummaryWriter

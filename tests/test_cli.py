@@ -1,16 +1,19 @@
 "The three commands: what a mistake costs (one line, exit status 2, nothing written) and what they promise."
-import errno, json, os, shutil, subprocess, sys, urllib.request
+import errno, json, os, pickle, shutil, subprocess, sys, urllib.request
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import save_file
 
-from cfg_course import core
+from cfg_course import core, training
 from cfg_course.cli import evaluate_main, sample_main, shipped_models, train_main
-from cfg_course.networks import UNetConfig
-from cfg_course.training import TrainConfig, train
+from cfg_course.denoisers import Denoiser, load_denoiser
+from cfg_course.networks import CONFIGS, UNetConfig
+from cfg_course.training import RECIPES, TrainConfig, denoising_loss, train
 
 ROOT = Path(__file__).resolve().parents[1]
 TINY = UNetConfig(image_size=8, patch=2, widths=(16, 16), heads=2, emb=32)
@@ -100,6 +103,9 @@ TRAIN = {
     '--resume --overwrite --out run': ['--resume', '--overwrite'],
     '--resume --out run --lr 3': ['--lr', '3', '0.002'],
     '--resume --out run --net mnist': ['net', 'run that is resumed'],
+    '--resume --out run --recipe cifar10_small': ['--recipe', 'cifar10_small', '--resume'],
+    '--recipe cifar100': ['--recipe', "'cifar100'", 'cifar10_small'],
+    '--fid 1': ['--fid', "'1'", '>= 2'],
     '--dataset folder --data-dir photos --out new': ['--data-dir', 'photos', 'images'],
     '--dataset folder --data-dir nowhere --out new': ['--data-dir', 'nowhere'],
 }
@@ -126,6 +132,18 @@ def test_a_mistake_costs_one_line(main, line, words, place, capsys):
     assert snapshot(place) == before
 
 
+def test_a_header_of_any_length_is_read(tmp_path):
+    "A header whose length begins with the byte that pickles begin with (one file in 32) is no pickle."
+    first = set()
+    for n in range(256):
+        core.save_tensors({'a': torch.zeros(1)}, dict(kind='x', pad='-'*n), path := tmp_path/'a.safetensors')
+        first.add(path.read_bytes()[0])
+        assert core.load_tensors(path, 'x')[1]['pad'] == '-'*n
+    assert 0x80 in first
+    path.write_bytes(pickle.dumps({'a': 1}))
+    with pytest.raises(core.InputError, match='never loaded'): core.load_tensors(path, 'x')
+
+
 def test_no_network(place, capsys, monkeypatch):
     def refuse(*args, **kwargs): raise urllib.error.URLError('no network')
     monkeypatch.setattr(urllib.request, 'urlopen', refuse)
@@ -149,6 +167,86 @@ def test_full_disk_while_training(place, capsys, monkeypatch):
     after = snapshot(place)
     assert 'No space left' in said and all(after[k] == v for k, v in before.items())
     assert not [k for k in after if '.part' in k.name]
+
+
+def crowded(denoise, batch, c_out):
+    "A loss on a device with room for five images."
+    if len(batch.y) > 5: raise torch.cuda.OutOfMemoryError('CUDA out of memory. Tried to allocate 20.00 GiB')
+    return denoising_loss(denoise, batch, c_out)
+
+
+def test_out_of_memory_in_training(place, capsys, monkeypatch):
+    "The message names a batch size that fits, and it does; the run that was to be replaced is still there."
+    before = snapshot(place)
+    monkeypatch.setattr(training, 'denoising_loss', crowded)
+    line = '--overwrite --out run --steps 2 --device cpu --batch-size'
+    assert "--batch-size: got 16, allowed: at most 4," in complain(train_main, f'{line} 16', capsys)
+    assert snapshot(place) == before
+    train_main(f'{line} 4'.split())
+
+
+def test_out_of_memory_in_sampling(place, capsys, monkeypatch):
+    forward = Denoiser.forward
+    def tight(self, x, *args):
+        if len(x) > 10: raise torch.cuda.OutOfMemoryError('CUDA out of memory. Tried to allocate 20.00 GiB')
+        return forward(self, x, *args)
+    monkeypatch.setattr(Denoiser, 'forward', tight)
+    line = '--guidance-scale 2 --model run --num 20 --steps 2 --device cpu --out new'
+    assert "--batch-size: got 20, allowed: at most 5," in complain(sample_main, line, capsys) and not Path('new').exists()
+    sample_main(f'{line} --batch-size 5'.split())
+
+
+def test_not_even_one_image_fits(place, capsys, monkeypatch):
+    def never(*args): raise torch.cuda.OutOfMemoryError('CUDA out of memory')
+    monkeypatch.setattr(training, 'denoising_loss', never)
+    assert 'not even one image' in complain(train_main, '--out new --steps 2 --device cpu --batch-size 3', capsys) and not Path('new').exists()
+
+
+def pictures(folder, side=32):
+    "A folder of pictures in two classes."
+    for c in 'ab':
+        (folder/c).mkdir(parents=True)
+        for i in range(4): Image.fromarray(np.random.default_rng(i).integers(0, 255, (side, side, 3), dtype=np.uint8)).save(folder/c/f'{i}.png')
+
+
+def test_checkpoint_of_the_other_cifar_configuration(place, capsys):
+    "A run goes on with its own network only, and a checkpoint that was put into another run's folder is refused by name."
+    pictures(place/'pics')
+    line = '--dataset folder --data-dir pics --steps 1 --batch-size 2 --device cpu --out'
+    for name in ('cifar10_small', 'cifar10_small_weak'): train_main(f'--recipe {name} {line} {name}'.split())
+    before = snapshot(place)
+    said = complain(train_main, f'--resume --net cifar10 {line} cifar10_small'.replace('--steps 1', '--steps 2'), capsys)
+    assert 'run that is resumed' in said and snapshot(place) == before
+    shutil.copy('cifar10_small_weak/checkpoints/00000001.safetensors', 'cifar10_small/checkpoints/00000001.safetensors')
+    before = snapshot(place)
+    said = complain(train_main, f'--resume {line} cifar10_small'.replace('--steps 1', '--steps 2'), capsys)
+    assert 'belongs to another configuration' in said and '00000001' in said and snapshot(place) == before
+
+
+def test_a_recipe_brings_its_network(place):
+    pictures(place/'pics')
+    train_main('--recipe cifar10_small --dataset folder --data-dir pics --steps 1 --batch-size 2 --device cpu --out new'.split())
+    made = json.loads(Path('new/config.json').read_text())
+    assert made['net']['widths'] == list(CONFIGS['cifar10_small'].widths) and made['net']['num_classes'] == 2
+    assert (made['train']['lr'], made['data']) == (RECIPES['cifar10_small'].lr, 'folder:pics')
+
+
+def test_a_compiled_network_leaves_the_same_file(place, monkeypatch):
+    "With the compiler's place taken by a function that counts."
+    calls = []
+    monkeypatch.setattr(torch, 'compile', lambda model: calls.append(model) or model)
+    for out, option in dict(plain='', compiled='--compile').items(): train_main(f'--steps 2 --batch-size 4 --device cpu --out {out} {option}'.split())
+    a, b = (load_denoiser(n)[0].state_dict() for n in ('plain', 'compiled'))
+    assert len(calls) == 1 and all(torch.equal(a[k], b[k]) for k in a)
+
+
+def test_fid_along_the_way(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    train_main('--steps 4 --batch-size 16 --save-every 2 --device cpu --fid 150 --out new'.split())
+    train_main('--steps 4 --batch-size 16 --save-every 2 --device cpu --out plain'.split())
+    log = pd.read_csv('new/log.csv')
+    assert log.fid.tolist() == [x for x in log.fid if x > 0] and log.step.tolist() == [2, 4]
+    assert Path('new/model.safetensors').read_bytes() == Path('plain/model.safetensors').read_bytes()
 
 
 def test_samples_are_replaced_only_when_asked(place, capsys):

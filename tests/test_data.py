@@ -1,5 +1,5 @@
 "Data sets that are not embedded, where they are at hand, and folders of pictures of all kinds."
-import os, tarfile
+import os, shutil, tarfile
 from pathlib import Path
 
 import pytest, torch
@@ -52,6 +52,16 @@ def test_all_kinds_of_pictures(pictures):
     d = load_data('folder', data_dir=pictures, image_size=16)
     assert d.x.shape == (4, 3, 16, 16) and d.y.tolist() == [0, 0, 1, 1] and d.classes == ['a', 'b']
     assert d.x[0, :, 8, 8].tolist() == [200, 50, 0]
+
+
+@pytest.mark.parametrize('given', ['.', 'pics'])
+def test_a_folder_is_known_by_its_name(pictures, given):
+    "Models say folder:NAME; the folder is found beside other data sets, or is the one that is given."
+    for split in ('train', 'test'): shutil.copytree(pictures/'a', pictures/'pics'/split/'a')
+    d = load_data('folder:pics', 'test', pictures/given, 8)
+    assert (d.name, len(d)) == ('folder:pics', 2) and load_data('folder', 'train', pictures/'pics', 8).name == d.name
+    with pytest.raises(InputError, match='folder'): load_data('folder:other', 'test', pictures/'pics', 8)
+    with pytest.raises(InputError, match='dataset'): load_data('digits:pics')
 
 
 def test_grey_pictures_stay_grey(pictures):

@@ -9,29 +9,33 @@ from cfg_course.core import to_float
 from cfg_course.data import load_data
 
 WEIGHTS = Path(__file__).resolve().parents[1]/'cfg_course'/'weights'
-EPOCHS = dict(digits=60, mnist=3)
-STEPS = dict(digits=1500, mnist=1500)
+JUDGES = dict(digits=dict(epochs=60), mnist=dict(epochs=3), cifar10=dict(epochs=8, width=48, stages=3, flip=True, decay=.05))
+GUIDES = dict(digits=dict(steps=1500), mnist=dict(steps=1500), cifar10=dict(steps=2500))
 
 
 def judge(
-    name:str # data set
+    name:str, # of the classifier
+    source:str # of the images, for `load_data`
 ):
     "Train, test and write one judge, a classifier of clean images."
-    net, test = train_classifier(load_data(name), epochs=EPOCHS[name], progress=True), load_data(name, 'test')
+    start, data, test = time.perf_counter(), load_data(source), load_data(source, 'test')
+    net = train_classifier(data, progress=True, **JUDGES[name])
     accuracy = (predict(net, test.x).argmax(1) == test.y).double().mean().item()
-    facts = dict(data=name, test_accuracy=round(accuracy, 4), training=dict(epochs=EPOCHS[name]))
+    facts = dict(data=data.name, test_accuracy=round(accuracy, 4), training=JUDGES[name])
     save_classifier(net, WEIGHTS/f'{name}-classifier.safetensors', **facts)
-    print(facts)
+    print(facts, f'{time.perf_counter() - start:.0f} s')
 
 
 def guide(
-    name:str # data set
+    name:str, # of the classifier
+    source:str # of the images, for `load_data`
 ):
     "Train, test and write one guide, a classifier of noisy images; it is tested at the lowest noise."
-    start, net, test = time.perf_counter(), train_noisy(load_data(name), STEPS[name], progress=True), load_data(name, 'test')
+    start, data, test = time.perf_counter(), load_data(source), load_data(source, 'test')
+    net = train_noisy(data, progress=True, **GUIDES[name])
     with torch.no_grad(): logits = torch.cat([net(to_float(x), .002) for x in test.x.split(1000)])
     accuracy = (logits.argmax(1) == test.y).double().mean().item()
-    facts = dict(data=name, test_accuracy=round(accuracy, 4), training=dict(steps=STEPS[name]))
+    facts = dict(data=data.name, test_accuracy=round(accuracy, 4), training=GUIDES[name])
     save_classifier(net, WEIGHTS/f'{name}-noisy-classifier.safetensors', **facts)
     print(facts, f'{time.perf_counter() - start:.0f} s')
 
@@ -39,7 +43,8 @@ def guide(
 if __name__ == '__main__':
     p = argparse.ArgumentParser(description=__doc__)
     p.add_argument('--kinds', nargs='+', choices=['judge', 'guide'], default=['judge', 'guide'], help='which to train (both)')
-    p.add_argument('--data', nargs='+', choices=list(EPOCHS), default=list(EPOCHS), help='on what (all)')
+    p.add_argument('--data', nargs='+', choices=list(JUDGES), default=['digits', 'mnist'], help='on what (digits mnist)')
+    p.add_argument('--cifar10', default='cifar10', metavar='SOURCE', help='where the images of cifar10 are from: cifar10, or folder:NAME for a folder of data sets (cifar10)')
     args = p.parse_args()
     for kind in args.kinds:
-        for name in args.data: dict(judge=judge, guide=guide)[kind](name)
+        for name in args.data: dict(judge=judge, guide=guide)[kind](name, args.cifar10 if name == 'cifar10' else name)
