@@ -9,7 +9,7 @@ DEV = PATH="$$(cd "$(VENV_DEV)/bin" && pwd):$$PATH"
 TEST = $(DEV) MPLBACKEND=Agg TQDM_DISABLE=1 HF_HUB_OFFLINE=1
 
 .DELETE_ON_ERROR:
-.PHONY: help venv venv-dev demo test prepare run-nb docs clean
+.PHONY: help venv venv-dev demo test prepare run-nb site docs visit clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-10s %s\n", $$1, $$2}' Makefile
@@ -43,6 +43,7 @@ demo: $(VENV)/.installed ## train on digits, measure accuracy against the guidan
 test: $(VENV_DEV)/.installed ## everything that CI checks: notebooks clean and exported, their tests, pytest, ruff
 	$(TEST) python tools/check_sync.py
 	$(TEST) python tools/readme.py --check
+	$(TEST) python tools/api.py --check
 	$(TEST) OMP_NUM_THREADS=1 nbdev_test --n_workers $(WORKERS) --do_print --timing
 	$(TEST) pytest -q
 	$(TEST) ruff check cfg_course tests tools setup.py train.py sample.py evaluate.py
@@ -51,6 +52,7 @@ prepare: $(VENV_DEV)/.installed ## after editing notebooks: export the package, 
 	$(DEV) nbdev_export
 	$(DEV) nbdev_clean
 	$(DEV) python tools/readme.py
+	$(DEV) python tools/api.py
 	$(DEV) python tools/check_sync.py
 
 run-nb: $(VENV_DEV)/.installed ## execute notebooks in place: make run-nb NB=nbs/00_core.ipynb [FLAGS=slow]
@@ -58,9 +60,18 @@ run-nb: $(VENV_DEV)/.installed ## execute notebooks in place: make run-nb NB=nbs
 	$(DEV) python tools/run_nb.py $(NB) --flags "$(FLAGS)"
 	$(DEV) nbdev_clean
 
-docs: $(VENV_DEV)/.installed ## build the website in _docs (needs the Quarto command)
-	@command -v quarto >/dev/null || { echo 'install Quarto first: https://quarto.org/docs/get-started' >&2; exit 2; }
-	$(DEV) nbdev_docs
+site: $(VENV_DEV)/.installed ## build the website in _docs (needs the Quarto command)
+	@command -v quarto >/dev/null || { echo 'no quarto here; get it from https://quarto.org/docs/get-started, then: make site' >&2; exit 2; }
+	@rm -rf _proc
+	$(DEV) OMP_NUM_THREADS=1 nbdev_proc_nbs --n_workers $(WORKERS)
+	$(DEV) quarto render _proc --no-execute --no-cache >_proc/site.log 2>&1 || { cat _proc/site.log >&2; exit 1; }
+	@! grep -E 'WARN|ERROR' _proc/site.log || { echo 'Quarto warned: mend the above where it comes from' >&2; exit 1; }
+	@rm -rf _docs && mv _proc/_docs _docs && echo "the site is in _docs: $$(ls _docs/*.html | wc -l) pages, no warning"
+
+docs: site
+
+visit: $(VENV_DEV)/.installed ## open every page of _docs in a headless Chromium: make visit [SHOTS=folder]
+	$(DEV) python tools/visit.py $(if $(SHOTS),--shots $(SHOTS))
 
 clean: ## remove caches and built pages; environments, data and runs stay
 	rm -rf _docs _proc build dist *.egg-info .pytest_cache .ruff_cache .hypothesis

@@ -1,0 +1,27 @@
+-- Small differences between a notebook and its page: links inside the site are relative, the Colab badge is text
+-- (an image would come from another site), and operators in a subscript have the braces that KaTeX asks for.
+local settings = io.open('nbdev.yml')
+local site = settings and settings:read('a'):match('site%-url: "(.-)"')
+
+local function relative(link)
+  local rest = site and link.target:sub(1, #site + 1) == site .. '/' and link.target:sub(#site + 2)
+  if rest then link.target = rest end
+  return rest and link
+end
+
+local function badge(link)
+  local image = link.content[1]
+  if not image or image.t ~= 'Image' or not image.src:find('colab%-badge') then return nil end
+  link.content = pandoc.Inlines('Open in Colab')
+  link.classes:insert('colab')
+  return link
+end
+
+local function braces(math)
+  for _, operator in ipairs({'max', 'min', 'log'}) do
+    math.text = math.text:gsub('([_^])(\\' .. operator .. ')%f[%A]', '%1{%2}')
+  end
+  return math
+end
+
+return {{Link = function(link) return badge(link) or relative(link) or nil end, Math = braces}}
