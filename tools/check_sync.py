@@ -2,7 +2,8 @@
 
 nbdev works on a copy in a temporary folder, so the check changes nothing here, whatever it finds.
 """
-import json, os, shutil, subprocess, sys, tempfile
+import json, os, re, shutil, subprocess, sys, tempfile
+from itertools import zip_longest
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -29,12 +30,14 @@ def modules(root:Path)->set: # root: folder of the project, or of its copy
     return find(root, LIB, '*.py')
 
 
-def is_valid(
+def json_fault(
     path:Path # notebook
-)->bool: # whether it parses and has cells
+)->str: # where and why it is not a notebook, or nothing
     "nbdev_clean only warns of a file that is not a notebook, so this is checked here."
-    try: return isinstance(json.loads(path.read_text(encoding='utf-8'))['cells'], list)
-    except (ValueError, KeyError, TypeError): return False
+    try: nb = json.loads(path.read_text(encoding='utf-8'))
+    except json.JSONDecodeError as e: return f':{e.lineno}:{e.colno}: not a notebook: invalid JSON, {e.msg}'
+    except UnicodeDecodeError as e: return f': not a notebook: not UTF-8 at byte {e.start}'
+    return '' if isinstance(nb, dict) and isinstance(nb.get('cells'), list) else ':1: not a notebook: no list of cells'
 
 
 def copy_sources(
@@ -58,35 +61,61 @@ def run_nbdev(
     if done.returncode: sys.exit(f'{command} failed:\n{done.stdout}{done.stderr}')
 
 
-def same(
+def first_difference(
     path:Path, # relative path
     other:Path # folder of the copy
-)->bool: # whether both exist and are equal
-    "Compare a file here with the file in the copy."
-    a, b = ROOT/path, other/path
-    return a.is_file() and b.is_file() and a.read_bytes() == b.read_bytes()
+)->int: # number of the first line that differs, or 0
+    "Compare a file here with the file in the copy; a missing one differs from its first line."
+    if not (ROOT/path).is_file() or not (other/path).is_file(): return 1
+    a, b = ((root/path).read_bytes().split(b'\n') for root in (ROOT, other))
+    return next((i for i, (p, q) in enumerate(zip_longest(a, b), 1) if p != q), 0)
+
+
+def cell_of(
+    path:Path, # module in the copy
+    line:int # line number
+)->str: # the notebook and the id of the cell that the line comes from
+    "nbdev heads each cell that it exports with the name of its notebook and the cell's id."
+    above = '\n'.join(path.read_text(encoding='utf-8').split('\n')[:line])
+    heads = re.findall(r'^# %% \.\./(\S+) #(\S+)$', above, re.M)
+    return '{}, cell {}'.format(*heads[-1]) if heads else 'the notebooks'
+
+
+def stale(
+    path:Path, # module, relative
+    line:int, # first line that differs
+    other:Path # folder of the copy
+)->str: # one line
+    "Say where a module differs from its notebook."
+    if not (ROOT/path).is_file(): return f'{path}:1: missing'
+    return f'{path}:{line}: differs from the export of {cell_of(other/path, line)}'
 
 
 def faults(
     other:Path # folder of the copy, cleaned and exported
 )->list: # one line for each file
-    "Name each file that differs, and say how."
-    dirty = [f'{p}: not clean' for p in notebooks(ROOT) if not same(p, other)]
-    stale = [f'{p}: differs from what the notebooks export' for p in modules(other) if not same(p, other)]
-    orphan = [f'{p}: no notebook exports it; delete it' for p in modules(ROOT) - modules(other)]
-    return sorted(dirty + stale + orphan)
+    "Name each file that differs, with the line where it begins to."
+    dirty = [f'{p}:{i}: not clean' for p in notebooks(ROOT) if (i := first_difference(p, other))]
+    old = [stale(p, i, other) for p in modules(other) if (i := first_difference(p, other))]
+    orphan = [f'{p}:1: no notebook exports it; delete it' for p in modules(ROOT) - modules(other)]
+    return sorted(dirty + old + orphan)
 
 
-def check()->list: # one line for each file at fault
+MEND = 'To mend: make prepare, then commit what it changed. (What was edited in a module: nbdev_update before it.)'
+MEND_JSON = 'To mend: by hand, or git checkout -- FILE; after a merge that left its marks in the file, nbdev_fix FILE.'
+
+
+def check()->list: # one line for each file at fault, and how to mend them
     "Clean and export in a copy, and compare."
-    bad = [f'{p}: not a notebook (invalid JSON)' for p in sorted(notebooks(ROOT)) if not is_valid(ROOT/p)]
-    if bad: return bad
+    broken = [f'{p}{why}' for p in sorted(notebooks(ROOT)) if (why := json_fault(ROOT/p))]
+    if broken: return [*broken, MEND_JSON]
     with tempfile.TemporaryDirectory() as tmp:
         copy_sources(Path(tmp))
         for command in ('nbdev_clean', 'nbdev_export'): run_nbdev(command, Path(tmp))
-        return faults(Path(tmp))
+        bad = faults(Path(tmp))
+    return bad and [*bad, MEND]
 
 
 if __name__ == '__main__':
-    if bad := check(): sys.exit('\n'.join([*bad, 'To mend: make prepare, then commit what it changed.']))
+    if bad := check(): sys.exit('\n'.join(bad))
     print(f'in sync: {len(notebooks(ROOT))} notebooks, {len(modules(ROOT))} modules')
