@@ -18,7 +18,7 @@ from torch import nn, Tensor
 from torch.nn import functional as F
 from tqdm.auto import tqdm
 
-from .core import NULL, InputError, check, fresh, load_tensors, mix_seed, peek, rng, save_tensors, to_float
+from .core import NULL, InputError, check, fresh, load_tensors, mix_seed, peek, pick_device, rng, save_tensors, to_float
 from .data import Images
 from .denoisers import edm_coefs
 from .guidance import LINEAR, Guided, Method, Rule, guide
@@ -80,20 +80,21 @@ def train_classifier(
     progress:bool=False, # show a bar?
     flip:bool=False, # mirror half of the images?
     decay:float=0., # weight decay of AdamW
+    device:str='cpu', # where to train; 'auto' takes a GPU where there is one
     **shape, # of the network: width, stages
 )->Classifier: # in evaluation mode
-    "Train a classifier of clean images on the CPU."
-    torch.manual_seed(mix_seed(seed, 10)); g = rng(seed, 11)
-    net, steps = Classifier(data.shape, len(data.classes), **shape), epochs*(len(data)//batch_size)
+    "Train a classifier of clean images. It comes back to the CPU."
+    torch.manual_seed(mix_seed(seed, 10)); g, device = rng(seed, 11), pick_device(device)
+    net, steps = Classifier(data.shape, len(data.classes), **shape).to(device), epochs*(len(data)//batch_size)
     opt = torch.optim.AdamW(net.parameters(), lr, weight_decay=decay)
     cycle = torch.optim.lr_scheduler.OneCycleLR(opt, lr, steps)
     for k in tqdm(range(steps), disable=not progress):
         rows = torch.randint(len(data), (batch_size,), generator=g)
         x = shift(to_float(data.x[rows]), max(1, data.shape[-1]//14), g)
         if flip: x = torch.where(expand(torch.rand(batch_size, generator=g), x) < .5, x.flip(-1), x)
-        F.cross_entropy(net(x), data.y[rows]).backward()
+        F.cross_entropy(net(x.to(device)), data.y[rows].to(device)).backward()
         opt.step(); opt.zero_grad(); cycle.step()
-    return net.eval()
+    return net.cpu().eval()
 
 @torch.no_grad()
 def predict(

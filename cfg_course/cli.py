@@ -340,7 +340,7 @@ def write_samples(
 )->None:
     "Write samples.npz, grid.png and samples.json, and say so."
     with writing(out/'samples.npz') as tmp: np.savez_compressed(tmp, images=x.permute(0, 2, 3, 1).numpy(), labels=y.numpy())
-    save_grid(x[:400], out/'grid.png', cols=grid_columns(y), zoom=max(1, 56//x.shape[-1]))
+    save_grid(x[:400], out/'grid.png', cols=grid_columns(y), zoom=max(1, round(56/x.shape[-1])))
     write_json(note, out/'samples.json')
     strength = note['guidance'] if note['scale'] is None else f"{note['guidance']} at scale {note['scale']:g}"
     say(f"{len(x)} images, {strength}, in {note['seconds']:.1f} s, {note['nfe_per_image']:.0f} network evaluations each: {out}/grid.png, {out}/samples.npz")
@@ -401,6 +401,7 @@ def add_measuring(
     add('--metrics', nargs='+', default=['accuracy', 'class_std'], metavar='M', help=f"{', '.join(METRICS)}, or all but cas (accuracy class_std)")
     add('--judge', help="a classifier: digits, mnist, or a file (the judge of the model's data)")
     add('--reference', type=number(int, 2), metavar='N', help='real images to compare with (10000 where a metric needs them)')
+    add('--real', metavar='DATA', help="data set of the real images (the model's own); cifar10 for a model of a copy of it")
     add('--inception-weights', metavar='FILE', help='Inception-v3 weights of torch-fidelity, for the features of FID, KID, IS, precision and recall')
     add('--data-dir', help='where data sets are kept ($CFG_COURSE_DATA, else data/)')
     add('--keep', metavar='FOLDER', help='keep the images there, and take them from there')
@@ -424,7 +425,7 @@ def evaluation_yardstick(
     names = [m for m in METRICS if m != 'cas'] if args.metrics == ['all'] else args.metrics
     check_metrics(names, args.num, 1)
     real = args.reference or (10000 if any('reference' in METRICS[m].needs for m in names) else 0)
-    return make_yardstick(find_model(args.model)[1]['data'], names, args.judge, real, data_dir=args.data_dir, inception=args.inception_weights)
+    return make_yardstick(find_model(args.model)[1]['data'], names, args.judge, real, data_dir=args.data_dir, inception=args.inception_weights, real=args.real)
 
 def evaluate_command(
     args:argparse.Namespace, # of `evaluate_parser`

@@ -282,7 +282,7 @@ def sweep_config(
     points:list, # of `Point`s
     judge:torch.nn.Module, # classifier
     metrics:list, # names
-    reference:int, # real images
+    reference:object, # real images: how many, and of which data where that is not the model's
     repeats:int, # bootstrap resamples
 )->dict: # what JSON can hold
     "What the rows of a sweep depend on beside their own columns, and a summary of the points."
@@ -345,6 +345,13 @@ class Yardstick(NamedTuple):
         values = measure(self.judge, drawn.x, drawn.y, self.reference, self.metrics, self.repeats)
         return dict(values, effective_scale=drawn.effective)
 
+    def compared_with(self,
+        data:str, # of the model
+    )->object: # number of real images, and of which data where that is another
+        "The real images, for a note."
+        if not self.reference: return 0
+        return len(self.reference.x) if self.reference.name == data else f'{len(self.reference.x)} of {self.reference.name}'
+
 def make_yardstick(
     dataset:str, # name of the data
     metrics:tuple=('accuracy', 'class_std'), # names; `effective_scale` is always there
@@ -353,12 +360,13 @@ def make_yardstick(
     repeats:int=100, # bootstrap resamples
     data_dir:Path=None, # where data sets are kept
     inception:Path=None, # weights of Inception-v3, for its features; the judge's own when not given
+    real:str=None, # data set of the real images; that of the name when not given
 )->Yardstick: # to measure points with
     "Judge and real images. Raises `InputError` for metrics that do not exist or need real images when there are none."
     net = load_classifier(judge or dataset)[0]
     eyes = load_inception(inception) if inception else None
-    real = make_reference(net, load_data(dataset, 'train', data_dir), reference, eyes=eyes) if reference else None
-    return Yardstick(net, real, tuple(metrics), repeats)
+    images = make_reference(net, load_data(real or dataset, 'train', data_dir), reference, eyes=eyes) if reference else None
+    return Yardstick(net, images, tuple(metrics), repeats)
 
 def run_sweep(
     points:list, # of `Point`s, all of models of the same data
@@ -376,7 +384,7 @@ def run_sweep(
     data = {find_model(p.model)[1]['data'] for p in points}
     check(len(data) == 1, 'models', sorted(data), 'models of the same data')
     yard = yardstick or make_yardstick(*data)
-    config = sweep_config(points, yard.judge, yard.metrics, len(yard.reference.x) if yard.reference else 0, yard.repeats)
+    config = sweep_config(points, yard.judge, yard.metrics, yard.compared_with(*data), yard.repeats)
     check_sweep(points, yard)
     rows, note = ([], {}) if overwrite else open_rows(out, config)
     todo = [p for p in points if tuple(describe_point(p).values()) not in set(map(key_of, rows))]

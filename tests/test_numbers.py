@@ -9,6 +9,7 @@ from execnb.shell import CaptureShell
 from cfg_course.classifiers import load_classifier
 from cfg_course.core import read_results
 from cfg_course.denoisers import find_model
+from cfg_course.networks import count_parameters
 from cfg_course.sweeps import read_sweep
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -40,13 +41,24 @@ def test_real_images_of_the_first_page():
     assert f"{100*rows['test', 'accuracy']:.1f} %" in text and f"{rows['train', 'class_std']:.3f}" in text
 
 
-@pytest.mark.parametrize('name', ['digits', 'mnist'])
-def test_weights_come_with_what_made_them(name):
+PHOTOS = 'cifar10-small', 'cifar10-small-weak'
+
+
+@pytest.mark.parametrize('name,data', [('digits', 'digits'), ('mnist', 'mnist'), *((n, 'folder:cifar10-jpeg') for n in PHOTOS)])
+def test_weights_come_with_what_made_them(name, data):
     "The header of a model agrees with the log and the command line that are shipped beside it."
     meta, log = find_model(name)[1], pd.read_csv(WEIGHTS/f'{name}.csv')
-    assert meta['data'] == name and meta['step'] == meta['train']['steps'] == log.step.iloc[-1]
-    assert (WEIGHTS/f'{name}.safetensors').stat().st_size < 4e6 and log.loss.iloc[-1] < log.loss.iloc[0]/2
-    assert 'test_accuracy' in load_classifier(name)[1] and 'train.py' in meta['command']
+    assert meta['data'] == data and meta['step'] == meta['train']['steps'] == log.step.iloc[-1]
+    assert (WEIGHTS/f'{name}.safetensors').stat().st_size < (12e6 if name in PHOTOS else 4e6) and log.loss.iloc[-1] < log.loss.iloc[0]/2
+    assert load_classifier(data)[1]['test_accuracy'] > .8 and 'train.py' in meta['command']
+
+
+def test_photographs_are_small_and_recognised():
+    "At most 20 MB of weights, at most 5 M parameters, and half of the samples recognised at the best scale, as chapter 24 says."
+    assert sum(f.stat().st_size for f in WEIGHTS.glob('cifar10*')) < 20e6
+    assert all(count_parameters(find_model(n)[0]) < 5e6 for n in PHOTOS)
+    rows = read_sweep(RESULTS/'cifar10_tradeoff.csv', model='cifar10-small', samples=2000, seed=0)
+    assert rows[rows.metric == 'accuracy'].low.max() > .5 and rows.scale.nunique() >= 12 and {1., 1.1, 1.2, 1.3, 1.5, 2., 3., 4.} <= set(rows.scale)
 
 
 FROM_FILES = ['30_results', '31_discussion', '32_choice']

@@ -1,5 +1,6 @@
 "Train the classifiers that the package ships, on the training parts alone, and write them with the accuracy on the test parts."
 import argparse, time
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -15,13 +16,15 @@ GUIDES = dict(digits=dict(steps=1500), mnist=dict(steps=1500), cifar10=dict(step
 
 def judge(
     name:str, # of the classifier
-    source:str # of the images, for `load_data`
+    source:str, # of the images, for `load_data`
+    **other # than the recipe
 ):
     "Train, test and write one judge, a classifier of clean images."
     start, data, test = time.perf_counter(), load_data(source), load_data(source, 'test')
-    net = train_classifier(data, progress=True, **JUDGES[name])
+    recipe = JUDGES[name] | other
+    net = train_classifier(data, progress=True, **recipe)
     accuracy = (predict(net, test.x).argmax(1) == test.y).double().mean().item()
-    facts = dict(data=data.name, test_accuracy=round(accuracy, 4), training=JUDGES[name])
+    facts = dict(data=data.name, test_accuracy=round(accuracy, 4), training={k: v for k, v in recipe.items() if k != 'device'})
     save_classifier(net, WEIGHTS/f'{name}-classifier.safetensors', **facts)
     print(facts, f'{time.perf_counter() - start:.0f} s')
 
@@ -45,6 +48,10 @@ if __name__ == '__main__':
     p.add_argument('--kinds', nargs='+', choices=['judge', 'guide'], default=['judge', 'guide'], help='which to train (both)')
     p.add_argument('--data', nargs='+', choices=list(JUDGES), default=['digits', 'mnist'], help='on what (digits mnist)')
     p.add_argument('--cifar10', default='cifar10', metavar='SOURCE', help='where the images of cifar10 are from: cifar10, or folder:NAME for a folder of data sets (cifar10)')
+    p.add_argument('--epochs', type=int, help="of a judge (the recipe's): a GPU can afford --epochs 60 --width 128 --device auto for photographs")
+    p.add_argument('--width', type=int, help="of a judge's first stage (the recipe's)")
+    p.add_argument('--device', help='for a judge: cpu, cuda, auto (cpu)')
     args = p.parse_args()
+    other = {k: v for k in ('epochs', 'width', 'device') if (v := getattr(args, k))}
     for kind in args.kinds:
-        for name in args.data: dict(judge=judge, guide=guide)[kind](name, args.cifar10 if name == 'cifar10' else name)
+        for name in args.data: (guide if kind == 'guide' else partial(judge, **other))(name, args.cifar10 if name == 'cifar10' else name)
