@@ -147,7 +147,6 @@ class Browser:
         url:str # address
     ):
         "Load a page, and wait until it has settled."
-        self.call('Page.navigate', url='about:blank')
         self.events = []
         self.call('Page.navigate', url=url)
         self.wait('Page.loadEventFired')

@@ -5,7 +5,8 @@ local site = settings and settings:read('a'):match('site%-url: "(.-)"')
 
 local function relative(link)
   local rest = site and link.target:sub(1, #site + 1) == site .. '/' and link.target:sub(#site + 2)
-  if rest then link.target = rest end
+  -- a method is documented with its class
+  if rest then link.target = rest:gsub('#([%w_]+)%.[%w_]+$', '#%1') end
   return rest and link
 end
 
