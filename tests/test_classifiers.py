@@ -163,7 +163,7 @@ def test_files(tmp_path):
 
 @pytest.mark.parametrize('cls', [Classifier, NoisyClassifier])
 def test_a_name_that_is_not_there(cls):
-    with pytest.raises(InputError, match='checkpoint.*cifar10.*digits, mnist'): load_classifier('cifar10', cls)
+    with pytest.raises(InputError, match='checkpoint.*imagenet.*cifar10, digits, mnist'): load_classifier('imagenet', cls)
 
 
 BAD = {
