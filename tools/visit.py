@@ -4,7 +4,7 @@ Faults are errors in the console, missing or foreign resources, formulas that do
 nowhere, and pages that scroll sideways on a phone. The browser has no network: what loads is what the site ships.
 It speaks to Chromium through a pipe, so nothing but a browser is needed.
 """
-import argparse, base64, json, os, shutil, subprocess, sys, tempfile, threading
+import argparse, base64, json, os, select, shutil, subprocess, sys, tempfile, threading
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -19,6 +19,7 @@ FLAGS = '''--headless --no-sandbox --disable-gpu --disable-quic --no-first-run -
 OFFLINE = '--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1'
 PHONE, DESKTOP = (380, 800), (1440, 900)
 MAIN = 'index', 'guidance', 'samplers', 'mnist', 'choice', 'api', '404'
+PATIENCE = 120  # seconds without a word from the browser
 SHOT_HEIGHT = 5000  # pixels of a page that a screenshot shows
 
 SETTLE = 'document.fonts.ready.then(() => new Promise(done => setTimeout(done, 120)))'
@@ -90,8 +91,9 @@ class Browser:
     def read(self):
         "The next message."
         while b'\0' not in self.buffer:
-            chunk = os.read(self.r, 1 << 20)
-            if not chunk: sys.exit('The browser ended.')
+            ready = select.select([self.r], [], [], PATIENCE)[0]
+            chunk = os.read(self.r, 1 << 20) if ready else b''
+            if not chunk: sys.exit('The browser ended.' if ready else f'The browser said nothing for {PATIENCE} s.')
             self.buffer += chunk
         head, self.buffer = self.buffer.split(b'\0', 1)
         return json.loads(head)
