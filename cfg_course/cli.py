@@ -104,7 +104,7 @@ examples:
   python train.py --recipe cifar10_small --fid 500  the shipped CIFAR-10 model, an hour on two cores, with a small FID along the way
   python train.py --objective distillation --teacher digits --p-uncond 0     guidance at one evaluation a step
   accelerate launch --num_processes 2 train.py --dataset cifar10     two GPUs
-  torchrun --nproc_per_node 2 train.py --device cpu                  two CPU processes
+  torchrun --nproc_per_node 2 -- train.py --device cpu               two CPU processes
 
 what is not given is taken from the data set's recipe; the run's folder keeps all of it in config.json."""
 
