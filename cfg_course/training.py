@@ -6,12 +6,12 @@
 __all__ = ['OBJECTIVES', 'RECIPES', 'KEPT', 'RUN_FILES', 'drop_labels', 'Batch', 'denoising_loss', 'epoch_order', 'batch_rows',
            'TrainConfig', 'draw_batch', 'lr_factor', 'power_gamma', 'power_average', 'out_of_memory', 'Diverged',
            'Trainer', 'fit', 'mean_loss', 'save_run', 'checkpoints', 'write_log', 'resume_run', 'preview',
-           'check_folder', 'clear_run', 'make_accelerator', 'has_bf16', 'check_train_config', 'net_config',
-           'config_changes', 'run_config', 'run_net', 'make_objective', 'train', 'write_rows', 'board_class',
-           'distillation', 'model_guidance', 'guidance_free', 'student_of', 'at_scale']
+           'check_folder', 'clear_run', 'make_accelerator', 'leave_group', 'has_bf16', 'check_train_config',
+           'net_config', 'config_changes', 'run_config', 'run_net', 'make_objective', 'train', 'write_rows',
+           'board_class', 'distillation', 'model_guidance', 'guidance_free', 'student_of', 'at_scale']
 
 # %% ../nbs/15_training.ipynb #d3bf89af
-import gc, json, math, os, shutil, time
+import atexit, gc, json, math, os, shutil, time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
@@ -379,7 +379,12 @@ def make_accelerator(
     check(precision in ('auto', 'fp32', 'bf16'), 'precision', precision, 'auto, fp32, bf16')
     bf16 = has_bf16(chosen) if precision == 'auto' else precision == 'bf16'
     AcceleratorState._reset_state(reset_partial_state=not torch.distributed.is_initialized())
+    atexit.register(leave_group)
     return Accelerator(cpu=chosen.type == 'cpu', mixed_precision='bf16' if bf16 else 'no')
+
+def leave_group()->None:
+    "Take leave of the other processes at the end: one that ends with its connections open is sometimes aborted."
+    if torch.distributed.is_available() and torch.distributed.is_initialized(): torch.distributed.destroy_process_group()
 
 def has_bf16(
     device:torch.device, # where the training runs
