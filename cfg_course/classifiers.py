@@ -132,7 +132,7 @@ def load_classifier(
 )->tuple: # classifier in evaluation mode, header
     "Read a classifier; raises `InputError` when there is none of that name and no such file."
     shipped = shipped_classifiers(cls)
-    if isinstance(path, str) and ':' in path: path = next((k for k, f in shipped.items() if load_tensors(f, cls.kind)[1].get('data') == path), path)
+    if path not in shipped and not Path(path).is_file(): path = next((k for k, f in shipped.items() if load_tensors(f, cls.kind)[1].get('data') == path), path)
     check(path in shipped or Path(path).is_file(), 'checkpoint', str(path), ', '.join(shipped) + f', or a .safetensors file with a {cls.kind}')
     tensors, meta = load_tensors(shipped.get(path, path), cls.kind)
     try: net = cls(**meta['config']); net.load_state_dict({k: t.float() if t.is_floating_point() else t for k, t in tensors.items()})

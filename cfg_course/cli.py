@@ -14,6 +14,7 @@ __all__ = ['TRAIN_HELP', 'SAMPLE_HELP', 'EVALUATE_HELP', 'STYLES', 'Parser', 'nu
 import argparse, ast, math, os, re, sys, tempfile, time
 from collections.abc import Callable
 from dataclasses import fields, replace
+from functools import cache
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -25,10 +26,11 @@ from torch import Tensor
 from . import __version__
 from .core import InputError, check, image_grid, save_grid, set_style
 from .core import to_uint8, write_json, writing
-from .data import DATASETS, load_data
+from .classifiers import Classifier, load_classifier
+from .data import DATASETS, data_name
 from .denoisers import PRECONDS, find_model, shipped_models
 from .guidance import w_to_scale
-from .metrics import METRICS, check_metrics, measure
+from .metrics import METRICS, check_metrics, fid, make_reference, observe
 from .networks import CONFIGS
 from .procedures import SHELVES, parse_guidance, takes_scale, technique_options
 from .samplers import SAMPLERS, make_sampler, sample
@@ -160,22 +162,21 @@ def train_command(
     name = args.recipe or given.get('dataset', 'digits')
     out, net = Path(args.out or f'runs/{name}'), args.net or (args.recipe if args.recipe in CONFIGS else None)
     recipe = config_changes(out, given) if args.resume else replace(RECIPES[name], **given)
-    watch = watch_fid(recipe.dataset, args.fid, args.data_dir) if args.fid else None
+    watch = watch_fid(load_classifier(data_name(recipe.dataset, args.data_dir))[0], args.fid) if args.fid else None
     t0 = time.perf_counter()
     model = train(out, recipe, net, args.data_dir, args.device, args.resume, args.overwrite, args.save_every, args.log_every, args.tensorboard, watch=watch)
     say(f'{model}: {recipe.steps} steps in {time.perf_counter() - t0:.0f} s; draw from it with: python sample.py --model {out} --guidance-scale 2')
 
 def watch_fid(
-    dataset:str, # that the run trains on
+    judge:Classifier, # of the run's data
     num:int, # images
-    data_dir:Path=None, # where data sets are kept
 )->Callable: # for `train`
     "Measure a run at its checkpoints: FID of the judge's features, 12 steps of DPM-Solver++ without guidance, the same noise every time."
-    yard = make_yardstick(load_data(dataset, 'test', data_dir).name, ('fid',), None, 10000, 0, data_dir)
+    real = cache(lambda trainer: make_reference(judge, trainer.data, 10000))
     def watch(trainer):
         y = equal_shares(range(len(trainer.data.classes)), num)
         x = draw(trainer.acc, trainer.average.module.eval(), y, trainer.data.shape, progress=False, sampler='dpmpp', steps=12)
-        return dict(fid=measure(yard.judge, x, y, yard.reference, yard.metrics, yard.repeats)['fid'][0])
+        return dict(fid=fid(observe(judge, x, y), real(trainer), 0)[0])
     return watch
 
 def say(

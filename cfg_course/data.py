@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['TORCHVISION', 'DATASETS', 'Images', 'load_digits8', 'data_folder', 'load_torchvision', 'first_line', 'open_image',
-           'is_picture', 'is_grey', 'load_folder', 'load_data', 'named_folder']
+           'is_picture', 'is_grey', 'data_name', 'load_folder', 'load_data', 'named_folder']
 
 # %% ../nbs/10_data.ipynb #3091c8c3
 import os, shutil
@@ -108,6 +108,13 @@ def is_grey(
     "Whether a picture is stored as one channel."
     with Image.open(path) as im: return im.mode in ('1', 'L', 'I;16')
 
+def data_name(
+    name:str, # as for `load_data`
+    data_dir:Path=None, # as for `load_data`
+)->str: # the name that the images will have
+    "A folder of pictures is named after itself, everything else as it was asked for."
+    return f'folder:{data_folder(data_dir).resolve().name}' if name == 'folder' else name
+
 def load_folder(
     split:str='train', # train or test
     data_dir:Path=None, # folder with one sub-folder per class
@@ -124,7 +131,7 @@ def load_folder(
     grey = all(im.mode == 'L' for im in ims)
     x = torch.stack([TF.pil_to_tensor(im if grey else im.convert('RGB')) for im in ims])
     classes = sorted({Path(f).parent.name for f, _ in files})
-    return Images(x, torch.tensor([c for _, c in files]), classes, f'folder:{top.resolve().name}')
+    return Images(x, torch.tensor([c for _, c in files]), classes, data_name('folder', data_dir))
 
 # %% ../nbs/10_data.ipynb #a470fe1d
 DATASETS = ['digits', *TORCHVISION, 'folder']

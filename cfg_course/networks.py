@@ -16,7 +16,6 @@ from types import MethodType
 import torch
 from torch import nn, Tensor
 from torch.nn import functional as F
-from torch.utils.flop_counter import FlopCounterMode
 
 from .core import NULL, check
 
@@ -293,6 +292,7 @@ def multiply_adds(
     cfg:UNetConfig, # a network
 )->int: # of one image, forward
     "Multiplications of a forward pass, each with its addition; a training step takes three times as many."
+    from torch.utils.flop_counter import FlopCounterMode  # takes a tenth of a second, which only those who count should pay
     with torch.device('meta'): net, x, y = UNet(cfg), torch.randn(1, cfg.channels, cfg.image_size, cfg.image_size), torch.zeros(1, dtype=torch.long)
     with FlopCounterMode(display=False) as counter: net(x, torch.zeros(1, device='meta'), y)
     return counter.get_total_flops()//2
