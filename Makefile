@@ -3,13 +3,15 @@ PYTHON ?= python3
 VENV ?= .venv
 VENV_DEV ?= .venv-dev
 WORKERS ?= 2
+# of PyTorch in chapters: the last digits of a network's sums depend on it
+THREADS ?= 1
 
 RUN = $(VENV)/bin/python
 DEV = PATH="$$(cd "$(VENV_DEV)/bin" && pwd):$$PATH"
 TEST = $(DEV) MPLBACKEND=Agg TQDM_DISABLE=1 HF_HUB_OFFLINE=1
 
 .DELETE_ON_ERROR:
-.PHONY: help venv venv-dev demo test prepare run-nb site docs visit clean
+.PHONY: help venv venv-dev demo test prepare run-nb compare site docs visit clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-10s %s\n", $$1, $$2}' Makefile
@@ -57,8 +59,11 @@ prepare: $(VENV_DEV)/.installed ## after editing notebooks: export the package, 
 
 run-nb: $(VENV_DEV)/.installed ## execute notebooks in place: make run-nb NB=nbs/00_core.ipynb [FLAGS=slow]
 	@test -n "$(NB)" || { echo 'which notebook? make run-nb NB="nbs/00_core.ipynb ..." [FLAGS=slow]' >&2; exit 2; }
-	$(DEV) python tools/run_nb.py $(NB) --flags "$(FLAGS)"
+	$(DEV) OMP_NUM_THREADS=$(THREADS) python tools/run_nb.py $(NB) --flags "$(FLAGS)"
 	$(DEV) nbdev_clean
+
+compare: $(VENV_DEV)/.installed ## execute notebooks and compare with the stored outputs: make compare [NB=...]
+	$(TEST) OMP_NUM_THREADS=$(THREADS) python tools/compare_nb.py $(NB)
 
 site: $(VENV_DEV)/.installed ## build the website in _docs (needs the Quarto command)
 	@command -v quarto >/dev/null || { echo 'no quarto here; get it from https://quarto.org/docs/get-started, then: make site' >&2; exit 2; }
