@@ -18,7 +18,7 @@ FLAGS = '''--headless --no-sandbox --disable-gpu --disable-quic --no-first-run -
     --remote-debugging-pipe'''.split()
 OFFLINE = '--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1'
 PHONE, DESKTOP = (380, 800), (1440, 900)
-MAIN = 'index', 'guidance', 'samplers', 'mnist', 'choice', 'api', '404'
+MAIN = 'index', 'play', 'guidance', 'samplers', 'mnist', 'choice', 'api', '404'
 PATIENCE = 120  # seconds without a word from the browser
 SHOT_HEIGHT = 5000  # pixels of a page that a screenshot shows
 
