@@ -35,6 +35,13 @@ def test_trade_off_of_the_first_page():
         assert numbers == [f'{m.fid:.1f}', f'{m.isc:.2f}', f'{100*m.precision:.0f}', f'{100*m.recall:.0f}']
 
 
+def test_best_scales_of_the_first_page():
+    best = {m: read_sweep(RESULTS/f, model=m).query("metric == 'fid'").groupby('scale').value.mean().idxmin() for m, f in
+            (('mnist', 'mnist_tradeoff.csv'), ('cifar10-small', 'cifar10_tradeoff.csv'))}
+    text = (ROOT/'README.md').read_text(encoding='utf-8')
+    assert re.findall(r'at scale ([\d.]+) on', text) == [f'{s:g}' for s in best.values()]
+
+
 def test_real_images_of_the_first_page():
     rows = read_results(RESULTS/'mnist_real.csv').set_index(['split', 'metric']).value
     text = (ROOT/'README.md').read_text(encoding='utf-8')
