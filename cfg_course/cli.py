@@ -475,7 +475,7 @@ def write_picture(
     rows = table.assign(**{k: pd.to_numeric(table[k]) for k in ('scale', 'value', 'low', 'high')})
     grids = {(p.method, math.nan if p.scale is None else p.scale): draw_ten(p) for p in points if p.seed == points[0].seed}
     fig = scale_figure(rows[rows.seed == str(points[0].seed)], grids)
-    with writing(out.with_suffix('.png')) as tmp: fig.savefig(tmp, dpi=150, facecolor='white', bbox_inches='tight')
+    with writing(out.with_suffix('.png')) as tmp: fig.savefig(tmp, dpi=150, bbox_inches='tight')
     plt.close(fig)
     print(f"written: {out}, {out.with_suffix('.json')}, {out.with_suffix('.png')}")
 

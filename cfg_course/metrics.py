@@ -289,7 +289,7 @@ def recall(
     repeats:int=100, # not used: Wilson's interval, for the given samples
     seed:int=0, # not used
 )->tuple: # value, low, high
-    "Share of real images within a ball around a sample, k = 3 (Kynkäänniemi et al. 2019). Falls with the number of samples."
+    "Share of real images within a ball around a sample, k = 3 (Kynkäänniemi et al. 2019). It hardly depends on their number: fewer samples have larger balls."
     return share(inside(real.seen.features, seen.features, 3)[0] > 0)
 
 # %% ../nbs/19_metrics.ipynb #fb202519

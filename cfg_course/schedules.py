@@ -47,7 +47,7 @@ def stratified(
     n:int, # batch size
     generator:torch.Generator=None, # source of randomness
 )->Tensor: # `(n,)` in (0, 1), in random order
-    "One uniform number in each of `n` equal strata, shuffled (Kingma et al. 2021, appendix I.1)."
+    "One uniform number in each of `n` equal strata, shuffled; Kingma et al. 2021 (appendix I.1) shift a regular grid by one number instead."
     device = generator.device if generator else 'cpu'
     u = (torch.arange(n, device=device) + torch.rand(n, generator=generator, device=device, dtype=torch.float64))/n
     return u[torch.randperm(n, generator=generator, device=device)].clamp(1e-7, 1 - 1e-7)
