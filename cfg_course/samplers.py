@@ -126,22 +126,20 @@ class Sampler(NamedTuple):
     step:Callable # one step
     grid:str # name in `GRIDS`
     steps:int # default number of steps
-    sigma_min:float # last noise level before 0
-    sigma_max:float # first noise level
 
 SAMPLERS = dict(
-    heun=Sampler(heun_step, 'karras', 18, .002, 80.),
-    ddim=Sampler(ddim_step, 'karras', 50, .002, 80.),
-    dpmpp=Sampler(dpmpp_step, 'karras', 20, .002, 80.),
-    ddpm=Sampler(ddpm_step, 'cosine', 256, math.exp(-10), math.exp(10)))
+    heun=Sampler(heun_step, 'karras', 18),
+    ddim=Sampler(ddim_step, 'karras', 50),
+    dpmpp=Sampler(dpmpp_step, 'karras', 20),
+    ddpm=Sampler(ddpm_step, 'cosine', 256))
 
 # %% ../nbs/14_samplers.ipynb #5d001063
 def make_sampler(
     sampler:str='heun', # one of `SAMPLERS`
     steps:int=None, # number of steps; the sampler's own when not given
     grid:str=None, # one of `GRIDS`
-    sigma_min:float=None, # last noise level before 0
-    sigma_max:float=None, # first noise level
+    sigma_min:float=None, # last noise level before 0; the grid's own when not given
+    sigma_max:float=None, # first noise level; the grid's own when not given
     S_churn:float=0., # Heun: amount of churn over the whole run
     **options, # of the step: v for ddpm; S_min, S_max, S_noise for heun
 )->tuple: # step function, `(N+1,)` noise levels
@@ -149,8 +147,8 @@ def make_sampler(
     check(sampler in SAMPLERS, 'sampler', sampler, ', '.join(SAMPLERS))
     s = SAMPLERS[sampler]
     check(grid is None or grid in GRIDS, 'grid', grid, ', '.join(GRIDS))
-    pick = lambda given, default: default if given is None else given
-    sigmas = GRIDS[grid or s.grid](pick(steps, s.steps), pick(sigma_min, s.sigma_min), pick(sigma_max, s.sigma_max))
+    ends = {k: o for k, o in dict(sigma_min=sigma_min, sigma_max=sigma_max).items() if o is not None}
+    sigmas = GRIDS[grid or s.grid](s.steps if steps is None else steps, **ends)
     check_number('S_churn', S_churn, 0)
     check(not S_churn or sampler == 'heun', 'S_churn', S_churn, f'only with heun, not with {sampler}')
     if S_churn: options['gamma'] = churn_rate(S_churn, len(sigmas) - 1)
