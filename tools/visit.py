@@ -22,7 +22,18 @@ MAIN = 'index', 'play', 'guidance', 'samplers', 'mnist', 'choice', 'api', '404'
 PATIENCE = 120  # seconds without a word from the browser
 SHOT_HEIGHT = 5000  # pixels of a page that a screenshot shows
 
-SETTLE = 'document.fonts.ready.then(() => new Promise(done => setTimeout(done, 120)))'
+# A page is settled when its fonts are there and what it draws is drawn; a setting of the page to play with likewise.
+SETTLE = """(async () => {
+  const said = name => [...document.querySelectorAll(`[data-play="${name}"]`)].map(e => e.textContent)
+  const busy = () => said('outside').some(t => !t.includes('%')) || said('level').some(t => t != 'samples')
+  const start = performance.now()
+  await document.fonts.ready
+  do await new Promise(done => setTimeout(done, 120)); while (busy() && performance.now() - start < 30000)
+  return !busy()
+})()"""
+PRESETS = "[...document.querySelectorAll('[data-preset]')].map(e => e.dataset.preset)"
+PRESS = "document.querySelector('[data-preset=\"NAME\"]').click()"
+SAID = "[...document.querySelectorAll('.play dd')].map(e => e.textContent).join(', ')"
 LOOK = """(() => {
   const wide = e => e.getBoundingClientRect().right > innerWidth + 1
   function* parents(e) { for (e = e.parentElement; e && e != document.body; e = e.parentElement) yield e }
@@ -147,12 +158,12 @@ class Browser:
     def open(
         self,
         url:str # address
-    ):
+    )->bool: # whether it has settled
         "Load a page, and wait until it has settled."
         self.events = []
         self.call('Page.navigate', url=url)
         self.wait('Page.loadEventFired')
-        self.value(SETTLE)
+        return self.value(SETTLE)
 
     def shoot(
         self,
@@ -217,10 +228,22 @@ def visit(
     base:str # address of the site
 )->tuple: # faults, what was seen
     "Open one page as on a phone."
-    browser.open(url)
+    unsettled = [] if browser.open(url) else ['does not settle']
     seen = browser.value(LOOK)
+    unsettled += play_faults(browser)
     events = [event_fault(e, url, base) for e in browser.events]
-    return page_faults(seen) + list(dict.fromkeys(filter(None, events))), seen
+    return unsettled + page_faults(seen) + list(dict.fromkeys(filter(None, events))), seen
+
+
+def play_faults(
+    browser:Browser # at a page
+)->list: # one line for each fault
+    "Press every button that chooses a setting to play with: each has to draw and measure, and no two alike."
+    said = {}
+    for name in browser.value(PRESETS):
+        browser.value(PRESS.replace('NAME', name))
+        said[name] = browser.value(SAID) if browser.value(SETTLE) else ''
+    return [f'setting {k}: measures {v or "nothing"}' for k, v in said.items() if not v or list(said.values()).count(v) > 1]
 
 
 def link_faults(

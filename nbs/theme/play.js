@@ -180,7 +180,7 @@ function show(root) {
   const el = name => root.querySelector(`[data-play="${name}"]`), all = name => [...root.querySelectorAll(name)]
   const canvas = el('plane'), chart = el('chart'), still = matchMedia('(prefers-reduced-motion: reduce)').matches
   const yards = {}, grids = {}
-  let o = {...PRESETS.paper}, seed = 1, samples = [], facts = null, curve = [], shown = 1, job = 0
+  let o = {...PRESETS.paper}, seed = 1, samples = [], facts = null, curve = [], shown = 1, job = 0, ground = {}
 
   const world = () => WORLDS[o.world]
   const color = name => getComputedStyle(root).getPropertyValue(name).trim()
@@ -256,18 +256,26 @@ function show(root) {
     return [pen, w, h]
   }
 
-  // `shown` runs from 0 (noise) to 1 (samples); in between, the paper's coordinates, in which noise has unit size
-  function plane() {
-    const [pen, side] = sized(canvas), {own, any} = grid(), [x, y, half] = world().view
-    const spot = (a, b) => [side*((a - x)/half + 1)/2, side*(1 - (b - y)/half)/2]
-    const rgb = name => color(name).match(/\w\w/g).map(h => parseInt(h, 16))
+  // Densities and contours, drawn once for a setting
+  function backdrop(side) {
+    const tilted = el('tilted').checked, ratio = devicePixelRatio || 1, key = [o.world, o.label, o.scale, tilted, side, ratio, color('--own')].join()
+    if (ground.key === key) return ground
+    ground = Object.assign(document.createElement('canvas'), {key, width: side*ratio, height: side*ratio})
+    const pen = ground.getContext('2d'), {own, any} = grid(), rgb = name => color(name).match(/\w\w/g).map(h => parseInt(h, 16))
+    pen.scale(ratio, ratio)
     shade(pen, any, rgb('--any'), .35, side)
     shade(pen, own, rgb('--own'), .5, side)
-    if (el('tilted').checked) {
-      const tilt = own.map((l, k) => o.scale*l + (1 - o.scale)*any[k])
-      pen.strokeStyle = color('--tilted')
-      for (const [share, width] of [[.5, 1.6], [.95, .8]]) { pen.lineWidth = width; contour(pen, tilt, level(tilt, share), side) }
-    }
+    const tilt = own.map((l, k) => o.scale*l + (1 - o.scale)*any[k])
+    pen.strokeStyle = color('--tilted')
+    if (tilted) for (const [share, width] of [[.5, 1.6], [.95, .8]]) { pen.lineWidth = width; contour(pen, tilt, level(tilt, share), side) }
+    return ground
+  }
+
+  // `shown` runs from 0 (noise) to 1 (samples); in between, the paper's coordinates, in which noise has unit size
+  function plane() {
+    const [pen, side] = sized(canvas), [x, y, half] = world().view
+    const spot = (a, b) => [side*((a - x)/half + 1)/2, side*(1 - (b - y)/half)/2]
+    pen.drawImage(backdrop(side), 0, 0, side, side)
     const sigmas = karras(o.steps, ...world().levels), at = shown*(sigmas.length - 1), i = Math.min(Math.floor(at), sigmas.length - 2)
     const shrink = s => 1/Math.sqrt(1 + s*s)
     samples.forEach((p, k) => {
@@ -320,6 +328,7 @@ function show(root) {
 
   function redraw(moving) {
     job++
+    el('level').textContent = '…'
     const drawing = [], mine = job
     slices([...Array(SAMPLES).keys()].map(i => () => drawing.push(draw(o.scale, i))), () => {
       samples = drawing; facts = measured(samples.map(p => p.at(-1)), yard())
@@ -364,7 +373,7 @@ function show(root) {
     const asked = Object.fromEntries(new URLSearchParams(location.hash.slice(1))), known = {...PRESETS.paper}
     for (const [k, v] of Object.entries(asked)) if (k in known) known[k] = typeof known[k] === 'number' ? +v : v
     const fine = known.world in WORLDS && known.step in STEPS && ['label', 'worse'].includes(known.weak) && known.scale >= 0 && known.scale <= 8
-      && known.lo >= 0 && known.lo < known.hi && known.hi <= 100 && known.steps >= 4 && known.steps <= 64 && WORLDS[known.world].parts.some(p => p.label === known.label)
+      && known.lo >= 0 && known.lo < known.hi && known.hi <= 100 && Number.isInteger(known.steps) && known.steps >= 4 && known.steps <= 64 && WORLDS[known.world].parts.some(p => p.label === known.label)
     return fine ? known : {...PRESETS.paper}
   }
 
