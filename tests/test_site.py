@@ -239,6 +239,7 @@ UNWANTED = {
     'a path of one machine': re.compile(r'(?<![\w.])/(work|root|home|tmp|Users|content)/'),
     'a warning': re.compile(r'Warning'),
     'a progress bar': re.compile(r'\r(?!\n)|\d%\|.*\||\[[\d:]+<[\d:?]+,|application/vnd\.jupyter\.widget-view'),
+    'a black line, which the dark theme hides,': re.compile(r'\bstroke: #(?:[0-2][0-9a-f]){3}\b'),
 }
 
 
@@ -481,6 +482,7 @@ OUTPUTS = [
     (printed(' 10%|#  | 1/10\n'), 'a progress bar in the output'),
     (printed('saved in /home/me/x\n'), 'a path of one machine in the output'),
     (dict(output_type='display_data', data={'text/html': ['<b>/tmp/x']}, metadata={}), 'a path of one machine in the'),
+    (dict(output_type='display_data', data={'image/svg+xml': '<path style="stroke: #1a1a1a"/>'}, metadata={}), 'a black line'),
     (printed('x', 'stderr'), 'the error stream is stored'),
     (dict(output_type='error', ename='E', evalue='', traceback=[]), 'an error or'),
 ]
