@@ -80,7 +80,7 @@ def beta_shape(
 def cosine_shape(
     power:float=1., # exponent of progress 1 - t; above 1 the rise comes late
 )->Callable: # t -> weight
-    "Power-cosine: rises from noise to data as $1 - \\cos\\pi(1-t)^\\kappa$ (Gao et al. 2023), here with mean one."
+    "Power-cosine: rises from noise to data as $1 - \\cos\\pi(1-t)^\\kappa$ (Gao et al. 2023, arXiv:2303.14389), here with mean one."
     mid = torch.linspace(0, 1, 20001, dtype=torch.float64)
     mean = torch.trapezoid(1 - (math.pi*mid**power).cos(), mid).item()
     return lambda t: (1 - torch.cos(math.pi*torch.as_tensor(1 - t)**power))/mean

@@ -38,7 +38,7 @@ def ddim_step(
     noise:Callable=None, # not used: deterministic
     prev:Step=None, # not used: one-step method
 )->Step: # at `sigma_next`
-    "Deterministic DDIM, Euler's method in sigma (Song et al. 2020, eq. 12 with no noise). One evaluation."
+    "Deterministic DDIM, Euler's method in sigma (Song et al. 2021, eq. 12 with no noise). One evaluation."
     D = denoise(x, sigma, y)
     return Step(D + sigma_next/sigma*(x - D), D, sigma, sigma_next)
 
