@@ -97,6 +97,13 @@ def test_title_cell_is_a_title_and_a_subtitle(p):
 def test_size(p): assert p.stat().st_size <= 1_000_000
 
 
+@each(NBS)
+def test_code_that_draws_is_folded(p):
+    drawn = [c['id'] for c in code(p) if '#| fig-alt' in src(c) or re.search(r'^\s*prose(_table)?\(', src(c), re.M)]
+    shown = [c['id'] for c in code(p) if c['id'] in drawn and not re.search(r'^#\| (code-fold: true|hide|exports?)\b', src(c), re.M)]
+    assert not shown, f'{p.name}: cells {shown} draw a figure or fill in a sentence; to mend: a line "#| code-fold: true" below their flags'
+
+
 @each(PAGES)
 def test_skipped_cells_keep_their_output(p):
     assert [src(c)[:80] for c in code(p) if SKIPPED.search(src(c)) and not c['outputs']] == []

@@ -1,5 +1,6 @@
 -- Small differences between a notebook and its page: links inside the site are relative, the Colab badge is text
--- (an image would come from another site), and operators in a subscript have the braces that KaTeX asks for.
+-- (an image would come from another site), operators in a subscript have the braces that KaTeX asks for, and no line
+-- ends between a number and its per cent sign.
 local settings = io.open('nbdev.yml')
 local site = settings and settings:read('a'):match('site%-url: "(.-)"')
 
@@ -25,4 +26,13 @@ local function braces(math)
   return math
 end
 
-return {{Link = function(link) return badge(link) or relative(link) or nil end, Math = braces}}
+local function percent(inlines)
+  for i = 2, #inlines - 1 do
+    local before, after = inlines[i - 1], inlines[i + 1]
+    local number = before.t == 'Str' and before.text:find('%d$') and after.t == 'Str' and after.text:find('^%%')
+    if number and inlines[i].t == 'Space' then inlines[i] = pandoc.Str('\u{a0}') end
+  end
+  return inlines
+end
+
+return {{Inlines = percent, Link = function(link) return badge(link) or relative(link) or nil end, Math = braces}}
