@@ -105,8 +105,10 @@ def show(
     new:list # its outputs in a new run
 ):
     "Print what differs, a few lines of it."
-    pairs = [(k, x, y) for (k,x),(l,y) in zip(contents(old), contents(new)) if k == l and x != y and 'html' not in k]
-    for o in [o for p in pairs for o in difference(*p)][:12]: print(f'    {o[:150]}')
+    bare = lambda kind, text: re.sub('<[^>]*>', '', text) if 'html' in kind else text
+    pairs = [(k, bare(k, x), bare(k, y)) for (k,x),(l,y) in zip(contents(old), contents(new)) if k == l and x != y]
+    lines = [o for p in pairs for o in difference(*p)]
+    for o in list(dict.fromkeys(lines))[:12]: print(f'    {o[:150]}')
     if [k for k,_ in contents(old)] != [k for k,_ in contents(new)]: print('    the kinds of outputs differ')
 
 
