@@ -387,7 +387,8 @@ def run_sweep(
     config = sweep_config(points, yard.judge, yard.metrics, yard.compared_with(*data), yard.repeats)
     check_sweep(points, yard)
     rows, note = ([], {}) if overwrite else open_rows(out, config)
-    todo = [p for p in points if tuple(describe_point(p).values()) not in set(map(key_of, rows))]
+    known, asked = set(map(key_of, rows)), {tuple(describe_point(p).values()): p for p in points}
+    todo = [p for k, p in asked.items() if k not in known]
     acc.wait_for_everyone()
     with tqdm(total=sum(map(guess_cost, todo)), unit='eval', unit_scale=True, disable=None if progress and acc.is_main_process else True) as bar:
         for point in todo:

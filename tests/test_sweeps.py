@@ -50,6 +50,12 @@ def test_a_finished_sweep_does_nothing(whole):
     assert before == (out.read_bytes(), out.stat().st_mtime_ns)
 
 
+def test_a_point_that_is_asked_for_twice_is_measured_once(tmp_path):
+    twice = [POINTS[0], POINTS[0]._replace(scale=int(POINTS[0].scale))]
+    table = sweep(tmp_path/'twice.csv', twice)
+    assert len(table) == len(read_rows(tmp_path/'twice.csv')) == 3
+
+
 def test_a_table_can_be_extended(whole, tmp_path):
     out = tmp_path/'more.csv'
     shutil.copy(whole[0], out); shutil.copy(whole[0].with_suffix('.json'), out.with_suffix('.json'))
