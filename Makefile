@@ -62,8 +62,8 @@ run-nb: $(VENV_DEV)/.installed ## execute notebooks in place: make run-nb NB=nbs
 	$(DEV) OMP_NUM_THREADS=$(THREADS) python tools/run_nb.py $(NB) --flags "$(FLAGS)"
 	$(DEV) nbdev_clean
 
-compare: $(VENV_DEV)/.installed ## execute notebooks and compare with the stored outputs: make compare [NB=...]
-	$(TEST) OMP_NUM_THREADS=$(THREADS) python tools/compare_nb.py $(NB)
+compare: $(VENV_DEV)/.installed ## execute notebooks and compare with the stored outputs: make compare [NB=...] [FLAGS=slow]
+	$(TEST) OMP_NUM_THREADS=$(THREADS) python tools/compare_nb.py $(NB) --flags "$(FLAGS)"
 
 site: $(VENV_DEV)/.installed ## build the website in _docs (needs the Quarto command)
 	@command -v quarto >/dev/null || { echo 'no quarto here; get it from https://quarto.org/docs/get-started, then: make site' >&2; exit 2; }

@@ -2,7 +2,8 @@
 
 Texts agree if their words are the same and their numbers equal to `RTOL`; pictures if their pixels are, on
 average, equal to one level in 255. A cell that bears `#| varies` prints what no two runs share (seconds, the machine):
-it is run and not compared. Cells that a test flag leaves out are not run.
+it is run and not compared. Cells that a test flag leaves out are not run, unless `--flags` asks for them; those write
+result files, so do it in a copy.
 """
 import argparse, base64, io, re, subprocess, sys
 from functools import partial
@@ -114,11 +115,12 @@ def show(
 
 def compare(
     fn:Path, # notebook
-    verbose:bool # whether to show what differs by rounding, too
+    verbose:bool, # whether to show what differs by rounding, too
+    flags:str='' # test flags to run
 )->int: # how many cells differ
     "Run the cells of `fn`, print a line on what agrees, and the cells that do not."
     stored = {c['id']: c.get('outputs', []) for c in read_nb(fn).cells if c['cell_type'] == 'code'}
-    skip, nb = set(get_config().tst_flags.split()), NBProcessor(fn, process=True, rm_directives=False).nb
+    skip, nb = set(get_config().tst_flags.split()) - set(flags.split()), NBProcessor(fn, process=True, rm_directives=False).nb
     ran = [c for c in nb.cells if not is_skipped(c, skip)]
     for c in ran: c.outputs = []
     run_cells(fn, nb, skip)
@@ -140,14 +142,15 @@ def main():
     p = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     p.add_argument('nbs', nargs='*', help='notebooks; all chapters if none is named')
     p.add_argument('--verbose', action='store_true', help='show differences by rounding, too')
+    p.add_argument('--flags', default='', help='test flags to run that are normally skipped, e.g. slow; such cells write result files')
     args = p.parse_args()
     root = get_config().config_path
     nbs = args.nbs or sorted(str(o) for o in (root/'nbs').glob('[0-9]*.ipynb'))
     if len(nbs) > 1:
-        alone = [sys.executable, __file__, *['--verbose']*args.verbose]
+        alone = [sys.executable, __file__, '--flags', args.flags, *['--verbose']*args.verbose]
         sys.exit(max(subprocess.run([*alone, o]).returncode for o in nbs))
     sys.path.insert(0, str(root))
-    sys.exit(bool(compare(Path(nbs[0]).resolve(), args.verbose)))
+    sys.exit(bool(compare(Path(nbs[0]).resolve(), args.verbose, args.flags)))
 
 
 if __name__ == '__main__': main()
