@@ -84,28 +84,24 @@ def test_yardstick():
     assert abs(recognised - (world.posterior(x)[:, 0] > .5).double().mean().item()) < .005
 
 
-def preset(code):
-    "What is measured on 600 samples of settings like the page's, and the share of them below the middle."
-    return run_js(f'''const P = Play
-        const run = (parts, o, levels, {{blur = 0, worse = 0, step = 'heun', steps = 18}} = {{}}) => {{
-          const d = P.guided(P.blurred(parts, blur), {{label: 0, lo: 0, hi: 100, ...o}}, worse ? P.blurred(parts, worse) : null), sigmas = P.karras(steps, ...levels)
-          const ends = [...Array(600).keys()].map(i => {{ const n = P.stream(1000 + i); return P.path(d, [n()*sigmas[0], n()*sigmas[0]], sigmas, step, n).at(-1) }})
-          return {{...P.measured(ends, P.yardstick(parts, 0)), low: ends.filter(p => p[1] < 0).length/600, which: 0}}
-        }}
-        {code}''')
+def measure(*settings):
+    "What is measured on 600 samples of each setting, and the share of them below the middle."
+    return run_js(f'''return {json.dumps(settings)}.map(o => {{
+          const ends = [...Array(600).keys()].map(Play.sampler({{...Play.USUAL, ...o}})).map(p => p.at(-1))
+          return {{...Play.measured(ends, Play.yardstick(Play.WORLDS[o.world].parts, 0)), low: ends.filter(p => p[1] < 0).length/600}}
+        }})''')
 
 
 @needs_node
 def test_sentences():
     "What the page says of its settings."
-    three = preset("return [1, 4].flatMap(scale => [['heun', 18], ['ddim', 6]].map(([step, steps]) => run(P.threeGaussians(), {scale}, [.02, 40], {step, steps})))")
+    three = measure(*(dict(world='three', scale=s, step=k, steps=n) for s in (1, 4) for k, n in (('heun', 18), ('ddim', 6))))
     heun1, long1, heun4, long4 = (o['spread'] for o in three)
     assert three[0]['recognised'] < .95 < .99 < three[2]['recognised']
     assert heun4 < .8*heun1 and long1 < .8*heun1 and long4 < .7*heun4
-    modes = [o['low'] for o in preset('return [1, 2, 4, 8].map(scale => run(P.unequalModes(), {scale}, [.005, 40]))')]
+    modes = [o['low'] for o in measure(*(dict(world='modes', scale=s) for s in (1, 2, 4, 8)))]
     assert abs(modes[0] - .25) < .05 and modes == sorted(modes, reverse=True) and modes[3] < .7*modes[0]
-    tree = preset('''const w = P.fractalTree(), lv = [.002, 20], blur = .03
-        return [run(w, {scale: 1}, lv, {blur}), run(w, {scale: 3}, lv, {blur}), run(w, {scale: 3, lo: .1, hi: .5}, lv, {blur}), run(w, {scale: 3}, lv, {blur, worse: .06})]''')
+    tree = measure(dict(world='tree', scale=1), *(run_js('return Play.PRESETS')[name] for name in ('tree', 'interval', 'auto')))
     none, plain, inside, auto = (o['outside'] for o in tree)
     assert auto < .3*none and inside < 1.3*none and plain > 1.5*none
     spreads = [o['spread'] for o in tree]

@@ -36,6 +36,17 @@ function fractalTree(depth = 6, beads = 4) {
 
 function blurred(parts, blur) { return parts.map(p => ({...p, a: p.a + blur**2, c: p.c + blur**2})) }
 
+// What is drawn from (the truth), with what model (blur added to each part) and what worse one, where, from which noise
+function makeWorld(parts, blur, worse, view, levels) {
+  return {parts, model: blurred(parts, blur), weak: blurred(parts, worse), view, levels}
+}
+
+const WORLDS = {
+  three: makeWorld(threeGaussians(), 0, .5, [0, 0, 4.2], [.02, 40]),
+  modes: makeWorld(unequalModes(), 0, .3, [0, 0, 2.6], [.005, 40]),
+  tree: makeWorld(fractalTree(), .03, .06, [0, 1.35, 2.5], [.002, 20]),
+}
+
 // ---- Denoiser: what a world knows of a noisy point
 
 const NULL = -1
@@ -118,6 +129,15 @@ function path(denoise, start, sigmas, step, normal) {
   return found
 }
 
+// Sample number i of a setting. Starting noise and fresh noise belong to the sample: what moves is what the setting changed
+function sampler(o, seed = 1) {
+  const {model, weak, levels} = WORLDS[o.world], sigmas = karras(o.steps, ...levels), denoise = guided(model, o, o.weak === 'worse' ? weak : null)
+  return i => {
+    const normal = stream(1000*seed + i)
+    return path(denoise, [normal()*sigmas[0], normal()*sigmas[0]], sigmas, o.step, normal)
+  }
+}
+
 // ---- What is measured on samples, with the exact densities
 
 function drawn(parts, label, n, normal) {  // true samples of a class; parts by stratified weight
@@ -154,51 +174,30 @@ function measured(points, yard) {
   return {recognised: known/points.length, spread: spread(points)/yard.spread, outside: out/points.length, which: outside}
 }
 
-const Play = {threeGaussians, unequalModes, fractalTree, blurred, look, guided, karras, path, stream, drawn, spread, yardstick, measured, NULL}
-if (typeof module !== 'undefined') module.exports = Play
-
 // ---- The page
 
-// What is drawn from (the truth), with what network (blur added to each part), and with what worse one
-const WORLDS = {
-  three: {parts: threeGaussians(), blur: 0, worse: .5, view: [0, 0, 4.2], levels: [.02, 40]},
-  modes: {parts: unequalModes(), blur: 0, worse: .3, view: [0, 0, 2.6], levels: [.005, 40]},
-  tree: {parts: fractalTree(), blur: .03, worse: .06, view: [0, 1.35, 2.5], levels: [.002, 20]},
-}
+const USUAL = {label: 0, lo: 0, hi: 100, weak: 'label', step: 'heun', steps: 18}
 const PRESETS = {
-  none: {world: 'three', label: 0, scale: 1, lo: 0, hi: 100, weak: 'label', step: 'heun', steps: 18},
-  paper: {world: 'three', label: 0, scale: 4, lo: 0, hi: 100, weak: 'label', step: 'heun', steps: 18},
-  few: {world: 'three', label: 0, scale: 4, lo: 0, hi: 100, weak: 'label', step: 'ddim', steps: 6},
-  modes: {world: 'modes', label: 0, scale: 4, lo: 0, hi: 100, weak: 'label', step: 'heun', steps: 18},
-  tree: {world: 'tree', label: 0, scale: 3, lo: 0, hi: 100, weak: 'label', step: 'heun', steps: 18},
-  interval: {world: 'tree', label: 0, scale: 3, lo: .1, hi: .5, weak: 'label', step: 'heun', steps: 18},
-  auto: {world: 'tree', label: 0, scale: 3, lo: 0, hi: 100, weak: 'worse', step: 'heun', steps: 18},
+  none: {world: 'three', scale: 1},
+  paper: {world: 'three', scale: 4},
+  few: {world: 'three', scale: 4, step: 'ddim', steps: 6},
+  modes: {world: 'modes', scale: 4},
+  tree: {world: 'tree', scale: 3},
+  interval: {world: 'tree', scale: 3, lo: .1, hi: .5},
+  auto: {world: 'tree', scale: 3, weak: 'worse'},
 }
+for (const name in PRESETS) PRESETS[name] = {...USUAL, ...PRESETS[name]}
 const SCALES = [0, .5, 1, 1.5, 2, 3, 4, 6, 8], SAMPLES = 400, GRID = 140
 
 function show(root) {
   const el = name => root.querySelector(`[data-play="${name}"]`), all = name => [...root.querySelectorAll(name)]
   const canvas = el('plane'), chart = el('chart'), still = matchMedia('(prefers-reduced-motion: reduce)').matches
   const yards = {}, grids = {}
-  let o = {...PRESETS.paper}, seed = 1, samples = [], facts = null, curve = [], shown = 1, job = 0, ground = {}
+  let o = {...PRESETS.paper}, seed = 1, samples = [], facts = null, curve = [], shown = 1, job = 0, film = 0, ground = {}
 
   const world = () => WORLDS[o.world]
   const color = name => getComputedStyle(root).getPropertyValue(name).trim()
   const yard = () => yards[o.world + o.label] ??= yardstick(world().parts, o.label)
-
-  function denoiser(scale) {
-    const w = world()
-    const model = w.model ??= w.blur ? blurred(w.parts, w.blur) : w.parts
-    const weak = o.weak === 'worse' ? w.weak ??= blurred(w.parts, w.worse) : null
-    return guided(model, {...o, scale}, weak)
-  }
-
-  // Starting noise and fresh noise belong to a sample, not to a setting: what moves is what the setting changed
-  function draw(scale, i) {
-    const normal = stream(1000*seed + i), sigmas = karras(o.steps, ...world().levels)
-    const start = [normal()*sigmas[0], normal()*sigmas[0]]
-    return path(denoiser(scale), start, sigmas, o.step, normal)
-  }
 
   // Log densities of the class and of everything on a grid over the view, once for a class of a world
   function grid() {
@@ -265,9 +264,10 @@ function show(root) {
     pen.scale(ratio, ratio)
     shade(pen, any, rgb('--any'), .35, side)
     shade(pen, own, rgb('--own'), .5, side)
+    if (!tilted) return ground
     const tilt = own.map((l, k) => o.scale*l + (1 - o.scale)*any[k])
     pen.strokeStyle = color('--tilted')
-    if (tilted) for (const [share, width] of [[.5, 1.6], [.95, .8]]) { pen.lineWidth = width; contour(pen, tilt, level(tilt, share), side) }
+    for (const [share, width] of [[.5, 1.6], [.95, .8]]) { pen.lineWidth = width; contour(pen, tilt, level(tilt, share), side) }
     return ground
   }
 
@@ -277,12 +277,12 @@ function show(root) {
     const spot = (a, b) => [side*((a - x)/half + 1)/2, side*(1 - (b - y)/half)/2]
     pen.drawImage(backdrop(side), 0, 0, side, side)
     const sigmas = karras(o.steps, ...world().levels), at = shown*(sigmas.length - 1), i = Math.min(Math.floor(at), sigmas.length - 2)
-    const shrink = s => 1/Math.sqrt(1 + s*s)
+    const shrink = s => 1/Math.sqrt(1 + s*s), [dot, out] = ['--dot', '--out'].map(color)
+    pen.globalAlpha = .8
     samples.forEach((p, k) => {
       const [a, b] = [p[i], p[i + 1]].map((q, j) => [q[0]*shrink(sigmas[i + j]), (q[1] - y)*shrink(sigmas[i + j]) + y])
       const f = at - i, [u, v] = spot(a[0] + f*(b[0] - a[0]), a[1] + f*(b[1] - a[1]))
-      pen.fillStyle = color(shown === 1 && facts && facts.which[k] ? '--out' : '--dot')
-      pen.globalAlpha = .8
+      pen.fillStyle = shown === 1 && facts && facts.which[k] ? out : dot
       pen.beginPath(); pen.arc(u, v, 2, 0, 7); pen.fill()
     })
     pen.globalAlpha = 1
@@ -327,25 +327,25 @@ function show(root) {
   }
 
   function redraw(moving) {
-    job++
+    job++; film++
     el('level').textContent = '…'
-    const drawing = [], mine = job
-    slices([...Array(SAMPLES).keys()].map(i => () => drawing.push(draw(o.scale, i))), () => {
+    const numbers = n => [...Array(n).keys()], drawing = [], draw = sampler(o, seed), mine = job
+    slices(numbers(SAMPLES).map(i => () => drawing.push(draw(i))), () => {
       samples = drawing; facts = measured(samples.map(p => p.at(-1)), yard())
       report()
-      if (moving && !still) animate(performance.now(), mine); else { shown = 1; plane() }
+      if (moving && !still) play(); else { shown = 1; plane() }
       const found = []
-      slices(SCALES.flatMap(s => {
-        const ends = []
-        return [...[...Array(SAMPLES/4).keys()].map(i => () => ends.push(draw(s, i).at(-1))), () => found.push({scale: s, ...measured(ends, yard())})]
+      slices(SCALES.flatMap(scale => {
+        const ends = [], draw = sampler({...o, scale}, seed)
+        return [...numbers(SAMPLES/4).map(i => () => ends.push(draw(i).at(-1))), () => found.push({scale, ...measured(ends, yard())})]
       }), () => { curve = found; curves() }, mine)
     })
   }
 
-  function animate(start, mine) {
+  function play(start = performance.now(), mine = ++film) {  // from noise to samples; a newer film ends an older one
     shown = Math.min(1, (performance.now() - start)/1600)
     plane()
-    if (shown < 1 && mine === job) requestAnimationFrame(() => animate(start, mine))
+    if (shown < 1) requestAnimationFrame(() => mine === film && play(start, mine))
   }
 
   function controls() {  // the controls say what the setting is, and so does the address
@@ -357,8 +357,9 @@ function show(root) {
     el('interval-is').textContent = o.lo === 0 && o.hi === 100 ? 'all' : `from ${+o.lo.toPrecision(2)} to ${+o.hi.toPrecision(2)}`
     const classes = Math.max(...world().parts.map(p => p.label)) + 1
     all('[data-class]').forEach(b => { b.hidden = +b.dataset.class >= classes; b.setAttribute('aria-pressed', +b.dataset.class === o.label) })
-    all('[data-preset]').forEach(b => b.setAttribute('aria-pressed', Object.entries(PRESETS[b.dataset.preset]).every(([k, v]) => o[k] === v)))
-    all('[data-about]').forEach(p => { p.hidden = !Object.entries(PRESETS[p.dataset.about]).every(([k, v]) => o[k] === v) })
+    const chosen = name => Object.entries(PRESETS[name]).every(([k, v]) => o[k] === v)
+    all('[data-preset]').forEach(b => b.setAttribute('aria-pressed', chosen(b.dataset.preset)))
+    all('[data-about]').forEach(p => { p.hidden = !chosen(p.dataset.about) })
   }
 
   function set(change, moving = false) {
@@ -383,8 +384,8 @@ function show(root) {
   const low = v => v <= -2 ? 0 : 10**v
   el('lo').addEventListener('input', e => set({lo: Math.min(low(+e.target.value), o.hi*.8)}))
   el('hi').addEventListener('input', e => set({hi: Math.max(10**e.target.value, o.lo*1.25)}))
-  el('time').addEventListener('input', e => { job++; shown = +e.target.value; plane() })
-  el('again').addEventListener('click', () => redraw(true))
+  el('time').addEventListener('input', e => { film++; shown = +e.target.value; plane() })
+  el('again').addEventListener('click', () => samples.length && play())
   el('noise').addEventListener('click', () => { seed++; set({}, true) })
   el('tilted').addEventListener('change', plane)
   all('[data-class]').forEach(b => b.addEventListener('click', () => set({label: +b.dataset.class}, true)))
@@ -396,4 +397,6 @@ function show(root) {
   set(fromAddress(), true)
 }
 
+const Play = {NULL, PRESETS, USUAL, threeGaussians, unequalModes, fractalTree, WORLDS, blurred, look, guided, karras, path, stream, sampler, drawn, spread, yardstick, measured}
+if (typeof module !== 'undefined') module.exports = Play
 if (typeof document !== 'undefined') document.addEventListener('DOMContentLoaded', () => document.querySelectorAll('.play').forEach(show))
