@@ -35,7 +35,7 @@ from .networks import CONFIGS
 from .procedures import SHELVES, parse_guidance, takes_scale, technique_options
 from .samplers import SAMPLERS, make_sampler, sample
 from .schedules import GRIDS
-from .sweeps import KEYS, Point, Yardstick, describe_point, draw, equal_shares, find_guidance, first_share
+from .sweeps import KEYS, Point, Yardstick, describe_point, draw, equal_shares, find_guidance, first_share, key_of
 from .sweeps import fit_steps, make_yardstick, match_effective, plan_sweep, run_sweep
 from .training import OBJECTIVES, RECIPES, Diverged, TrainConfig, config_changes, make_accelerator, train
 
@@ -440,7 +440,7 @@ def evaluate_command(
     with tempfile.TemporaryDirectory() as spare:
         table = run_sweep(points, args.out or Path(spare)/'rows.csv', yard, args.keep, args.overwrite, args.batch_size, args.device)
     if os.environ.get('RANK', '0') != '0': return
-    wanted = table[table[KEYS].apply(tuple, axis=1).isin([tuple(describe_point(p).values()) for p in points])]
+    wanted = table[table[KEYS].apply(tuple, axis=1).isin([key_of(describe_point(p)) for p in points])]
     print_table(wanted, args.num, time.perf_counter() - start)
     if args.out: write_picture(wanted, points, Path(args.out))
 

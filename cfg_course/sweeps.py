@@ -7,9 +7,9 @@ __all__ = ['KEYS', 'COLUMNS', 'OWN_KIND', 'Point', 'sweep_points', 'as_text', 'd
            'first_share', 'find_guidance', 'student_scale', 'check_interval', 'Drawn', 'mean_effective', 'draw_point',
            'count_evaluations', 'fit_steps', 'match_effective', 'point_rows', 'read_rows', 'is_sound', 'key_of',
            'fingerprint', 'sweep_config', 'open_rows', 'keep_path', 'keep', 'kept', 'Yardstick', 'make_yardstick',
-           'run_sweep', 'check_sweep', 'guess_cost', 'find_images', 'update_note', 'write_table', 'commit',
+           'run_sweep', 'check_sweep', 'lacking', 'guess_cost', 'find_images', 'update_note', 'write_table', 'commit',
            'device_name', 'read_sweep', 'point_of', 'plan_sweep', 'time_model', 'resample_fid', 'technique_of',
-           'strength_of', 'rank_fid', 'add_verdicts']
+           'strength_of', 'rank_fid', 'add_verdicts', 'fid_differences']
 
 # %% ../nbs/20_sweeps.ipynb #c662da6b
 import ast, hashlib, json, math, subprocess, time, zipfile, zlib
@@ -387,8 +387,7 @@ def run_sweep(
     config = sweep_config(points, yard.judge, yard.metrics, yard.compared_with(*data), yard.repeats)
     check_sweep(points, yard)
     rows, note = ([], {}) if overwrite else open_rows(out, config)
-    known, asked = set(map(key_of, rows)), {tuple(describe_point(p).values()): p for p in points}
-    todo = [p for k, p in asked.items() if k not in known]
+    todo = lacking(points, rows)
     acc.wait_for_everyone()
     with tqdm(total=sum(map(guess_cost, todo)), unit='eval', unit_scale=True, disable=None if progress and acc.is_main_process else True) as bar:
         for point in todo:
@@ -416,6 +415,14 @@ def check_sweep(
         check(fits, 'judge', tuple(config['shape']), f"a classifier of {tuple(meta['shape'])} images in {len(meta['classes'])} classes")
     features = yard.reference.seen.features.shape[1] if yard.reference else 0
     check_metrics(yard.metrics, min(p.num for p in points), features, yard.reference is not None)
+
+def lacking(
+    points:list, # of `Point`s
+    rows:list, # of dicts, column -> text
+)->list: # of `Point`s, each once
+    "The points that a table has no rows of."
+    asked, known = {key_of(describe_point(p)): p for p in points}, set(map(key_of, rows))
+    return [p for k, p in asked.items() if k not in known]
 
 def guess_cost(
     point:Point, # a setting
@@ -598,3 +605,13 @@ def add_verdicts(
     z = torch.special.ndtri(torch.tensor(1 - .025/ranking.technique.nunique(), dtype=torch.float64)).item()
     sure = ranking.difference.abs() > z*ranking['std']
     return ranking.assign(half=z*ranking['std'], verdict=np.select([sure & (ranking.difference < 0), sure], ['better', 'worse'], 'within noise'))
+
+# %% ../nbs/20_sweeps.ipynb #bd1289c7
+def fid_differences(
+    points:list, # of `Point`s
+    draws:Tensor, # `(P, 1 + repeats)`, of `resample_fid`
+    beat:Tensor, # `(1 + repeats,)`: what each is compared with
+)->list: # dicts with technique, strength, fid, difference, std
+    "FID of each point minus another, with the standard deviation over resamples."
+    facts = [describe_point(p) for p in points]
+    return [dict(technique=technique_of(f), strength=strength_of(f), fid=d[0].item(), difference=(d - beat)[0].item(), std=(d - beat)[1:].std().item()) for f, d in zip(facts, draws)]

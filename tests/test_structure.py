@@ -99,8 +99,8 @@ def test_size(p): assert p.stat().st_size <= 1_000_000
 
 @each(NBS)
 def test_code_that_draws_is_folded(p):
-    drawn = [c['id'] for c in code(p) if '#| fig-alt' in src(c) or re.search(r'^\s*prose(_table)?\(', src(c), re.M)]
-    shown = [c['id'] for c in code(p) if c['id'] in drawn and not re.search(r'^#\| (code-fold: true|hide|exports?)\b', src(c), re.M)]
+    def draws(s): return '#| fig-alt' in s or re.search(r'^\s*prose(_table)?\(', s, re.M)
+    shown = [c['id'] for c in code(p) if draws(src(c)) and not re.search(r'^#\| (code-fold: true|hide|exports?)\b', src(c), re.M)]
     assert not shown, f'{p.name}: cells {shown} draw a figure or fill in a sentence; to mend: a line "#| code-fold: true" below their flags'
 
 

@@ -10,12 +10,10 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-from execnb.nbio import read_nb
 from nbdev.config import get_config
-from nbdev.process import NBProcessor
 from PIL import Image
 
-from run_nb import is_skipped, run_cells, tidy
+from run_nb import execute
 
 NUMBER = re.compile(r'[-+−]?\d+(?:[.,]\d+)*(?:e[-+]?\d+)?')
 NAME = re.compile(r'\b(?:id|xlink:href)="[^"]*"|url\([^)]*\)| at 0x[0-9a-f]+')  # of parts of a drawing, and addresses
@@ -106,11 +104,12 @@ def show(
     new:list # its outputs in a new run
 ):
     "Print what differs, a few lines of it."
+    a, b = contents(old), contents(new)
     bare = lambda kind, text: re.sub('<[^>]*>', '', text) if 'html' in kind else text
-    pairs = [(k, bare(k, x), bare(k, y)) for (k,x),(l,y) in zip(contents(old), contents(new)) if k == l and x != y]
+    pairs = [(k, bare(k, x), bare(k, y)) for (k,x),(l,y) in zip(a, b) if k == l and x != y]
     lines = [o for p in pairs for o in difference(*p)]
     for o in list(dict.fromkeys(lines))[:12]: print(f'    {o[:150]}')
-    if [k for k,_ in contents(old)] != [k for k,_ in contents(new)]: print('    the kinds of outputs differ')
+    if [k for k,_ in a] != [k for k,_ in b]: print('    the kinds of outputs differ')
 
 
 def compare(
@@ -119,20 +118,14 @@ def compare(
     flags:str='' # test flags to run
 )->int: # how many cells differ
     "Run the cells of `fn`, print a line on what agrees, and the cells that do not."
-    stored = {c['id']: c.get('outputs', []) for c in read_nb(fn).cells if c['cell_type'] == 'code'}
-    skip, nb = set(get_config().tst_flags.split()) - set(flags.split()), NBProcessor(fn, process=True, rm_directives=False).nb
-    ran = [c for c in nb.cells if not is_skipped(c, skip)]
-    for c in ran: c.outputs = []
-    run_cells(fn, nb, skip)
-    for c in ran: c.outputs = [o for o in c.outputs if tidy(o)]
     count = {SAME: 0, ROUNDED: 0, DIFFERS: 0, 'vary by nature': 0}
-    for c in ran:
-        if not (c.outputs or stored[c['id']]): continue
-        verdict = 'vary by nature' if 'varies' in c.directives_ else judge(stored[c['id']], c.outputs)
+    for c, stored in execute(fn, flags)[1]:
+        if not (c.outputs or stored): continue
+        verdict = 'vary by nature' if 'varies' in c.directives_ else judge(stored, c.outputs)
         count[verdict] += 1
         if verdict == DIFFERS or verbose and verdict == ROUNDED:
             print(f'  {fn.name}, cell {c["id"]}: {verdict}')
-            show(stored[c['id']], c.outputs)
+            show(stored, c.outputs)
     print(f'{fn.name}:', ', '.join(f'{v} {k}' for k, v in count.items() if v) or 'no output', flush=True)
     return count[DIFFERS]
 

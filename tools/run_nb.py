@@ -59,17 +59,26 @@ def run_cells(
     except Exception: sys.exit(f'{shell.prettytb(fname=fn)}\n{fn.name}: not saved')
 
 
+def execute(
+    fn:Path, # notebook
+    flags:str # test flags to run that are normally skipped
+)->tuple: # its parsed contents with new outputs, pairs of a cell that ran and the outputs that it had
+    "Run the cells of `fn` that no other test flag marks. Nothing is saved."
+    skip, nb = set(get_config().tst_flags.split()) - set(flags.split()), NBProcessor(fn, process=True, rm_directives=False).nb
+    ran = [(c, c.outputs) for c in nb.cells if not is_skipped(c, skip)]
+    for c,_ in ran: c.outputs = []
+    run_cells(fn, nb, skip)
+    for c,_ in ran: c.outputs = [o for o in c.outputs if tidy(o)]
+    return nb, ran
+
+
 def run_nb(
     fn:Path, # notebook to execute
-    skip:set # flags of cells to leave alone
+    flags:str # test flags to run that are normally skipped
 ):
-    "Run the cells of `fn` that no flag in `skip` marks, and save their outputs."
-    start, nb = time.time(), NBProcessor(fn, process=True, rm_directives=False).nb
-    ran = [c for c in nb.cells if not is_skipped(c, skip)]
-    for cell in ran: cell.outputs = []
-    run_cells(fn, nb, skip)
-    for cell in ran: cell.outputs = [o for o in cell.outputs if tidy(o)]
-    write_nb(nb, fn)
+    "Run the cells of `fn` that no other test flag marks, and save their outputs."
+    start = time.time()
+    write_nb(execute(fn, flags)[0], fn)
     print(f'{fn.name}: {time.time()-start:.0f} s')
 
 
@@ -90,7 +99,7 @@ def main():
     args = p.parse_args()
     if len(args.nbs) > 1: return run_all(args.nbs, args.flags)
     sys.path.insert(0, str(get_config().config_path))
-    run_nb(Path(args.nbs[0]).resolve(), set(get_config().tst_flags.split()) - set(args.flags.split()))
+    run_nb(Path(args.nbs[0]).resolve(), args.flags)
 
 
 if __name__ == '__main__': main()

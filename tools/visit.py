@@ -228,11 +228,11 @@ def visit(
     base:str # address of the site
 )->tuple: # faults, what was seen
     "Open one page as on a phone."
-    unsettled = [] if browser.open(url) else ['does not settle']
+    faults = [] if browser.open(url) else ['does not settle']
     seen = browser.value(LOOK)
-    unsettled += play_faults(browser)
+    faults += play_faults(browser) + page_faults(seen)
     events = [event_fault(e, url, base) for e in browser.events]
-    return unsettled + page_faults(seen) + list(dict.fromkeys(filter(None, events))), seen
+    return faults + list(dict.fromkeys(filter(None, events))), seen
 
 
 def play_faults(
