@@ -49,9 +49,10 @@ def pictures(tmp_path):
 
 
 def test_all_kinds_of_pictures(pictures):
-    d = load_data('folder', data_dir=pictures, image_size=16)
-    assert d.x.shape == (4, 3, 16, 16) and d.y.tolist() == [0, 0, 1, 1] and d.classes == ['a', 'b']
-    assert d.x[0, :, 8, 8].tolist() == [200, 50, 0]
+    d = load_data('folder', data_dir=pictures, image_size=8)
+    assert d.x.shape == (4, 3, 8, 8) and d.y.tolist() == [0, 0, 1, 1] and d.classes == ['a', 'b']
+    assert d.x[0, :, 4, 4].tolist() == [200, 50, 0]
+    with pytest.raises(InputError, match='image-size.*at most 9'): load_data('folder', data_dir=pictures, image_size=16)
 
 
 @pytest.mark.parametrize('given', ['.', 'pics'])
