@@ -2,11 +2,14 @@
 from importlib import resources
 
 import pytest, torch
+from torch.nn import functional as F
 
-from cfg_course.classifiers import CLASSIFIER, Classifier, NoisyClassifier, Tilted, classifier_guidance, classifier_step
-from cfg_course.classifiers import load_classifier, once, predict, save_classifier, shipped_classifiers, train_noisy
-from cfg_course.core import NULL, InputError, fresh, rng, to_float, to_uint8
-from cfg_course.data import load_data
+from cfg_course import classifiers
+from cfg_course.classifiers import CLASSIFIER, DESIGNS, Classifier, NoisyClassifier, ResidualClassifier, Tilted
+from cfg_course.classifiers import classifier_guidance, classifier_step, load_classifier, mirror, once, predict, save_classifier
+from cfg_course.classifiers import shift, shipped_classifiers, train_classifier, train_noisy
+from cfg_course.core import NULL, InputError, fresh, mix_seed, rng, to_float, to_uint8
+from cfg_course.data import Images, load_data
 from cfg_course.denoisers import Counted, load_denoiser
 from cfg_course.guidance import Guided, Rule, guide, make_method, method_options
 from cfg_course.mixtures import Mixture, three_gaussians, two_classes, unequal_modes
@@ -163,7 +166,7 @@ def test_files(tmp_path):
 
 @pytest.mark.parametrize('cls', [Classifier, NoisyClassifier])
 def test_a_name_that_is_not_there(cls):
-    with pytest.raises(InputError, match='checkpoint.*imagenet.*cifar10, digits, mnist'): load_classifier('imagenet', cls)
+    with pytest.raises(InputError, match='checkpoint.*imagenet.*cifar10.*, digits.*, mnist'): load_classifier('imagenet', cls)
 
 
 BAD = {
@@ -215,3 +218,140 @@ def test_training_is_a_function_of_the_seed():
     data = load_data('digits')
     a, b, c = (train_noisy(data, steps=3, batch_size=16, seed=s).state_dict() for s in (0, 0, 1))
     assert all(map(torch.equal, a.values(), b.values())) and not all(map(torch.equal, a.values(), c.values()))
+
+
+def few(shape, num=200):
+    "Random images in ten classes."
+    x = torch.randint(0, 256, (num, *shape), generator=rng(5), dtype=torch.uint8)
+    return Images(x, torch.arange(num) % 10, list('0123456789'), 'few')
+
+
+@pytest.mark.parametrize('shape', [(1, 8, 8), (3, 16, 16), (1, 28, 28), (3, 32, 32)])
+@pytest.mark.parametrize('design', DESIGNS)
+def test_judges_have_one_interface(design, shape):
+    "FID features of 128 dimensions, logits made of them alone, and a file of at most 2.5 MB."
+    net = DESIGNS[design](shape, 10).eval()
+    x = torch.rand(3, *shape, generator=rng(6))*2 - 1
+    hidden = net.features(x)
+    assert hidden.shape == (3, 128) and torch.equal(net(x), net.head(hidden))
+    assert net.kind == 'classifier' and net.config['design'] == design and net.config['shape'] == list(shape)
+    assert sum(p.numel() for p in net.parameters()) < 1.2e6
+
+
+@pytest.mark.parametrize('design', DESIGNS)
+def test_a_trained_judge_comes_back_from_its_file(design, tmp_path):
+    "Of its class, with its verdicts: batch norm has statistics by then."
+    net = train_classifier(few((3, 16, 16)), epochs=2, batch_size=50, design=design, width=8, stages=2, flip=True)
+    save_classifier(net, tmp_path/'mine.safetensors', half=False, data='few', part='fit')
+    again, meta = load_classifier(tmp_path/'mine.safetensors', shape=(3, 16, 16))
+    assert type(again) is DESIGNS[design] and meta['part'] == 'fit' and not again.training
+    x = few((3, 16, 16), 20).x
+    assert torch.equal(predict(again, x), predict(net, x))
+    with pytest.raises(InputError, match=r"^image shape .*got \(1, 28, 28\), allowed: \(3, 16, 16\)$"): load_classifier(tmp_path/'mine.safetensors', shape=(1, 28, 28))
+
+
+def test_a_file_without_a_design_is_plain(tmp_path):
+    net = Classifier((1, 8, 8), 10, width=8)
+    del net.config['design']
+    save_classifier(net, tmp_path/'old.safetensors')
+    assert type(load_classifier(tmp_path/'old.safetensors')[0]) is Classifier
+    assert type(load_classifier('digits')[0]) is Classifier
+
+
+def test_an_unknown_design_is_refused(tmp_path):
+    net = ResidualClassifier((1, 8, 8), 10, width=8)
+    net.config['design'] = 'spiral'
+    save_classifier(net, tmp_path/'odd.safetensors')
+    for bad in (lambda: load_classifier(tmp_path/'odd.safetensors'), lambda: train_classifier(few((1, 8, 8)), design='spiral')):
+        with pytest.raises(InputError) as e: bad()
+        assert str(e.value) == "design: got 'spiral', allowed: plain, residual"
+
+
+def test_found_by_data_and_shape(tmp_path, monkeypatch):
+    "Of CIFAR-10 at 32 and at 16 pixels the one that fits, and the plain judge before the residual one."
+    (tmp_path/'weights').mkdir()
+    def put(name, net): save_classifier(net, tmp_path/'weights'/f'{name}-classifier.safetensors', data='folder:photos', name=name)
+    put('photos', Classifier((3, 32, 32), 10, width=8))
+    put('photos-16-residual', ResidualClassifier((3, 16, 16), 10, width=8))
+    put('photos-16', Classifier((3, 16, 16), 10, width=8))
+    put('photos-16-noisy', NoisyClassifier((3, 16, 16), 10, width=8))
+    monkeypatch.setattr(classifiers.resources, 'files', lambda package: tmp_path)
+    name = lambda *args: load_classifier(*args)[1]['name']
+    assert list(shipped_classifiers()) == ['photos', 'photos-16', 'photos-16-residual']
+    assert name('folder:photos', Classifier, (3, 16, 16)) == name('folder:photos', Classifier, [3, 16, 16]) == 'photos-16'
+    assert name('folder:photos', Classifier, (3, 32, 32)) == name('folder:photos') == 'photos'
+    assert name('photos-16-residual') == name('photos-16-residual', Classifier, (3, 16, 16)) == 'photos-16-residual'
+    assert name('folder:photos', NoisyClassifier, (3, 16, 16)) == 'photos-16-noisy'
+    for who, cls, there in (('folder:photos', Classifier, '(3, 16, 16), (3, 32, 32)'), ('photos', Classifier, '(3, 32, 32)'), ('folder:photos', NoisyClassifier, '(3, 16, 16)')):
+        with pytest.raises(InputError) as e: load_classifier(who, cls, (3, 8, 8))
+        assert str(e.value) == f'image shape for the {cls.kind} {who!r}: got (3, 8, 8), allowed: {there}'
+
+
+def cycle_of(net, steps, decay, loss):
+    "The loop that trained the shipped classifiers, before it knew of devices."
+    opt = torch.optim.AdamW(net.parameters(), 2e-3, weight_decay=decay)
+    cycle = torch.optim.lr_scheduler.OneCycleLR(opt, 2e-3, steps)
+    for _ in range(steps):
+        loss().backward()
+        opt.step(); opt.zero_grad(); cycle.step()
+    return net.state_dict()
+
+
+@pytest.mark.parametrize('flip', [False, True])
+def test_judges_are_trained_as_before(flip):
+    "To the last bit: stored outputs rest on it."
+    data, g = few((1, 8, 8)), rng(3, 11)
+    torch.manual_seed(mix_seed(3, 10))
+    net = Classifier((1, 8, 8), 10, width=8)
+    def loss():
+        rows = torch.randint(len(data), (32,), generator=g)
+        x = shift(to_float(data.x[rows]), 1, g)
+        if flip: x = torch.where(torch.rand(32, generator=g)[:, None, None, None] < .5, x.flip(-1), x)
+        return F.cross_entropy(net(x), data.y[rows])
+    old = cycle_of(net, 6, .05, loss)
+    new = train_classifier(data, 1, 32, seed=3, flip=flip, decay=.05, width=8).state_dict()
+    assert list(old) == list(new) and all(map(torch.equal, old.values(), new.values()))
+
+
+def test_guides_are_trained_as_before():
+    data, g = load_data('digits'), rng(2, 13)
+    torch.manual_seed(mix_seed(2, 12))
+    net = NoisyClassifier((1, 8, 8), 10, sigma_data=round(data.rms(), 3)).to(memory_format=torch.channels_last)
+    def loss():
+        rows, sigma = torch.randint(len(data), (16,), generator=g), classifiers.lognormal_sigma(classifiers.stratified(16, g), -.3, 1.8).float()
+        x0 = shift(to_float(data.x[rows]), 1, g)
+        x = x0 + sigma[:, None, None, None]*torch.randn(x0.shape, generator=g)
+        return F.cross_entropy(net(x, sigma), data.y[rows])
+    old = cycle_of(net, 3, .01, loss)
+    assert all(map(torch.equal, old.values(), train_noisy(data, steps=3, batch_size=16, seed=2).state_dict().values()))
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason='no GPU here')
+@pytest.mark.parametrize('design', DESIGNS)
+def test_a_gpu_trains_nearly_the_same(design):
+    "The same batches: after a few steps the verdicts differ by rounding alone. What a net on the GPU predicts comes to the CPU."
+    data = few((3, 16, 16))
+    nets = [train_classifier(data, 1, 50, lr=1e-4, design=design, flip=True, device=d) for d in ('cpu', 'cuda')]
+    (a, b), moved = [predict(net, data.x) for net in nets], predict(nets[1].cuda(), data.x)
+    assert (a - b).abs().max() < .05 and (moved - b).abs().max() < 1e-2 and moved.device.type == 'cpu'
+    guides = [train_noisy(data, 4, 50, lr=1e-4, flip=True, device=d) for d in ('cpu', 'cuda')]
+    assert all(p.device.type == 'cpu' for p in guides[1].parameters())
+
+
+def test_device_that_is_not_there():
+    for train in (train_classifier, train_noisy):
+        with pytest.raises(InputError, match='device'): train(few((1, 8, 8)), device='cuda:9')
+
+
+def test_predict_goes_where_the_network_is():
+    "Batch by batch, bytes or floats; the answer is the same."
+    net, x = load_classifier('digits')[0], load_data('digits', 'test').x[:30]
+    assert torch.equal(predict(net, x), predict(net, to_float(x))) and torch.equal(predict(net, to_float(x).double()), predict(net, x))
+    assert (predict(net, x, 7) - predict(net, x)).abs().max() < 1e-6
+
+
+def test_mirrored():
+    x = torch.arange(6.).view(1, 1, 1, 6).expand(100, 1, 1, 6)
+    y = mirror(x, rng(0))
+    flipped = y[:, 0, 0, 0] == 5
+    assert torch.equal(y[flipped], x[flipped].flip(-1)) and torch.equal(y[~flipped], x[~flipped]) and 30 < flipped.sum() < 70
