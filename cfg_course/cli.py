@@ -4,11 +4,11 @@
 
 # %% auto #0
 __all__ = ['TRAIN_HELP', 'SAMPLE_HELP', 'EVALUATE_HELP', 'STYLES', 'Parser', 'number', 'command', 'as_option', 'train_parser',
-           'add_recipe', 'train_command', 'watch_fid', 'say', 'train_main', 'sample_parser', 'add_guidance',
-           'add_sampling', 'key_value', 'list_guidance', 'ListGuidance', 'find_classes', 'sampler_options', 'as_point',
-           'check_out', 'sample_command', 'write_samples', 'grid_columns', 'sample_main', 'evaluate_parser',
-           'add_measuring', 'evaluation_points', 'evaluation_yardstick', 'evaluate_command', 'say_plan', 'print_table',
-           'write_picture', 'draw_ten', 'scale_figure', 'evaluate_main']
+           'add_recipe', 'train_command', 'recipe_name', 'judge_of', 'watch_fid', 'say', 'train_main', 'sample_parser',
+           'add_guidance', 'add_sampling', 'key_value', 'list_guidance', 'ListGuidance', 'find_classes',
+           'sampler_options', 'as_point', 'check_out', 'sample_command', 'write_samples', 'grid_columns', 'sample_main',
+           'evaluate_parser', 'add_measuring', 'evaluation_points', 'evaluation_yardstick', 'evaluate_command',
+           'say_plan', 'print_table', 'write_picture', 'draw_ten', 'scale_figure', 'evaluate_main']
 
 # %% ../nbs/40_cli.ipynb #84ea78e2
 import argparse, ast, math, os, re, sys, tempfile, time
@@ -26,8 +26,8 @@ from torch import Tensor
 from . import __version__
 from .core import InputError, check, image_grid, save_grid, set_style
 from .core import to_uint8, write_json, writing
-from .classifiers import Classifier, load_classifier
-from .data import DATASETS, data_name
+from .classifiers import Judge, load_classifier
+from .data import DATASETS, data_name, data_shape, load_data
 from .denoisers import PRECONDS, find_model, shipped_models
 from .guidance import w_to_scale
 from .metrics import METRICS, check_metrics, fid, make_reference, observe
@@ -103,6 +103,7 @@ examples:
   python train.py --dataset mnist --out runs/mnist  the recipe of the shipped MNIST model
   python train.py --resume --out runs/mnist         go on after an interruption, to the same bits
   python train.py --dataset folder --data-dir pics --image-size 32
+  python train.py --dataset cifar10 --image-size 16  CIFAR-10 as thumbnails: ten million images, with snapshots on the way
   python train.py --recipe cifar10_small --fid 500  the shipped CIFAR-10 model, an hour on two cores, with a small FID along the way
   python train.py --objective distillation --teacher digits --p-uncond 0     guidance at one evaluation a step
   accelerate launch --num_processes 2 train.py --dataset cifar10     two GPUs
@@ -116,9 +117,9 @@ def train_parser()->Parser: # of `train.py`
     p.add_argument('--dataset', choices=DATASETS, help='what to train on (digits)')
     p.add_argument('--recipe', choices=list(RECIPES), help="network and training to start from (the data set's own)")
     p.add_argument('--data-dir', help='where data sets are kept ($CFG_COURSE_DATA, else data/); for folder: the folder')
-    p.add_argument('--image-size', type=number(int, 4), help='for folder: side of the square images')
+    p.add_argument('--image-size', type=number(int, 4), metavar='SIDE', help='train on thumbnails of this side, made by area averaging (the pictures as they are)')
     p.add_argument('--out', help='folder of the run (runs/DATASET)')
-    p.add_argument('--resume', action='store_true', help='go on from the newest checkpoint in --out')
+    p.add_argument('--resume', nargs='?', const=True, default=False, metavar='SNAPSHOT', help='go on from the newest checkpoint in --out; or from a snapshot or model, in a new folder, with a fresh optimiser')
     p.add_argument('--overwrite', action='store_true', help='replace the run in --out')
     p.add_argument('--device', default='auto', help='auto, cpu, cuda, cuda:1, mps')
     p.add_argument('--save-every', type=number(int, 1), default=500, help='steps between checkpoints (500)')
@@ -134,10 +135,13 @@ def add_recipe(
     "Options that change a recipe; those not given stay None."
     add = group.add_argument
     add('--net', choices=list(CONFIGS), help="network size (the data set's own)")
+    add('--split', choices=['train', 'fit'], help='all training pictures, or the part that leaves some to measure with (train)')
     add('--steps', type=number(int, 1), help='optimiser steps')
     add('--batch-size', type=number(int, 1), help='images per step, over all processes')
     add('--lr', type=number(float, 1e-12, 10), help='peak learning rate')
     add('--warmup', type=number(int, 1), help='steps of linear warm-up')
+    add('--schedule', choices=['cosine', 'constant'], help='of the rate after that (cosine)')
+    add('--fall', type=number(int, 0), help='with a constant rate: the last steps, over which it falls to 0 (0)')
     add('--p-uncond', type=number(float, 0, 1), help='probability of dropping a label (.1)')
     add('--objective', choices=OBJECTIVES, help='what to learn: denoising, or guidance itself (denoising)')
     add('--teacher', metavar='MODEL', help='for --objective distillation: the model to learn from')
@@ -146,9 +150,11 @@ def add_recipe(
     add('--P-mean', type=number(float, -20, 20), help='mean of log sigma, for lognormal noise')
     add('--P-std', type=number(float, 1e-3, 20), help='standard deviation of log sigma, for lognormal noise')
     add('--ema', type=number(float, .005, .28), help="width of the weights' average, relative to the run")
+    add('--averages', type=number(float, .005, .28), nargs='+', metavar='WIDTH', help='widths of more averages, for the snapshots')
+    add('--snapshots', type=number(int, 1), nargs='+', metavar='IMAGES', help='numbers of images after which the averages are kept for good')
     add('--clip', type=number(float, 1e-6), help='largest norm of the gradient')
     add('--flip', action='store_true', default=None, help='mirror half of the images')
-    add('--precision', choices=['auto', 'fp32', 'bf16'], help='arithmetic of the network (auto)')
+    add('--precision', choices=['auto', 'fp32', 'bf16'], help="arithmetic of the network; auto measures which is faster (the recipe's)")
     add('--compile', action='store_true', default=None, help='compile the network first: minutes, for faster steps on a GPU')
     add('--seed', type=number(int, 0), help='of everything random (0)')
 
@@ -157,18 +163,38 @@ def train_command(
     args:argparse.Namespace, # of `train_parser`
 )->None:
     "Do what `train.py` was asked for."
-    given = {f.name: v for f in fields(TrainConfig) if (v := getattr(args, f.name)) is not None}
-    check(not (args.recipe and args.resume), '--recipe', args.recipe, 'none with --resume: a run keeps its own')
-    name = args.recipe or given.get('dataset', 'digits')
+    given = {f.name: v for f in fields(TrainConfig) if (v := getattr(args, f.name, None)) is not None}
+    given = {k: tuple(v) if isinstance(v, list) else v for k, v in given.items()}
+    resume = args.resume is True
+    start = None if resume else args.resume or None
+    check(not (args.recipe and resume), '--recipe', args.recipe, 'none with --resume: a run keeps its own')
+    name = args.recipe or recipe_name(given)
     out, net = Path(args.out or f'runs/{name}'), args.net or (args.recipe if args.recipe in CONFIGS else None)
-    recipe = config_changes(out, given) if args.resume else replace(RECIPES[name], **given)
-    watch = watch_fid(load_classifier(data_name(recipe.dataset, args.data_dir))[0], args.fid) if args.fid else None
+    recipe = config_changes(out, given) if resume else replace(RECIPES[name], **given)
+    watch = watch_fid(judge_of(recipe, args.data_dir), args.fid) if args.fid else None
     t0 = time.perf_counter()
-    model = train(out, recipe, net, args.data_dir, args.device, args.resume, args.overwrite, args.save_every, args.log_every, args.tensorboard, watch=watch)
+    model = train(out, recipe, net, args.data_dir, args.device, resume, args.overwrite, args.save_every, args.log_every, args.tensorboard, watch=watch, start=start)
     say(f'{model}: {recipe.steps} steps in {time.perf_counter() - t0:.0f} s; draw from it with: python sample.py --model {out} --guidance-scale 2')
 
+def recipe_name(
+    given:dict, # options that were given
+)->str: # in `RECIPES`
+    "The recipe of a data set; photographs of 16 pixels a side have one of their own."
+    dataset = given.get('dataset', 'digits')
+    small = given.get('image_size') and given['image_size'] <= 16
+    return 'cifar10_16' if dataset == 'cifar10' and small else dataset
+
+def judge_of(
+    recipe:TrainConfig, # of a run
+    data_dir:Path=None, # where data sets are kept
+)->Judge: # for its images
+    "The shipped judge of a run's images: of their data and of their shape."
+    shape = data_shape(recipe.dataset, recipe.image_size)
+    shape = shape or load_data(recipe.dataset, 'train', data_dir, recipe.image_size).shape
+    return load_classifier(data_name(recipe.dataset, data_dir), shape=shape)[0]
+
 def watch_fid(
-    judge:Classifier, # of the run's data
+    judge:Judge, # of the run's data
     num:int, # images
 )->Callable: # for `train`
     "Measure a run at its checkpoints: FID of the judge's features, 12 steps of DPM-Solver++ without guidance, the same noise every time."
@@ -313,7 +339,7 @@ def check_out(
     check(not out.exists() or out.is_dir(), 'out', str(out), 'a folder')
     if not out.is_dir() or not any(out.iterdir()): return
     check((out/mark).is_file(), 'out', str(out), 'a new or empty folder; this one holds other files')
-    check(overwrite, 'out', str(out), 'a new or empty folder, or --overwrite to replace the samples in it')
+    check(overwrite, 'out', str(out), 'a new or empty folder, or --overwrite to replace what is in it')
 
 def sample_command(
     args:argparse.Namespace, # of `sample_parser`
@@ -426,7 +452,9 @@ def evaluation_yardstick(
     names = [m for m in METRICS if m != 'cas'] if args.metrics == ['all'] else args.metrics
     check_metrics(names, args.num, 1)
     real = args.reference or (10000 if any('reference' in METRICS[m].needs for m in names) else 0)
-    return make_yardstick(find_model(args.model)[1]['data'], names, args.judge, real, data_dir=args.data_dir, inception=args.inception_weights, real=args.real)
+    meta, where = find_model(args.model)[1], dict(data_dir=args.data_dir, real=args.real, inception=args.inception_weights)
+    split = 'reference' if meta.get('train', {}).get('split') == 'fit' else 'train'
+    return make_yardstick(meta['data'], names, args.judge, real, shape=meta['shape'], split=split, **where)
 
 def evaluate_command(
     args:argparse.Namespace, # of `evaluate_parser`

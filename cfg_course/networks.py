@@ -39,6 +39,9 @@ CONFIGS = dict(
     mnist=UNetConfig(),
     mnist_weak=UNetConfig(widths=(16, 48), emb=64),
     cifar10=UNetConfig(image_size=32, channels=3, widths=(192, 320), blocks=(3, 3), emb=512, heads=5, dropout=.1),
+    cifar10_16=UNetConfig(image_size=16, channels=3, patch=1, widths=(64, 128, 224), blocks=(1, 2, 1)),
+    cifar10_16_half=UNetConfig(image_size=16, channels=3, patch=1, widths=(32, 64, 112), blocks=(1, 2, 1), emb=64),
+    cifar10_32=UNetConfig(image_size=32, channels=3, patch=2, widths=(96, 160, 208), blocks=(1, 2, 1)),
     cifar10_small=UNetConfig(image_size=32, channels=3, widths=(64, 128, 192), blocks=(1, 1, 1)),
     cifar10_small_weak=UNetConfig(image_size=32, channels=3, widths=(32, 64, 96), blocks=(1, 1, 1), emb=64))
 

@@ -4,12 +4,13 @@
 
 # %% auto #0
 __all__ = ['KEYS', 'COLUMNS', 'OWN_KIND', 'Point', 'sweep_points', 'as_text', 'describe_point', 'equal_shares', 'draw',
-           'first_share', 'find_guidance', 'student_scale', 'check_interval', 'Drawn', 'mean_effective', 'draw_point',
-           'count_evaluations', 'fit_steps', 'match_effective', 'point_rows', 'read_rows', 'is_sound', 'key_of',
-           'fingerprint', 'sweep_config', 'open_rows', 'keep_path', 'keep', 'kept', 'Yardstick', 'make_yardstick',
-           'run_sweep', 'check_sweep', 'lacking', 'guess_cost', 'find_images', 'update_note', 'write_table', 'commit',
-           'device_name', 'read_sweep', 'point_of', 'plan_sweep', 'time_model', 'resample_fid', 'technique_of',
-           'strength_of', 'rank_fid', 'add_verdicts', 'fid_differences']
+           'first_share', 'find_guidance', 'guide_of', 'student_scale', 'check_interval', 'Drawn', 'mean_effective',
+           'draw_point', 'count_evaluations', 'fit_steps', 'match_effective', 'point_rows', 'read_rows', 'is_sound',
+           'key_of', 'fingerprint', 'sweep_config', 'open_rows', 'keep_path', 'keep', 'kept', 'Yardstick',
+           'make_yardstick', 'run_sweep', 'check_sweep', 'lacking', 'guess_cost', 'find_images', 'update_note',
+           'write_table', 'commit', 'device_name', 'read_sweep', 'point_of', 'plan_sweep', 'time_model', 'resample_fid',
+           'technique_of', 'strength_of', 'rank_fid', 'add_verdicts', 'fid_differences', 'stratified_covariance',
+           'lowest_at', 'lowest_point', 'best_scale']
 
 # %% ../nbs/20_sweeps.ipynb #c662da6b
 import ast, hashlib, json, math, subprocess, time, zipfile, zlib
@@ -27,10 +28,10 @@ from tqdm.auto import tqdm
 
 from . import __version__
 from .classifiers import NoisyClassifier, load_classifier
-from .core import InputError, check, to_uint8, write_json, writing
+from .core import InputError, check, rng, to_uint8, write_json, writing
 from .data import load_data
 from .denoisers import count_rows, find_model
-from .metrics import check_metrics, distance_to, load_inception, make_reference, measure, observe, resample
+from .metrics import Reference, Seen, check_metrics, distance_to, fid_effect, load_inception, make_reference, measure, observe, resample
 from .procedures import make_guidance, parse_guidance, takes_scale
 from .samplers import STEP_OPTIONS, make_sampler, sample, trajectory
 from .training import at_scale, make_accelerator, out_of_memory
@@ -128,10 +129,16 @@ def find_guidance(
     if names.get('weak') == 'autoguidance':
         nets.append(find_model(str(options.get('model', f'{point.model}-weak')))[0].to(device))
         options['model'] = nets[1]
-    classifier = load_classifier(meta['data'], NoisyClassifier)[0].to(device).requires_grad_(False) if 'classifier' in names else None
+    classifier = guide_of(meta).to(device) if 'classifier' in names else None
     counted = count_rows(*(d.net for d in nets))
     if denoise.net.cfg.scaled: return at_scale(denoise, student_scale(point)), trajectory, counted
     return *make_guidance(denoise, point.method, scale=point.scale, interval=point.interval, options=options, classifier=classifier, record=record), counted
+
+def guide_of(
+    meta:dict, # a model's header
+)->NoisyClassifier: # with fixed weights
+    "The shipped guide for a model's images: of their data and of their shape."
+    return load_classifier(meta['data'], NoisyClassifier, meta['shape'])[0].requires_grad_(False)
 
 def student_scale(
     point:Point, # a setting of a network that takes the scale
@@ -283,7 +290,7 @@ def sweep_config(
     judge:torch.nn.Module, # classifier
     metrics:list, # names
     reference:object, # real images: how many, and of which data where that is not the model's
-    repeats:int, # bootstrap resamples
+    repeats:int, # random halves, for the interval of recall
 )->dict: # what JSON can hold
     "What the rows of a sweep depend on beside their own columns, and a summary of the points."
     weights = {Path(m).name: fingerprint(find_model(m)[0]) for m in dict.fromkeys(p.model for p in points)}
@@ -336,7 +343,8 @@ class Yardstick(NamedTuple):
     judge:torch.nn.Module # a classifier of clean images
     reference:object # `Reference` of real images, or None
     metrics:tuple # names
-    repeats:int # bootstrap resamples
+    repeats:int # random halves, for the interval of recall
+    split:str='train' # which real images they are
 
     def measure(self,
         drawn:Drawn, # images and facts
@@ -350,23 +358,28 @@ class Yardstick(NamedTuple):
     )->object: # number of real images, and of which data where that is another
         "The real images, for a note."
         if not self.reference: return 0
-        return len(self.reference.x) if self.reference.name == data else f'{len(self.reference.x)} of {self.reference.name}'
+        own = (self.reference.name, self.split) == (data, 'train')
+        name = self.reference.name if self.split == 'train' else f'{self.reference.name}, {self.split}'
+        return len(self.reference.x) if own else f'{len(self.reference.x)} of {name}'
 
 def make_yardstick(
     dataset:str, # name of the data
     metrics:tuple=('accuracy', 'class_std'), # names; `effective_scale` is always there
-    judge:str=None, # a classifier: a name or a file; the shipped one of the data when not given
+    judge:str=None, # a classifier: a name or a file; the shipped one of the data and the shape when not given
     reference:int=0, # real images to compare with; 0 for none
-    repeats:int=100, # bootstrap resamples
+    repeats:int=100, # random halves, for the interval of recall
     data_dir:Path=None, # where data sets are kept
     inception:Path=None, # weights of Inception-v3, for its features; the judge's own when not given
     real:str=None, # data set of the real images; that of the name when not given
+    shape:tuple=None, # `(C, H, W)` of the images that are measured; the judge's own when not given
+    split:str='train', # which real images: train, or reference, which neither judge nor model has seen
 )->Yardstick: # to measure points with
     "Judge and real images. Raises `InputError` for metrics that do not exist or need real images when there are none."
-    net = load_classifier(judge or dataset)[0]
-    eyes = load_inception(inception) if inception else None
-    images = make_reference(net, load_data(real or dataset, 'train', data_dir), reference, eyes=eyes) if reference else None
-    return Yardstick(net, images, tuple(metrics), repeats)
+    net = load_classifier(judge)[0] if judge else load_classifier(dataset, shape=shape)[0]
+    eyes, side = load_inception(inception) if inception else None, (shape or net.config['shape'])[-1]
+    photos = load_data(real or dataset, split, data_dir, side) if reference else None
+    images = make_reference(net, photos, reference, eyes=eyes) if reference else None
+    return Yardstick(net, images, tuple(metrics), repeats, split)
 
 def run_sweep(
     points:list, # of `Point`s, all of models of the same data
@@ -381,9 +394,11 @@ def run_sweep(
 )->pd.DataFrame: # all rows
     "Measure the points that the table lacks, one after the other. Interrupted, it goes on where it was."
     out, acc = Path(out), make_accelerator('fp32', device)
-    data = {find_model(p.model)[1]['data'] for p in points}
+    headers = [find_model(model)[1] for model in {p.model for p in points}]
+    data, shapes = {o['data'] for o in headers}, {tuple(o['shape']) for o in headers}
     check(len(data) == 1, 'models', sorted(data), 'models of the same data')
-    yard = yardstick or make_yardstick(*data)
+    check(len(shapes) == 1, 'models', sorted(shapes), 'models of images of the same shape')
+    yard = yardstick or make_yardstick(*data, shape=shapes.pop())
     config = sweep_config(points, yard.judge, yard.metrics, yard.compared_with(*data), yard.repeats)
     check_sweep(points, yard)
     rows, note = ([], {}) if overwrite else open_rows(out, config)
@@ -615,3 +630,50 @@ def fid_differences(
     "FID of each point minus another, with the standard deviation over resamples."
     facts = [describe_point(p) for p in points]
     return [dict(technique=technique_of(f), strength=strength_of(f), fid=d[0].item(), difference=(d - beat)[0].item(), std=(d - beat)[1:].std().item()) for f, d in zip(facts, draws)]
+
+# %% ../nbs/20_sweeps.ipynb #9c20e002
+def stratified_covariance(
+    effects:Tensor, # `(N, P)` effects of each sample on P numbers; equal rows have equal noise
+    y:Tensor, # `(N,)` classes, at least two samples of each
+)->Tensor: # `(P, P)`
+    "Covariance of P means where the number of samples of each class is fixed."
+    y, counts = y.unique(return_inverse=True, return_counts=True)[1:]
+    means = torch.stack([effects[y == k].mean(0) for k in range(len(counts))])
+    away = effects - means[y]
+    weight = (counts/(counts.double() - 1))[y, None]
+    return (weight*away).T@away/len(y)**2
+
+def lowest_at(
+    x:Tensor, # `(P,)` rising
+    values:Tensor, # `(P,)`
+)->float: # a place in [x[0], x[-1]]
+    "Where the parabola through the lowest value and its neighbours is lowest; at an edge, the edge."
+    i = values.argmin().item()
+    if i in (0, len(x) - 1): return x[i].item()
+    left, right = x[i] - x[i-1], x[i] - x[i+1]
+    up_left, up_right = values[i] - values[i-1], values[i] - values[i+1]
+    return (x[i] - .5*(left**2*up_right - right**2*up_left)/(left*up_right - right*up_left)).item()
+
+def lowest_point(
+    x:Tensor, # `(P,)` rising
+    values:Tensor, # `(P,)` measured
+    covariance:Tensor, # `(P, P)` of their errors
+    draws:int=2000, # curves
+    seed:int=0, # of the curves
+)->tuple: # place, low, high
+    "Where a noisy curve is lowest, with a 95 % interval."
+    scale, vectors = torch.linalg.eigh(covariance)
+    root = vectors*scale.clamp(min=0).sqrt()
+    curves = values + torch.randn(draws, len(x), generator=rng(seed), dtype=values.dtype)@root.T
+    places = torch.tensor([lowest_at(x, curve) for curve in curves], dtype=torch.float64)
+    return lowest_at(x, values), places.quantile(.025).item(), places.quantile(.975).item()
+
+def best_scale(
+    scales:list, # P numbers, rising
+    curve:list, # of P `Seen`, of the same noise and labels
+    real:Reference, # real images
+)->tuple: # scale of the lowest FID, low, high
+    "The best guidance scale by FID, with a 95 % interval."
+    effects = torch.stack([fid_effect(seen.features, real) for seen in curve], 1)
+    values = torch.tensor([distance_to(real)(seen.features) for seen in curve], dtype=torch.float64)
+    return lowest_point(torch.tensor(scales, dtype=torch.float64), values, stratified_covariance(effects, curve[0].y))

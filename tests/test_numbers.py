@@ -57,7 +57,7 @@ def test_weights_come_with_what_made_them(name, data):
     meta, log = find_model(name)[1], pd.read_csv(WEIGHTS/f'{name}.csv')
     assert meta['data'] == data and meta['step'] == meta['train']['steps'] == log.step.iloc[-1]
     assert (WEIGHTS/f'{name}.safetensors').stat().st_size < (12e6 if name in PHOTOS else 4e6) and log.loss.iloc[-1] < log.loss.iloc[0]/2
-    assert load_classifier(data)[1]['test_accuracy'] > .8 and 'train.py' in meta['command']
+    assert load_classifier(data, shape=meta['shape'])[1]['test_accuracy'] > .8 and 'train.py' in meta['command']
 
 
 def test_photographs_are_small_and_recognised():
