@@ -101,7 +101,7 @@ def own_addresses(p):
 def rendered(folder, name):
     "The source of a page of the site: nbdev takes the number off a notebook's name."
     pages = [*folder.glob('*.ipynb'), *folder.glob('*.qmd')]
-    return next((o for o in pages if re.sub(r'^\d+_', '', o.stem) == Path(name).stem), None)
+    return next((o for o in pages if re.sub(r'^\d+[a-z]?_', '', o.stem) == Path(name).stem), None)
 
 
 def site_page(p, target):

@@ -45,12 +45,18 @@ def headings(p, level):
 
 # Numbering
 
-def test_numbers_are_unique(): assert len({p.name[:2] for p in NBS}) == len(NBS)
+def number(p):
+    "Two digits, and a letter where a decade is full."
+    found = re.match(r'(\d\d[a-z]?)_', p.name)
+    return found and found[1]
+
+
+def test_numbers_are_unique(): assert None not in (numbers := [number(p) for p in NBS]) and len(set(numbers)) == len(NBS)
 
 
 @each(NBS)
 def test_module_is_named_after_its_notebook(p):
-    if m := module_of(p): assert p.stem == f'{p.name[:2]}_{m}'
+    if m := module_of(p): assert p.stem == f'{number(p)}_{m}'
 
 
 def test_one_notebook_for_each_module():

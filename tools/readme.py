@@ -10,7 +10,7 @@ def readme(
 )->str: # text of README.md
     "The prose of the notebook, with links that hold at the top of the repository."
     text = '\n\n'.join(''.join(c['source']) for c in nb['cells'] if c['cell_type'] == 'markdown')
-    return re.sub(r'\]\((?=results/|\d\d_\w+\.ipynb)', '](nbs/', text) + '\n'
+    return re.sub(r'\]\((?=results/|\d\d[a-z]?_\w+\.ipynb)', '](nbs/', text) + '\n'
 
 
 def main():
