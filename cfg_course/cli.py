@@ -28,7 +28,7 @@ from .core import InputError, check, image_grid, save_grid, set_style
 from .core import to_uint8, write_json, writing
 from .classifiers import Judge, load_classifier
 from .data import DATASETS, data_name, data_shape, load_data
-from .denoisers import PRECONDS, find_model, shipped_models
+from .denoisers import BEST, PRECONDS, find_model, model_name, shipped_models
 from .guidance import w_to_scale
 from .metrics import METRICS, check_metrics, fid, make_reference, observe
 from .networks import CONFIGS
@@ -264,7 +264,7 @@ def add_sampling(
     p:Parser, # gets more options
 )->None:
     "Options of model and sampler, common to `sample.py` and `evaluate.py`."
-    p.add_argument('--model', default='mnist', help=f"{', '.join(shipped_models())}, or the folder or file of a run of train.py (mnist)")
+    p.add_argument('--model', default='mnist', type=model_name, help=f"{', '.join((*BEST, *shipped_models()))}, or the folder or file of a run of train.py (mnist)")
     p.add_argument('--sampler', choices=list(SAMPLERS), default='heun', help='how to integrate (heun)')
     p.add_argument('--steps', type=number(int, 1), metavar='T', help='steps (heun 18, ddim 50, dpmpp 20, ddpm 256)')
     p.add_argument('--grid', choices=list(GRIDS), help='noise levels (karras; for ddpm the cosine of the paper)')

@@ -170,9 +170,10 @@ def lr_factor(
     fall:int=0, # last steps of a constant rate, over which it falls
 )->float: # in (0, 1]
     "Linear warm-up; then half a cosine down to 0 at the end of the run, or a constant with a line down to 0."
-    if step < warmup: return (step + 1)/warmup
-    if schedule == 'cosine': return .5 + .5*math.cos(math.pi*(step - warmup)/max(1, steps - warmup))
-    return min(1., (steps - step)/fall) if fall else 1.
+    warm = (step + 1)/warmup
+    if schedule == 'constant': return min(1., warm, (steps - step)/max(1, fall))
+    if warm <= 1: return warm
+    return .5 + .5*math.cos(math.pi*(step - warmup)/max(1, steps - warmup))
 
 # %% ../nbs/15_training.ipynb #2bfbb71b
 def power_gamma(
