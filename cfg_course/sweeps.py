@@ -644,15 +644,17 @@ def stratified_covariance(
     return (weight*away).T@away/len(y)**2
 
 def lowest_at(
-    x:Tensor, # `(P,)` rising
-    values:Tensor, # `(P,)`
-)->float: # a place in [x[0], x[-1]]
-    "Where the parabola through the lowest value and its neighbours is lowest; at an edge, the edge."
-    i = values.argmin().item()
-    if i in (0, len(x) - 1): return x[i].item()
-    left, right = x[i] - x[i-1], x[i] - x[i+1]
-    up_left, up_right = values[i] - values[i-1], values[i] - values[i+1]
-    return (x[i] - .5*(left**2*up_right - right**2*up_left)/(left*up_right - right*up_left)).item()
+    x:Tensor, # `(P,)` rising, three or more
+    values:Tensor, # `(..., P)` curves
+)->Tensor: # `(...)` places in [x[0], x[-1]]
+    "Where the parabola through a curve's lowest value and its neighbours is lowest; at an edge, the edge."
+    lowest = values.argmin(-1)
+    i = lowest.clamp(1, len(x) - 2)
+    at = lambda k: values.gather(-1, k[..., None])[..., 0]
+    left, right = x[i] - x[i - 1], x[i] - x[i + 1]
+    up_left, up_right = at(i) - at(i - 1), at(i) - at(i + 1)
+    place = x[i] - .5*(left**2*up_right - right**2*up_left)/(left*up_right - right*up_left)
+    return torch.where(lowest == i, place, x[lowest])
 
 def lowest_point(
     x:Tensor, # `(P,)` rising
@@ -665,8 +667,8 @@ def lowest_point(
     scale, vectors = torch.linalg.eigh(covariance)
     root = vectors*scale.clamp(min=0).sqrt()
     curves = values + torch.randn(draws, len(x), generator=rng(seed), dtype=values.dtype)@root.T
-    places = torch.tensor([lowest_at(x, curve) for curve in curves], dtype=torch.float64)
-    return lowest_at(x, values), places.quantile(.025).item(), places.quantile(.975).item()
+    places = lowest_at(x, curves)
+    return lowest_at(x, values).item(), places.quantile(.025).item(), places.quantile(.975).item()
 
 def best_scale(
     scales:list, # P numbers, rising

@@ -2,13 +2,14 @@
 import json, multiprocessing, os, random, shutil, subprocess, sys, time
 from pathlib import Path
 
-import numpy as np, pandas as pd, pytest
+import numpy as np, pandas as pd, pytest, torch
 
 from cfg_course.cli import evaluate_main
 from cfg_course.core import InputError
+from cfg_course.metrics import Reference, Seen, distance_to
 from cfg_course.procedures import SHELVES
 from cfg_course.sweeps import COLUMNS, KEYS, Point, count_evaluations, describe_point, draw_point, fit_steps, make_yardstick
-from cfg_course.sweeps import match_effective, plan_sweep, point_of, read_rows, read_sweep, run_sweep, sweep_points
+from cfg_course.sweeps import best_scale, lowest_at, match_effective, plan_sweep, point_of, read_rows, read_sweep, run_sweep, sweep_points
 from test_techniques import ARGS
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -174,3 +175,29 @@ def test_seconds_are_in_the_note_and_not_in_the_table(whole):
     note = json.loads(whole[0].with_suffix('.json').read_text())['provenance']
     assert len(note['points']) == len(POINTS) and note['seconds'] > 0 and note['device'].startswith('CPU')
     assert 'seconds' not in pd.read_csv(whole[0]).columns
+
+
+def a_curve(seed, scales, n=300):
+    "Features of a model that errs: guidance moves samples towards the data, and narrows their classes."
+    g, y = torch.Generator().manual_seed(seed), torch.arange(n) % 5
+    places = 3*torch.eye(5, 8, dtype=torch.float64)[y]
+    noise = torch.randn(n, 8, generator=g, dtype=torch.float64)
+    features = [places*(.6 + .25*s) + noise*1.6*s**-.5 for s in scales]
+    return [Seen(None, y, f, None, None) for f in features]
+
+
+def test_the_interval_of_the_best_scale_covers():
+    "150 fresh curves: 95 % of the intervals hold the lowest point of the mean curve, within binomial error."
+    g, scales = torch.Generator().manual_seed(1), [1., 1.25, 1.5, 2., 2.5, 3., 4.]
+    y = torch.arange(2000) % 5
+    features = 3*torch.eye(5, 8, dtype=torch.float64)[y] + torch.randn(2000, 8, generator=g, dtype=torch.float64)
+    real = Reference('real', Seen(None, y, features, None, None), 0.)
+    curves = [a_curve(100 + i, scales) for i in range(150)]
+    distance = distance_to(real)
+    mean = torch.tensor([[distance(seen.features) for seen in curve] for curve in curves], dtype=torch.float64).mean(0)
+    true = lowest_at(torch.tensor(scales, dtype=torch.float64), mean)
+    found = [best_scale(scales, curve, real) for curve in curves]
+    assert scales[0] < true < scales[-1]
+    covered = sum(low <= true <= high for _, low, high in found)/len(found)
+    assert abs(covered - .95) < 3*(.95*.05/len(found))**.5
+    assert max(high - low for _, low, high in found) < 1.
