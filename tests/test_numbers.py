@@ -49,20 +49,36 @@ def test_real_images_of_the_first_page():
 
 
 PHOTOS = 'cifar10-small', 'cifar10-small-weak'
+JPEG = 'folder:cifar10-jpeg'
+MODELS = [('digits', 'digits'), ('mnist', 'mnist'), *((f'mnist-{k}', 'mnist') for k in 'abc'), *((n, JPEG) for n in (*PHOTOS, 'cifar10-16'))]
 
 
-@pytest.mark.parametrize('name,data', [('digits', 'digits'), ('mnist', 'mnist'), *((n, 'folder:cifar10-jpeg') for n in PHOTOS)])
+@pytest.mark.parametrize('name,data', MODELS)
 def test_weights_come_with_what_made_them(name, data):
     "The header of a model agrees with the log and the command line that are shipped beside it."
     meta, log = find_model(name)[1], pd.read_csv(WEIGHTS/f'{name}.csv')
     assert meta['data'] == data and meta['step'] == meta['train']['steps'] == log.step.iloc[-1]
-    assert (WEIGHTS/f'{name}.safetensors').stat().st_size < (12e6 if name in PHOTOS else 4e6) and log.loss.iloc[-1] < log.loss.iloc[0]/2
-    assert load_classifier(data, shape=meta['shape'])[1]['test_accuracy'] > .8 and 'train.py' in meta['command']
+    assert log.step.is_monotonic_increasing and log.loss.iloc[-1] < log.loss.iloc[0]
+    assert load_classifier(data, shape=meta['shape'])[1]['test_accuracy'] > .75 and 'train.py' in meta['command']
+
+
+def test_weights_are_small():
+    "Package data at most 60 MB in all, a file at most 16 MB."
+    sizes = [f.stat().st_size for f in WEIGHTS.iterdir()]
+    assert sum(sizes) < 60e6 and max(sizes) < 16e6
+
+
+@pytest.mark.parametrize('name', ['cifar10-16', 'mnist-a', 'mnist-b', 'mnist-c'])
+def test_models_of_the_part_fit_have_a_heldout_loss(name):
+    "The card says what the average was chosen by: the lowest held-out loss of those kept, on pictures that were not trained on."
+    meta, log = find_model(name)[1], pd.read_csv(WEIGHTS/f'{name}.csv')
+    last = log[[c for c in log if c.startswith('heldout')]].iloc[-1]
+    assert meta['train']['split'] == 'fit' and len(meta['heldout']) == 8
+    assert abs(sum(meta['heldout'])/8 - last.min()) < 1e-5 and last.idxmin() == f"heldout_{meta['ema']:g}"
 
 
 def test_photographs_are_small_and_recognised():
-    "At most 20 MB of weights, at most 5 M parameters, and half of the samples recognised at the best scale, as chapter 24 says."
-    assert sum(f.stat().st_size for f in WEIGHTS.glob('cifar10*')) < 20e6
+    "At most 5 M parameters, and half of the samples recognised at the best scale, as chapter 24a says."
     assert all(count_parameters(find_model(n)[0]) < 5e6 for n in PHOTOS)
     rows = read_sweep(RESULTS/'cifar10_tradeoff.csv', model='cifar10-small', samples=1000, seed=0)
     assert rows[rows.metric == 'accuracy'].low.max() > .5 and rows.scale.nunique() >= 12 and {1., 1.1, 1.2, 1.3, 1.5, 2., 3., 4.} <= set(rows.scale)
