@@ -234,6 +234,7 @@ def data_shape(
     check(size <= side, '--image-size', size, f'at most {side}, the side of the pictures of {name}')
     return channels, size, size
 
+# %% ../nbs/10_data.ipynb #a470fe1e
 def check_parts(
     split:str, # train, test, or one of `PARTS`
     folder:Path, # of pictures

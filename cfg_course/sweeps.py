@@ -31,7 +31,7 @@ from .classifiers import NoisyClassifier, load_classifier
 from .core import InputError, check, rng, to_uint8, write_json, writing
 from .data import load_data
 from .denoisers import count_rows, find_model
-from .metrics import Reference, Seen, check_metrics, distance_to, fid_effect, load_inception, make_reference, measure, observe, resample
+from .metrics import Reference, check_metrics, distance_to, fid_effect, load_inception, make_reference, measure, observe, resample
 from .procedures import make_guidance, parse_guidance, takes_scale
 from .samplers import STEP_OPTIONS, make_sampler, sample, trajectory
 from .training import at_scale, make_accelerator, out_of_memory

@@ -10,8 +10,8 @@ __all__ = ['OBJECTIVES', 'STAGES', 'RECIPES', 'LEVELS', 'KEPT', 'RUN_FILES', 'PR
            'save_snapshots', 'resume_run', 'preview', 'check_folder', 'clear_run', 'make_accelerator', 'leave_group',
            'take_gradient', 'time_gradient', 'time_precisions', 'choose_precision', 'check_train_config', 'net_config',
            'net_name', 'check_size', 'config_changes', 'run_config', 'run_net', 'go_on_from', 'make_objective', 'train',
-           'announce', 'write_rows', 'board_class', 'distillation', 'model_guidance', 'guidance_free', 'student_of',
-           'at_scale']
+           'make_trainer', 'announce', 'write_rows', 'board_class', 'distillation', 'model_guidance', 'guidance_free',
+           'student_of', 'at_scale']
 
 # %% ../nbs/15_training.ipynb #d3bf89af
 import atexit, copy, gc, json, math, os, shutil, statistics, time
@@ -397,6 +397,7 @@ def save_checkpoint(
     save_tensors(state, dict(kind='training', step=done), out/'checkpoints'/f'{done:08d}.safetensors')
     for old in checkpoints(out)[:-KEPT]: old.unlink()
 
+# %% ../nbs/15_training.ipynb #54c9158e
 def checkpoints(
     out:Path, # a run's folder
 )->list: # paths, oldest first
@@ -545,6 +546,7 @@ def time_precisions(
         for name, dtype in PRECISIONS.items(): seconds[name].append(time_gradient(denoise, batch, loss, dtype, clock))
     return {name: statistics.median(s[1:]) for name, s in seconds.items()}
 
+# %% ../nbs/15_training.ipynb #7a1e000b
 def choose_precision(
     denoise:Denoiser, # fresh
     data:Images, # to train on
@@ -579,6 +581,7 @@ def check_train_config(
     check((cfg.teacher is None) == (cfg.objective != 'distillation'), 'teacher', cfg.teacher, 'a model with objective distillation, and none without')
     return cfg
 
+# %% ../nbs/15_training.ipynb #20dabd99
 def net_config(
     data:Images, # the training set
     base:UNetConfig=None, # a configuration to start from
@@ -694,15 +697,8 @@ def train(
     if resume: cfg = config_changes(out, {k: v for k, v in asdict(cfg).items() if k != 'begun'})
     own = run_net(out) if resume else None
     check_size(cfg, net or own, start)
-    data, acc = load_data(cfg.dataset, cfg.split, data_dir, cfg.image_size), make_accelerator(device=device)
-    torch.manual_seed(mix_seed(cfg.seed, 3))
-    net = net_config(data, net or own)
-    denoise, loss = make_objective(cfg, Denoiser(UNet(net), cfg.precond, round(data.rms(), 3)), acc.device)
-    check(own in (None, denoise.net.cfg), 'net', denoise.net.cfg, f'{own}, as in the run that is resumed')
-    if start: cfg = replace(cfg, begun=go_on_from(start, denoise, cfg.steps))
-    if cfg.precision == 'auto': cfg = replace(cfg, precision=announce(choose_precision(denoise, data, cfg, loss, acc), acc, progress))
-    if cfg.precision != 'fp32': acc = make_accelerator(cfg.precision, device)
-    trainer = Trainer(denoise, data, cfg, acc, loss)
+    trainer = make_trainer(cfg, net, own, data_dir, device, start, progress)
+    cfg, acc = trainer.cfg, trainer.acc
     trainer.rehearse()
     unseen = load_data(cfg.dataset, 'heldout', data_dir, cfg.image_size) if cfg.snapshots else None
     board = board_class() if tensorboard else None
@@ -710,10 +706,32 @@ def train(
     rows = resume_run(out, trainer) if resume else []
     if acc.is_main_process:
         if overwrite: clear_run(out)
-        write_json(dict(train=asdict(cfg), net=asdict(denoise.net.cfg), data=data.name), out/'config.json')
+        write_json(dict(train=asdict(cfg), net=asdict(trainer.denoise.net.cfg), data=trainer.data.name), out/'config.json')
         if start: save_checkpoint(out, trainer.state(), trainer.done)
     write_rows(out, trainer, rows, save_every, min(log_every, save_every), board, progress and acc.is_main_process, watch, unseen)
     return out/'model.safetensors'
+
+def make_trainer(
+    cfg:TrainConfig, # how to train
+    net:UNetConfig, # the network that was asked for, or None
+    own:UNetConfig, # the network of the run that is resumed, or None
+    data_dir:Path, # as for `train`
+    device:str, # as for `train`
+    start:Path, # as for `train`
+    progress:bool, # as for `train`
+)->Trainer: # with a network of the seed, or of the snapshot, and its precision chosen
+    "A trainer for the data, the network and the machine."
+    data, acc = load_data(cfg.dataset, cfg.split, data_dir, cfg.image_size), make_accelerator(device=device)
+    torch.manual_seed(mix_seed(cfg.seed, 3))
+    fresh = Denoiser(UNet(net_config(data, net or own)), cfg.precond, round(data.rms(), 3))
+    denoise, loss = make_objective(cfg, fresh, acc.device)
+    check(own in (None, denoise.net.cfg), 'net', denoise.net.cfg, f'{own}, as in the run that is resumed')
+    if start: cfg = replace(cfg, begun=go_on_from(start, denoise, cfg.steps))
+    if cfg.precision == 'auto':
+        seconds = choose_precision(denoise, data, cfg, loss, acc)
+        cfg = replace(cfg, precision=announce(seconds, acc, progress))
+    if cfg.precision != 'fp32': acc = make_accelerator(cfg.precision, device)
+    return Trainer(denoise, data, cfg, acc, loss)
 
 def announce(
     seconds:dict, # precision -> seconds of a step, the faster one first

@@ -10,9 +10,12 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from cfg_course import core, training
-from cfg_course.cli import evaluate_main, sample_main, shipped_models, train_main
+from cfg_course.classifiers import Classifier, save_classifier
+from cfg_course.cli import evaluate_main, recipe_name, sample_main, shipped_models, train_main
+from cfg_course.data import TORCHVISION, load_data
 from cfg_course.denoisers import Denoiser, load_denoiser
 from cfg_course.networks import CONFIGS, UNetConfig
+from cfg_course.sweeps import make_yardstick
 from cfg_course.training import RECIPES, TrainConfig, denoising_loss, train
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -106,6 +109,34 @@ TRAIN = {
     '--resume --out run --recipe cifar10_small': ['--recipe', 'cifar10_small', '--resume'],
     '--recipe cifar100': ['--recipe', "'cifar100'", 'cifar10_small'],
     '--fid 1': ['--fid', "'1'", '>= 2'],
+    '--resume nowhere.safetensors --out new': ['nowhere.safetensors', 'path'],
+    '--resume pickle.pt --out new': ['pickle.pt', 'pickle, which is never loaded'],
+    '--resume cut.safetensors --out new': ['cut.safetensors', 'damaged'],
+    '--resume header.safetensors --out new': ['header.safetensors', 'damaged'],
+    '--resume foreign.safetensors --out new': ['foreign.safetensors', 'written by cfg_course'],
+    '--resume photos --out new': ['photos', 'path'],
+    '--resume run/checkpoints/00000004.safetensors --out new': ['00000004', 'denoiser'],
+    '--resume run/model.safetensors --out new': ['--resume', 'patch 1;', 'has 2'],
+    '--resume run/model.safetensors --out new --net cifar10_16': ['--resume', 'patch 1;', 'has 2'],
+    '--resume run/model.safetensors --out run': ['--out', 'run', '--overwrite'],
+    '--resume run/model.safetensors --overwrite --out photos': ['--overwrite', 'photos', 'other files'],
+    '--resume run/model.safetensors --out new --image-size 4': ['--image-size', '4', 'allowed: 8', 'run/model.safetensors'],
+    '--resume run/model.safetensors --out new --dataset mnist --data-dir empty': ['--image-size', '28', 'allowed: 8'],
+    '--resume --out run --image-size 4': ['--image-size', '4', 'allowed: 8', 'run that is resumed'],
+    '--resume --out run --averages .2': ['--averages', '0.2', 'run that is resumed'],
+    '--resume --out run --p-uncond .5 --lr 3 --batch-size 3': ['--batch-size', '3', 'allowed: 16'],
+    '--image-size 9 --out new': ['--image-size', '9', 'at most 8', 'digits'],
+    '--image-size 5 --out new': ['--image-size', '5', 'multiple of 2'],
+    '--image-size 3 --out new': ['--image-size', "'3'", '>= 4'],
+    '--dataset mnist --image-size 32 --data-dir empty --out new': ['--image-size', '32', 'at most 28', 'mnist'],
+    '--dataset cifar10 --image-size 33 --data-dir empty --out new': ['--image-size', '33', 'at most 32'],
+    '--dataset cifar10 --image-size 18 --data-dir empty --out new': ['--image-size', '18', 'multiple of 8'],
+    '--dataset cifar10 --image-size 14 --data-dir empty --out new': ['--image-size', '14', 'multiple of 4'],
+    '--recipe cifar10_16 --dataset mnist --image-size 14 --data-dir empty --out new': ['--image-size', '14', 'multiple of 4'],
+    '--schedule cosine --fall 3 --out new': ['--fall', '3', 'cosine'],
+    '--snapshots 0 --out new': ['--snapshots', "'0'", '>= 1'],
+    '--averages .5 --out new': ['--averages', "'.5'", '<= 0.28'],
+    '--precision fp8 --out new': ['--precision', "'fp8'", 'bf16'],
     '--dataset folder --data-dir photos --out new': ['--data-dir', 'photos', 'images'],
     '--dataset folder --data-dir nowhere --out new': ['--data-dir', 'nowhere'],
 }
@@ -175,12 +206,15 @@ def crowded(denoise, batch, c_out):
     return denoising_loss(denoise, batch, c_out)
 
 
-def test_out_of_memory_in_training(place, capsys, monkeypatch):
-    "The message names a batch size that fits, and it does; the run that was to be replaced is still there."
+@pytest.mark.parametrize('precision', ['fp32', 'auto'])
+def test_out_of_memory_in_training(place, capsys, monkeypatch, precision):
+    """The message names a batch size that fits, and it does; the run that was to be replaced is still there. So too where
+    the first to run out of memory is the measurement of which precision is faster."""
     before = snapshot(place)
     monkeypatch.setattr(training, 'denoising_loss', crowded)
-    line = '--overwrite --out run --steps 2 --device cpu --batch-size'
-    assert "--batch-size: got 16, allowed: at most 4," in complain(train_main, f'{line} 16', capsys)
+    line = f'--overwrite --out run --steps 2 --device cpu --precision {precision} --batch-size'
+    said = complain(train_main, f'{line} 16', capsys)
+    assert '--batch-size: got 16, allowed: at most 4,' in said
     assert snapshot(place) == before
     train_main(f'{line} 4'.split())
 
@@ -207,6 +241,74 @@ def pictures(folder, side=32):
     for c in 'ab':
         (folder/c).mkdir(parents=True)
         for i in range(4): Image.fromarray(np.random.default_rng(i).integers(0, 255, (side, side, 3), dtype=np.uint8)).save(folder/c/f'{i}.png')
+
+
+def test_a_run_goes_on_as_what_it_is(place):
+    "Neither data set nor network need be named again, and may be: of the images' side too."
+    train_main('--resume --out run --steps 6 --device cpu'.split())
+    train_main('--resume --out run --steps 8 --device cpu --dataset digits --image-size 8 --batch-size 16'.split())
+    made = json.loads(Path('run/config.json').read_text())
+    assert made['net']['widths'] == list(TINY.widths) and load_denoiser('run')[1]['step'] == 8
+    pictures(place/'pics')
+    line = '--dataset folder --data-dir pics --device cpu --image-size 8 --batch-size 2 --warmup 1 --out other'
+    train_main(f'{line} --steps 1'.split())
+    train_main('--resume --data-dir pics --device cpu --steps 2 --out other'.split())
+    assert load_denoiser('other')[1]['step'] == 2
+
+
+def test_going_on_from_a_snapshot(place, capsys):
+    "By the command: a new folder, whose run is counted on, and which can be resumed."
+    line = '--steps 8 --batch-size 16 --warmup 2 --schedule constant --snapshots 64 --device cpu'
+    train_main(f'{line} --out first'.split())
+    train_main(f'{line.replace("--steps 8", "--steps 6")} --resume first/snapshots/000000064-0.1.safetensors --out second'.split())
+    assert json.loads(Path('second/config.json').read_text())['train']['begun'] == 4
+    train_main('--resume --steps 8 --out second --device cpu'.split())
+    assert load_denoiser('second')[1]['step'] == 8 and pd.read_csv('second/log.csv').step.tolist() == [6, 8]
+    capsys.readouterr()
+    said = complain(train_main, f'{line} --steps 4 --resume first/snapshots/000000064-0.1.safetensors --out third', capsys)
+    assert '--steps: got 4, allowed: more than 4' in said and not Path('third').exists()
+
+
+@pytest.mark.parametrize('line', ['--dataset cifar10 --image-size 40', '--dataset mnist --image-size 18', '--dataset cifar10 --image-size 40 --fid 100',
+    '--dataset mnist --resume run/model.safetensors'])
+def test_sizes_are_refused_before_anything_is_read(place, capsys, monkeypatch, line):
+    for name in TORCHVISION: monkeypatch.setitem(TORCHVISION, name, lambda *args, **kwargs: pytest.fail('opened'))
+    before = sorted(place.rglob('*'))
+    assert '--image-size' in complain(train_main, f'{line} --data-dir empty --out new', capsys) and sorted(place.rglob('*')) == before
+
+
+@pytest.mark.parametrize('line,words', [
+    ('--image-size 40', ['--image-size', '40', 'at most 32', '.png']), ('--image-size 10 --recipe cifar10_16', ['--image-size', '10', 'multiple of 4']),
+    ('--image-size 8 --snapshots 4', ['--data-dir', 'train and test', 'heldout'])])
+def test_a_folder_that_does_not_do(place, capsys, line, words):
+    "Its pictures have to be read before their size is known; nothing is written."
+    pictures(place/'pics')
+    before = snapshot(place)
+    said = complain(train_main, f'{line} --dataset folder --data-dir pics --steps 1 --batch-size 2 --device cpu --out new', capsys)
+    assert [w for w in words if w not in said] == [] and snapshot(place) == before and not Path('new').exists()
+
+
+def test_recipes_of_thumbnails():
+    "CIFAR-10 at 16 pixels has a recipe of its own."
+    assert [recipe_name(dict(dataset='cifar10', image_size=s)) for s in (16, 12, 20)] == ['cifar10_16', 'cifar10_16', 'cifar10']
+    assert [recipe_name(g) for g in ({}, dict(dataset='mnist', image_size=16), dict(dataset='cifar10'))] == ['digits', 'mnist', 'cifar10']
+
+
+def test_real_images_have_the_size_of_the_model(place, capsys):
+    "A model of thumbnails is measured against thumbnails."
+    pictures(place/'pics', 16)
+    train_main('--dataset folder --data-dir pics --image-size 8 --steps 1 --batch-size 2 --warmup 1 --device cpu --out thumbs'.split())
+    torch.manual_seed(0)
+    save_classifier(Classifier((3, 8, 8), 2, width=8), 'judge.safetensors', data='folder:pics', accuracy=.5)
+    meta = load_denoiser('thumbs')[1]
+    yard = make_yardstick(meta['data'], ('kid',), 'judge.safetensors', 6, data_dir='pics', shape=meta['shape'])
+    assert yard.reference.x.shape == (6, 3, 8, 8)
+    assert torch.isin(yard.reference.x, load_data('folder', data_dir='pics', image_size=8).x).all()
+    capsys.readouterr()
+    line = '--model thumbs --judge judge.safetensors --data-dir pics --metrics kid accuracy --reference 8 -n 8 --scales 1 --steps 2 --device cpu --out rows.csv'
+    evaluate_main(line.split())
+    table = pd.read_csv('rows.csv')
+    assert set(table.metric) == {'kid', 'accuracy', 'effective_scale'} and table[table.metric == 'kid'].value.notna().all()
 
 
 def test_checkpoint_of_the_other_cifar_configuration(place, capsys):

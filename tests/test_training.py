@@ -1,5 +1,5 @@
 "Training that is killed, split over processes, led astray, or runs out of disk."
-import errno, math, os, signal, socket, subprocess, sys
+import errno, json, math, os, pickle, signal, socket, subprocess, sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,9 +10,13 @@ from safetensors import SafetensorError
 
 from cfg_course import core, training
 from cfg_course.core import InputError, load_tensors
-from cfg_course.denoisers import load_denoiser
-from cfg_course.networks import UNetConfig
-from cfg_course.training import Diverged, TrainConfig, checkpoints, train
+from cfg_course.data import load_data
+from cfg_course.denoisers import find_model, load_denoiser
+from cfg_course.guidance import guide
+from cfg_course.networks import CONFIGS, UNetConfig
+from cfg_course.samplers import sample
+from cfg_course.training import RECIPES, Diverged, TrainConfig, check_size, check_train_config, checkpoints, heldout_loss
+from cfg_course.training import lr_factor, time_precisions, train
 
 ROOT = Path(__file__).resolve().parents[1]
 CFG = TrainConfig(steps=12, batch_size=32, warmup=3)
@@ -50,10 +54,13 @@ def whole(fresh, tmp_path_factory):
     return out
 
 
-def log(out): return pd.read_csv(out/'log.csv')[['step', 'loss', 'lr']]
+def log(out): return pd.read_csv(out/'log.csv').drop(columns=['images_per_s', 'seconds'])
 
 
 def saved(out): return [int(p.stem) for p in checkpoints(out)]
+
+
+def kept(out): return sorted(f'snapshots/{p.name}' for p in (out/'snapshots').glob('[0-9]*'))
 
 
 def remains(out): return sorted(p.name for p in out.rglob('*') if p.name.startswith('.') or '.part' in p.name)
@@ -67,9 +74,9 @@ def assert_sound(out):
 
 
 def assert_same(out, whole):
-    "The same model, checkpoints and log, to the bit."
-    names = 'model.safetensors', *(f'checkpoints/{p.name}' for p in checkpoints(whole))
-    assert saved(out) == saved(whole)
+    "The same model, checkpoints, snapshots and log, to the bit."
+    names = 'model.safetensors', *(f'checkpoints/{p.name}' for p in checkpoints(whole)), *kept(whole)
+    assert saved(out) == saved(whole) and kept(out) == kept(whole)
     assert [n for n in names if (out/n).read_bytes() != (whole/n).read_bytes()] == []
     pd.testing.assert_frame_equal(log(out), log(whole))
 
@@ -119,9 +126,9 @@ def environment():
     return {**ours, 'PYTHONPATH': os.pathsep.join([str(ROOT), ours.get('PYTHONPATH', '')]), 'OMP_NUM_THREADS': '1'}
 
 
-def killed(out, kill_step=None, kill_file=None):
+def killed(out, kill_step=None, kill_file=None, cfg=CFG, **kwargs):
     "Train in another process, which kills itself before a step or half-way through writing a file."
-    go = f'train({str(out)!r}, {CFG!r}, {NET!r}, **{HOW!r})'
+    go = f'train({str(out)!r}, {cfg!r}, {NET!r}, **{ {**HOW, **kwargs}!r})'
     code = f'KILL_STEP, KILL_FILE = {kill_step}, {kill_file!r}\n{DYING}\n{go}\n'
     done = subprocess.run([sys.executable, '-c', code], env=environment(), capture_output=True, text=True, timeout=600)
     assert done.returncode == -signal.SIGKILL, done.stderr
@@ -212,6 +219,292 @@ def test_full_disk_for_the_log(whole, tmp_path, monkeypatch):
     assert remains(out) == []
     go(out, resume=True)
     assert_same(out, whole)
+
+
+# In stages
+
+STAGED = replace(CFG, split='fit', steps=14, schedule='constant', fall=3, averages=(.2,), snapshots=(150, 290, 448))
+STOPS = {5: '000000160', 10: '000000320', 14: '000000448'}  # step -> name
+
+
+@pytest.fixture(scope='module')
+def staged(fresh, tmp_path_factory):
+    "The folder of a run in stages that nothing happened to."
+    out = tmp_path_factory.mktemp('staged')/'run'
+    go(out, STAGED)
+    return out
+
+
+def header(out, name): return load_denoiser(out/'snapshots'/f'{name}.safetensors')[1]
+
+
+def weights(out, name): return load_denoiser(out/'snapshots'/f'{name}.safetensors')[0].state_dict()
+
+
+def same(a, b): return a.keys() == b.keys() and all(torch.equal(a[k], b[k]) for k in a)
+
+
+def test_what_stages_leave(staged):
+    "A file for each average at each stage, whose header says what it is, and the held-out loss in the log where it was measured."
+    assert kept(staged) == [f'snapshots/{name}-{width:g}.safetensors' for name in STOPS.values() for width in (.1, .2)]
+    rows = log(staged).set_index('step')
+    assert rows.index.tolist() == [2, 4, 5, 6, 8, 10, 12, 14]
+    for width in (.1, .2):
+        column = rows[f'heldout_{width:g}'].dropna()
+        assert column.index.tolist() == list(STOPS)
+        for step, name in STOPS.items():
+            meta = header(staged, f'{name}-{width:g}')
+            assert (meta['step'], meta['images'], meta['ema']) == (step, 32*step, width) and len(meta['heldout']) == training.LEVELS
+            assert column[step] == pytest.approx(sum(meta['heldout'])/training.LEVELS, rel=1e-5)
+
+
+def test_averages_differ(staged):
+    assert not any(same(weights(staged, f'{name}-0.1'), weights(staged, f'{name}-0.2')) for name in STOPS.values())
+
+
+def test_heldout_loss_is_that_of_the_average_in_use(staged):
+    """Without dropout, which this network has: a model that was loaded has the same loss, but for its layout in memory,
+    and in half precision nearly the same."""
+    unseen = load_data('digits', 'heldout')
+    (model, _), meta = load_denoiser(staged), header(staged, '000000448-0.1')
+    assert heldout_loss(model, unseen, STAGED) == pytest.approx(meta['heldout'], rel=1e-5)
+    half = load_denoiser(staged/'snapshots'/'000000448-0.1.safetensors')[0]
+    assert heldout_loss(half, unseen, STAGED) == pytest.approx(meta['heldout'], rel=1e-2)
+
+
+def test_heldout_pictures_are_not_trained_on():
+    "Neither do they depend on the run: two seeds have the same, and none is among those of `fit`."
+    parts = {part: {x.numpy().tobytes() for x in load_data('digits', part).x} for part in ('fit', 'heldout')}
+    assert not parts['fit'] & parts['heldout']
+    data, other = load_data('digits', 'heldout'), replace(STAGED, seed=1)
+    assert all(map(torch.equal, training.fixed_batch(data, STAGED, 3), training.fixed_batch(data, other, 3)))
+
+
+def test_a_snapshot_is_a_run_of_that_length(staged, tmp_path):
+    "What a constant rate is for: the snapshot of a longer run is to the bit that of a run which ended there."
+    out = tmp_path/'short'
+    go(out, replace(STAGED, steps=10, fall=0, snapshots=(320,)))
+    for width in '0.1', '0.2':
+        assert same(weights(out, f'000000320-{width}'), weights(staged, f'000000320-{width}'))
+        assert header(out, f'000000320-{width}')['heldout'] == header(staged, f'000000320-{width}')['heldout']
+
+
+@pytest.mark.parametrize('step,at', [(1, []), (4, [4]), (8, [4, 5]), (13, [5, 10])], ids=['at the start', 'before the first', 'between', 'in the fall'])
+def test_killed_in_a_stage(staged, tmp_path, step, at):
+    out = tmp_path/'run'
+    killed(out, kill_step=step, cfg=STAGED)
+    assert saved(out) == at and kept(out) == [n for n in kept(staged) if int(n[10:19]) < 32*step]
+    go(out, STAGED, resume=True)
+    assert_same(out, staged)
+
+
+def test_killed_while_writing_a_snapshot(staged, tmp_path):
+    "The first average is there, the second is not: both are made again."
+    out = tmp_path/'run'
+    killed(out, kill_file='000000320-0.2.safetensors', cfg=STAGED)
+    assert kept(out)[:3] == kept(staged)[:3] and len(remains(out)) == 1 and saved(out) == [4, 5]
+    go(out, STAGED, resume=True)
+    assert_same(out, staged)
+
+
+@pytest.mark.parametrize('lost', [1, 2])
+def test_newest_checkpoints_lost(staged, tmp_path, lost):
+    out = tmp_path/'run'
+    go(out, STAGED)
+    for p in checkpoints(out)[-lost:]: p.unlink()
+    go(out, STAGED, resume=True)
+    assert_same(out, staged)
+
+
+@pytest.mark.parametrize('name,error', [('000000160-0.2', 'python'), ('000000320-0.1', 'rust'), ('000000320-0.2', 'python')])
+def test_full_disk_for_a_snapshot(staged, tmp_path, monkeypatch, name, error):
+    "Earlier snapshots stay whole, nothing half-written stays, and with room again the run goes on."
+    out = tmp_path/'run'
+    with monkeypatch.context() as m:
+        fill(m, name, 1, FULL[error])
+        with pytest.raises((OSError, InputError), match=NO_SPACE): go(out, STAGED)
+    there = [n for n in kept(staged) if n < f'snapshots/{name}']
+    assert remains(out) == [] and kept(out) == there
+    assert [n for n in there if (out/n).read_bytes() != (staged/n).read_bytes()] == []
+    assert_sound(out)
+    go(out, STAGED, resume=True)
+    assert_same(out, staged)
+
+
+def test_full_disk_for_a_snapshot_that_is_made_again(staged, tmp_path, monkeypatch):
+    "The checkpoint after a snapshot is lost, and there is no room when the snapshot is to be written once more: it stays."
+    out, before = tmp_path/'run', {n: (staged/n).read_bytes() for n in kept(staged)}
+    go(out, STAGED)
+    for p in checkpoints(out): p.unlink()
+    with monkeypatch.context() as m:
+        fill(m, '000000320-0.1', 1, FULL['python'])
+        with pytest.raises(OSError, match=NO_SPACE): go(out, STAGED, resume=True)
+    assert {n: (out/n).read_bytes() for n in kept(out)} == before
+
+
+def test_snapshots_can_be_sampled(staged):
+    model = find_model(str(staged/'snapshots'/'000000448-0.1.safetensors'))[0]
+    x = sample(guide(model, scale=2.), torch.arange(4), (1, 8, 8), steps=2)
+    assert x.shape == (4, 1, 8, 8) and x.isfinite().all()
+
+
+def test_overwriting_removes_snapshots(tmp_path):
+    out = tmp_path/'run'
+    go(out, replace(STAGED, steps=5, fall=0))
+    assert len(kept(out)) == 2
+    go(out, replace(CFG, steps=2), overwrite=True)
+    assert kept(out) == [] and not (out/'snapshots').exists()
+
+
+def test_constant_rate():
+    "Warm-up, a constant, and a line whose last value is 1/fall: no jump anywhere."
+    steps, warmup, fall = 100, 10, 20
+    rate = [lr_factor(k, steps, warmup, 'constant', fall) for k in range(steps)]
+    assert rate[:warmup] == [(k + 1)/warmup for k in range(warmup)] and set(rate[warmup:steps - fall]) == {1.}
+    assert (rate[steps - fall], rate[steps - fall + 1], rate[-1]) == (1., 1 - 1/fall, 1/fall)
+    assert max(abs(a - b) for a, b in zip(rate, rate[1:])) <= 1/warmup + 1e-12
+    assert all(b <= a for a, b in zip(rate[warmup:], rate[warmup + 1:]))
+    assert {lr_factor(k, steps, warmup, 'constant') for k in range(warmup, steps)} == {1.}
+
+
+def test_a_fall_may_begin_in_the_warmup():
+    "Then the rate is the smaller of both lines: the end of a short run is slow too."
+    rate = [lr_factor(k, 10, 100, 'constant', 10) for k in range(10)]
+    assert rate == [min((k + 1)/100, (10 - k)/10) for k in range(10)]
+    assert lr_factor(99, 100, 100, 'constant', 50) == 1/50
+
+
+def test_the_log_has_the_rate_of_each_step(staged):
+    rows = log(staged).set_index('step').lr/STAGED.lr
+    assert rows.tolist() == pytest.approx([lr_factor(k - 1, 14, 3, 'constant', 3) for k in rows.index], rel=1e-5)
+    assert rows[14] == pytest.approx(1/3, rel=1e-5)
+
+
+def test_every_recipe_is_sound():
+    "Its values are in range, and its images fit its network."
+    for name, recipe in RECIPES.items(): check_size(check_train_config(recipe), CONFIGS.get(name))
+
+
+# Going on from a snapshot
+
+ELSEWHERE = replace(STAGED, steps=20, fall=3, snapshots=(512,))  # at step 16
+
+
+@pytest.fixture(scope='module')
+def start(staged): return str(staged/'snapshots'/'000000320-0.1.safetensors')
+
+
+@pytest.fixture(scope='module')
+def moved(start, tmp_path_factory):
+    "The folder of a run that went on from a snapshot."
+    out = tmp_path_factory.mktemp('moved')/'run'
+    go(out, ELSEWHERE, start=start)
+    return out
+
+
+def test_going_on_from_a_snapshot(moved, start):
+    "Steps are counted on, warm-up begins again, and the averages begin with the snapshot."
+    assert json.loads((moved/'config.json').read_text())['train']['begun'] == 10
+    rows = log(moved).set_index('step')
+    assert rows.index.tolist() == [12, 14, 16, 18, 20] and saved(moved) == [16, 20]
+    warm = {12: 2/3, 14: 1., 16: 1., 18: 1., 20: 1/3}
+    assert (rows.lr/ELSEWHERE.lr).to_dict() == pytest.approx(warm, rel=1e-5)
+    assert kept(moved) == [f'snapshots/000000512-{width}.safetensors' for width in ('0.1', '0.2')]
+    assert header(moved, '000000512-0.1')['images'] == 512 and load_denoiser(moved)[1]['step'] == 20
+
+
+def test_the_state_at_the_start_is_the_snapshot(moved, start, tmp_path):
+    out = tmp_path/'run'
+    killed(out, kill_step=11, cfg=ELSEWHERE, start=start)
+    assert saved(out) == [10]
+    tensors, its = load_tensors(checkpoints(out)[0], 'training')[0], load_denoiser(start)[0].state_dict()
+    for name in 'net', 'average.0.1', 'average.0.2': assert all(torch.equal(tensors[f'{name}.{k}'], v) for k, v in its.items())
+    go(out, ELSEWHERE, resume=True)
+    assert_same(out, moved)
+
+
+def test_killed_after_going_on(moved, start, tmp_path):
+    out = tmp_path/'run'
+    killed(out, kill_step=17, cfg=ELSEWHERE, start=start)
+    assert saved(out) == [14, 16]
+    go(out, ELSEWHERE, resume=True)
+    assert_same(out, moved)
+
+
+def test_killed_while_writing_the_state_at_the_start(moved, start, tmp_path):
+    "There is no way back to the snapshot, and a run from scratch must not take its place."
+    out = tmp_path/'run'
+    killed(out, kill_file='00000010.safetensors', cfg=ELSEWHERE, start=start)
+    with pytest.raises(InputError, match='--resume: .*begin again from its snapshot'): go(out, ELSEWHERE, resume=True)
+    go(out, ELSEWHERE, start=start, overwrite=True)
+    assert_same(out, moved)
+
+
+@pytest.mark.parametrize('cfg,net,words', [
+    (ELSEWHERE, replace(NET, widths=(16, 32)), r'widths \(16, 32\); this one has \(16, 16\)'),
+    (ELSEWHERE, replace(NET, blocks=(1, 2), emb=32), r'blocks \(1, 2\); this one has \(1, 1\)'),
+    (replace(ELSEWHERE, precond='v'), NET, 'precond v; this one has edm'),
+    (replace(ELSEWHERE, objective='guidance_free'), NET, 'scaled True; this one has False'),
+    (replace(ELSEWHERE, steps=10), NET, '^steps: got 10, allowed: more than 10'),
+    (replace(ELSEWHERE, image_size=4), NET, '^image_size: got 4, allowed: 8, as in'),
+], ids=['widths', 'the first difference', 'precond', 'objective', 'steps', 'image_size'])
+def test_a_snapshot_of_another_kind(start, tmp_path, cfg, net, words):
+    "Refused by name, in one line, and nothing is written."
+    with pytest.raises(InputError, match=words) as said: train(tmp_path/'run', cfg, net, start=start, **HOW)
+    assert len(str(said.value).splitlines()) == 1 and list(tmp_path.iterdir()) == []
+
+
+def test_no_snapshot_at_all(start, tmp_path):
+    "A missing file, a pickle, a damaged file, a checkpoint."
+    whole = Path(start).read_bytes()
+    (tmp_path/'pickle.pt').write_bytes(pickle.dumps({'a': 1}))
+    (tmp_path/'cut.safetensors').write_bytes(whole[:len(whole)//2])
+    newest = Path(start).parents[1]/'checkpoints'/'00000014.safetensors'
+    for path, words in (('nowhere', 'nowhere'), ('pickle.pt', 'never loaded'), ('cut.safetensors', 'damaged'), (newest, 'a denoiser in it')):
+        with pytest.raises(InputError, match=words) as said: go(tmp_path/'run', ELSEWHERE, start=tmp_path/path)
+        assert len(str(said.value).splitlines()) == 1 and not (tmp_path/'run').exists()
+
+
+# Precision
+
+def precision_of(out): return json.loads((out/'config.json').read_text())['train']['precision']
+
+
+@pytest.mark.parametrize('seconds,best', [(dict(fp32=1., bf16=2.), 'fp32'), (dict(fp32=2., bf16=1.), 'bf16'), (dict(fp32=math.inf, bf16=9.), 'bf16')])
+def test_the_faster_precision_is_kept(tmp_path, monkeypatch, seconds, best):
+    "Measured once: a run that is resumed keeps the choice, whatever the clock would say by then."
+    out, auto = tmp_path/'run', replace(CFG, steps=2, precision='auto')
+    monkeypatch.setattr(training, 'time_precisions', lambda *args, **kwargs: seconds)
+    go(out, auto)
+    assert precision_of(out) == best and load_denoiser(out)[1]['train']['precision'] == best
+    monkeypatch.setattr(training, 'time_precisions', lambda *args, **kwargs: pytest.fail('measured again'))
+    go(out, replace(auto, steps=4), resume=True)
+    assert precision_of(out) == best and saved(out) == [2, 4]
+
+
+@pytest.mark.parametrize('precision', ['fp32', 'bf16'])
+def test_a_precision_that_is_given_is_not_measured(tmp_path, monkeypatch, precision):
+    monkeypatch.setattr(training, 'time_precisions', lambda *args, **kwargs: pytest.fail('measured'))
+    go(tmp_path/'run', replace(CFG, steps=1, precision=precision))
+    assert precision_of(tmp_path/'run') == precision
+
+
+def test_measuring_changes_nothing(whole, tmp_path, monkeypatch):
+    "The real clock runs, and the run that follows is the one without it."
+    measured = []
+    def first(*args, **kwargs):
+        measured.append(time_precisions(*args, **kwargs))
+        return dict(fp32=0., bf16=1.)
+    monkeypatch.setattr(training, 'time_precisions', first)
+    go(tmp_path/'run', replace(CFG, precision='auto'))
+    assert_same(tmp_path/'run', whole)
+    assert measured[0].keys() == {'fp32', 'bf16'} and all(0 < s < math.inf for s in measured[0].values())
+
+
+def test_the_choice_is_said(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(training, 'time_precisions', lambda *args, **kwargs: dict(fp32=2., bf16=1.))
+    go(tmp_path/'run', replace(CFG, steps=1, precision='auto'), progress=True)
+    assert 'precision: bf16, 1.000 s for a gradient; fp32 takes 2.000 s' in capsys.readouterr().out.splitlines()
 
 
 # Led astray

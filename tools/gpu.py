@@ -191,7 +191,7 @@ def check_gpu(
 )->torch.device: # where to train
     "Raise an `InputError` unless there is a card, or a rehearsal, and a place to write to. Changes nothing."
     device = pick_device(args.device)
-    check(args.rehearse or device.type == 'cuda', '--device', str(device), 'a GPU; or --rehearse, to see the road on a CPU')
+    check(args.rehearse or device.type == 'cuda', 'device', str(device), 'a GPU; or --rehearse, to see the road on a CPU')
     check_out(args.out, 'report.json', args.overwrite)
     return device
 
@@ -237,7 +237,7 @@ def gpu_command(
     "Do what `gpu.py` was asked for."
     begun, device = time.perf_counter(), check_gpu(args)
     if args.rehearse: args.dataset, args.net, args.minutes = 'digits', 'digits', min(args.minutes, .2)
-    torch.set_float32_matmul_precision('high')
+    if device.type == 'cuda': torch.set_float32_matmul_precision('high')
     data, unseen = (load_data(args.dataset, split, args.data_dir) for split in ('fit', 'heldout'))
     net, cfg = net_config(data, CONFIGS[args.net]), training_of(args, device.type == 'cuda')
     acc = make_accelerator(cfg.precision, str(device))
