@@ -414,9 +414,9 @@ def write_log(
 # %% ../nbs/15_training.ipynb #7a1e0005
 def snapshot_steps(
     cfg:TrainConfig, # with numbers of images
-)->dict: # step -> images
+)->tuple: # of steps
     "After which steps the averages are kept."
-    return {math.ceil(images/cfg.batch_size): images for images in cfg.snapshots}
+    return tuple(math.ceil(images/cfg.batch_size) for images in cfg.snapshots)
 
 def save_snapshots(
     out:Path, # the run's folder
@@ -760,7 +760,7 @@ def write_rows(
     before, saved, stops = (rows[-1]['seconds'] if rows else 0.), trainer.done, snapshot_steps(trainer.cfg)
     board = board(out/'tensorboard') if board and main else None
     with tqdm(total=trainer.cfg.steps, initial=trainer.done, unit='step', disable=None if progress else True) as bar:
-        for row in fit(trainer, log_every, tuple(stops)):
+        for row in fit(trainer, log_every, stops):
             before = row['seconds'] = before + row['seconds']
             rows.append(row)
             bar.update(row['step'] - bar.n)

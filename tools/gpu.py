@@ -96,7 +96,7 @@ def train_by_the_clock(
     save, # `save(trainer, rows)`, every minute
     every:float=60. # seconds between saves
 )->list: # rows of the log
-    "Train until the time is up: the length of the run is corrected at every save, from the speed so far."
+    "Train until the time is up: the length of the run is corrected at every row of the log, from the speed so far."
     trainer.step().item()  # compiles
     start = saved = time.perf_counter()
     rows, losses, begun = [], [], trainer.done
