@@ -20,11 +20,11 @@ from torch import nn, Tensor
 from torch.nn import functional as F
 from tqdm.auto import tqdm
 
-from .core import NULL, InputError, check, fresh, load_tensors, mix_seed
-from .core import peek, pick_device, rng, save_tensors, to_float
+from .core import NULL, InputError, check, load_tensors, mix_seed, one_of
+from .core import pick_device, rng, save_tensors, to_float
 from .data import Images
 from .denoisers import edm_coefs
-from .guidance import LINEAR, Guided, Method, Rule, guide
+from .guidance import LINEAR, Guided, Method, Rule, Strength, guide, technique
 from .networks import Block, conv, fourier, norm
 from .schedules import lognormal_sigma, stratified
 from .scores import as_batch, expand, pick
@@ -374,17 +374,6 @@ class Tilted(NamedTuple):
         D = self.denoise(x, sigma, y if self.on == 'conditional' else torch.full_like(y, NULL))
         return D + self.weight*classifier_step(self.classifier, x, sigma, y) if self.weight else D
 
-    def fresh(self,
-        rows:list=None, # numbers of the samples in the run
-    )->'Tilted': # at the start of a run
-        "With a fresh denoiser."
-        return self._replace(denoise=fresh(self.denoise, rows))
-
-    @property
-    def peek(self)->'Tilted':
-        "For a second look within a step."
-        return self._replace(denoise=peek(self.denoise))
-
 # %% ../nbs/16_classifiers.ipynb #79841280
 def once(
     denoise:Callable, # `denoise(x, sigma, y)`
@@ -399,33 +388,30 @@ def once(
 
 class ClassifierGuided(Guided):
     "A denoiser guided by a classifier; made by `classifier_guidance`."
-    def look(self,
-        x:Tensor, # `(B, ...)`
-        sigma:object, # noise level
-        y:Tensor, # `(B,)`
-        strong:Tilted, # branch to ask
-        weak:Tilted, # the other
-    )->tuple: # prediction, memory, diagnostics
-        "As for every guided denoiser, with one evaluation of the network for both branches."
-        shared = once(strong.denoise)
-        return super().look(x, sigma, y, strong._replace(denoise=shared), weak._replace(denoise=shared))
+    def branches(self)->tuple: # strong, weak
+        "The two branches, which share one evaluation of the network."
+        shared = once(self.denoise.denoise)
+        return self.denoise._replace(denoise=shared), self.weak._replace(denoise=shared)
 
 # %% ../nbs/16_classifiers.ipynb #44dc853d
+CLASSIFIER: dict[str, Method] = {}
+
+@technique(CLASSIFIER, 'classifier', 'Dhariwal & Nichol 2021, arXiv:2105.05233',
+    'D_u + s sigma^2 grad log p(y|x), or D_c + (s - 1) sigma^2 grad log p(y|x)', cost=1., needs='a noise-aware classifier',
+    options=dict(on=one_of('unconditional', 'conditional')))
 def classifier_guidance(
     denoise:Callable, # `denoise(x, sigma, y)`
     classifier:Callable, # `classifier(x, sigma)`: `(B, K)` logits of noisy samples, differentiable in x
     *,
-    scale:object=None, # as for `guide`
-    w:float=None, # the paper's weight instead, s = 1 + w
+    scale:Strength|None=None, # as for `guide`
+    w:float|None=None, # the paper's weight instead, s = 1 + w
     on:str='unconditional', # which prediction is moved: 'unconditional' by s g, 'conditional' by (s - 1) g
-    interval:tuple=None, # as for `guide`
+    interval:tuple|None=None, # as for `guide`
     rule:Rule=LINEAR, # as for `guide`
-    record:list=None, # as for `guide`
+    record:list|None=None, # as for `guide`
 )->ClassifierGuided: # a denoiser
     "Classifier guidance (Dhariwal & Nichol 2021) in the scale of `guide`: the same as classifier-free guidance where the classifier is exact."
-    a, b = pick('on', on, dict(unconditional=(1., 0.), conditional=(0., -1.)))
-    g = guide(Tilted(denoise, classifier, a, on), scale=scale, w=w, interval=interval, weak=Tilted(denoise, classifier, b, on), rule=rule, record=record)
+    weights = dict(unconditional=(1., 0.), conditional=(0., -1.))
+    strong, weak = (Tilted(denoise, classifier, weight, on) for weight in weights[on])
+    g = guide(strong, scale=scale, w=w, interval=interval, weak=weak, rule=rule, record=record)
     return ClassifierGuided(g.denoise, g.strength, g.span, g.weak, g.rule, g.record)
-
-CLASSIFIER = dict(classifier=Method(classifier_guidance, 'Dhariwal & Nichol 2021, arXiv:2105.05233',
-    'D_u + s sigma^2 grad log p(y|x), or D_c + (s - 1) sigma^2 grad log p(y|x)', cost=1., needs='a noise-aware classifier'))

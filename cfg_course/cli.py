@@ -350,9 +350,9 @@ def sample_command(
     (denoise, meta), acc = find_model(args.model), make_accelerator('fp32', args.device)
     scale = args.guidance_scale if args.w is None else w_to_scale(args.w)
     y = equal_shares(find_classes(args.classes, meta['classes']), args.num)
-    guided, run, counted = find_guidance(as_point(args, args.guidance, scale), denoise, meta, acc.device)
+    guided, loop, counted = find_guidance(as_point(args, args.guidance, scale), denoise, meta, acc.device)
     t0 = time.perf_counter()
-    x = draw(acc, guided, y, tuple(meta['shape']), run=run, seed=args.seed, batch_size=args.batch_size, **options)
+    x = draw(acc, guided, y, tuple(meta['shape']), loop=loop, seed=args.seed, batch_size=args.batch_size, **options)
     note = dict(version=__version__, model=args.model, data=meta['data'], guidance=args.guidance, guidance_args=dict(args.guidance_arg), scale=scale,
         interval=args.interval, classes=args.classes, num=args.num, seed=args.seed, **options, batch_size=args.batch_size, processes=acc.num_processes,
         device=str(acc.device), nfe_per_image=counted.rows/first_share(acc, y), seconds=round(time.perf_counter() - t0, 2))
@@ -512,9 +512,9 @@ def draw_ten(
 )->Tensor: # `(10, C, H, W)` uint8
     "One sample of each of the first ten classes, the same noise for every setting."
     denoise, meta = find_model(point.model)
-    guided, run, _ = find_guidance(point, denoise, meta)
+    guided, loop, _ = find_guidance(point, denoise, meta)
     y = torch.arange(min(10, len(meta['classes'])))
-    return to_uint8(sample(guided, y, tuple(meta['shape']), run=run, seed=point.seed, **dict(point.sampling)))
+    return to_uint8(sample(guided, y, tuple(meta['shape']), loop=loop, seed=point.seed, **dict(point.sampling)))
 
 def scale_figure(
     rows:pd.DataFrame, # of `measure`

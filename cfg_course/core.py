@@ -5,8 +5,8 @@
 # %% ../nbs/00_core.ipynb #d37854de
 from __future__ import annotations
 
-import hashlib, importlib, io, json, math, os, sys, tempfile
-from collections.abc import Callable, Iterator, Sequence
+import difflib, hashlib, importlib, io, json, math, os, sys, tempfile
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar, Token
 from pathlib import Path
@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 
 # %% auto #0
 __all__ = ['NULL', 'Level', 'Device', 'EXTRAS', 'LOOKS', 'OURS', 'INKED', 'CLEAR', 'LOOK', 'InputError', 'Denoise', 'shorten',
-           'check', 'range_words', 'is_number', 'is_whole', 'check_number', 'check_count', 'Option', 'number', 'count',
-           'one_of', 'flag', 'several', 'maybe', 'optional', 'mix_seed', 'rng', 'Noise', 'Run', 'present_run',
+           'check', 'among', 'range_words', 'is_number', 'is_whole', 'check_number', 'check_count', 'Option', 'number',
+           'count', 'one_of', 'flag', 'several', 'maybe', 'optional', 'mix_seed', 'rng', 'Noise', 'Run', 'present_run',
            'Followed', 'follow', 'devices', 'pick_device', 'make_folder', 'writing', 'write_json', 'save_tensors',
            'check_no_pickle', 'load_tensors', 'write_results', 'read_results', 'claim', 'Prose', 'prose', 'prose_table',
            'smoke', 'set_style', 'to_float', 'to_uint8', 'image_grid', 'save_grid', 'show_rows', 'to_picture']
@@ -72,6 +72,16 @@ def check(
 )->None:
     "Raise an `InputError` that names `name`, its `value` and what is `allowed`, unless `ok`."
     if not ok: raise InputError(f'{name}: got {shorten(value)}, allowed: {allowed}')
+
+def among(
+    name:str, # what was asked for
+    names:Iterable[str], # what there is
+)->str: # for the message of an error
+    "The names that are allowed, and the nearest one first where a name is misspelt."
+    names = list(names)
+    near = difflib.get_close_matches(str(name), names, 1)
+    words = ', '.join(names) or 'none'
+    return f'did you mean {near[0]}? One of {words}' if near else words
 
 def range_words(
     low:float, # smallest allowed value
@@ -253,7 +263,7 @@ class Noise:
         state:Tensor, # of `state`
     )->None:
         "Go on from where the streams were."
-        for g, s in zip(self.rngs, state): g.set_state(s)
+        for g, s in zip(self.rngs, state): g.set_state(s.clone()) # of a view, PyTorch takes another part
 
 # %% ../nbs/00_core.ipynb #01041575
 _PRESENT: ContextVar[Run | None] = ContextVar('run', default=None)
@@ -311,10 +321,6 @@ def present_run()->Run|None: # none outside any run
     "The run in which a denoiser is asked."
     return _PRESENT.get()
 
-# %% ../nbs/00_core.ipynb #deadbeef
-def fresh(denoise, rows=None): return denoise.fresh(rows) if hasattr(denoise, 'fresh') else denoise
-def peek(denoise): return getattr(denoise, 'peek', denoise)
-
 # %% ../nbs/00_core.ipynb #0a7c1d0b
 LOOKS = {1: 'once', 2: 'twice, at the beginning and at the end,'}
 
@@ -338,6 +344,7 @@ class Followed:
     )->Tensor: # `(B, ...)`
         "Ask within the step to which this question belongs."
         level = self.check_level(sigma)
+        if self.run.rows is None: self.run.rows = range(len(x))
         self.run.step = 1 + self.asked//self.looks
         self.asked += 1
         self.level = level

@@ -33,7 +33,7 @@ from .data import load_data
 from .denoisers import count_rows, find_model
 from .metrics import Reference, check_metrics, distance_to, fid_effect, load_inception, make_reference, measure, observe, resample
 from .procedures import make_guidance, parse_guidance, takes_scale
-from .samplers import STEP_OPTIONS, make_sampler, sample, trajectory
+from .samplers import SAMPLERS, make_sampler, sample, trajectory
 from .training import at_scale, make_accelerator, out_of_memory
 
 # %% ../nbs/20_sweeps.ipynb #3f19d045
@@ -118,7 +118,7 @@ def find_guidance(
     meta:dict, # the model's header
     device:torch.device='cpu', # where to sample
     record:list=None, # gets the diagnostics of every step
-)->tuple: # a denoiser, the `run` of `sample`, the counter of the networks' rows
+)->tuple: # a denoiser, the `loop` of `sample`, the counter of the networks' rows
     "A model under the guidance that a point asks for, on its device. Everything that can be wrong is found here."
     names, options = parse_guidance(point.method), dict(point.options)
     if point.scale is None and 'procedure' not in names: raise InputError(f'guidance_scale: required, the strength of {point.method}; or w, which is the scale - 1')
@@ -188,9 +188,9 @@ def draw_point(
     acc, record, options = acc or make_accelerator('fp32'), [], dict(point.sampling)
     denoise, meta = find_model(point.model)
     y, steps = equal_shares(range(len(meta['classes'])), point.num), len(make_sampler(**options)[1]) - 1
-    guided, run, counted = find_guidance(point, denoise, meta, acc.device, record)
+    guided, loop, counted = find_guidance(point, denoise, meta, acc.device, record)
     start = time.perf_counter()
-    x = draw(acc, guided, y, tuple(meta['shape']), progress, run=run, seed=point.seed, batch_size=batch_size, **options)
+    x = draw(acc, guided, y, tuple(meta['shape']), progress, loop=loop, seed=point.seed, batch_size=batch_size, **options)
     share = first_share(acc, y)
     effective = mean_effective(record, steps, [min(batch_size, share - i) for i in range(0, share, batch_size)], float(point.scale != 0))
     return Drawn(x, y, counted.rows/share, effective, time.perf_counter() - start)
@@ -526,7 +526,7 @@ def point_of(
     for k, v in given.items():
         try: literal[k] = ast.literal_eval(v)
         except (ValueError, SyntaxError): literal[k] = v
-    sampling = {k: literal.pop(k) for k in ('grid', 'sigma_min', 'sigma_max', 'S_churn', *STEP_OPTIONS[row['sampler']]) if k in literal}
+    sampling = {k: literal.pop(k) for k in ('grid', 'sigma_min', 'sigma_max', 'S_churn', *SAMPLERS[row['sampler']].options) if k in literal}
     sampling = dict(sampler=row['sampler'], steps=int(row['steps']), **sampling)
     interval = span and tuple(map(float, span.split('..')))
     scale = float(row['scale']) if row['scale'] else None

@@ -8,7 +8,7 @@ from cfg_course import classifiers
 from cfg_course.classifiers import CLASSIFIER, DESIGNS, Classifier, NoisyClassifier, ResidualClassifier, Tilted
 from cfg_course.classifiers import classifier_guidance, classifier_step, load_classifier, mirror, once, predict, save_classifier
 from cfg_course.classifiers import shift, shipped_classifiers, train_classifier, train_noisy
-from cfg_course.core import NULL, InputError, fresh, mix_seed, rng, to_float, to_uint8
+from cfg_course.core import NULL, InputError, Run, mix_seed, present_run, rng, to_float, to_uint8
 from cfg_course.data import Images, load_data
 from cfg_course.denoisers import Counted, load_denoiser
 from cfg_course.guidance import Guided, Rule, guide, make_method, method_options
@@ -48,7 +48,8 @@ def test_intervals_schedules_rules_and_scales_of_samples(on):
     helper = exact(world)
     cube = Rule(lambda u, c, s, look: u + s*(c - u)**3, 'eps')
     for options in (dict(scale=3., interval=(.5, 2.)), dict(scale=lambda sigma: 1 + sigma), dict(w=torch.linspace(0, 3, 48).double()), dict(scale=2., rule=cube)):
-        assert (classifier_guidance(world, helper, on=on, **options)(x, sigma, y) - guide(world, **options)(x, sigma, y)).abs().max() <= 1e-10
+        with Run(): gap = classifier_guidance(world, helper, on=on, **options)(x, sigma, y) - guide(world, **options)(x, sigma, y)
+        assert gap.abs().max() <= 1e-10
     classifier_guidance(world, helper, scale=3., on=on, record=record)(x, sigma, y)
     assert (record[0]['effective'] - 3).abs().max() <= 1e-9
 
@@ -203,15 +204,15 @@ def test_once():
     assert len(asked) == 4
 
 
-def test_memory_starts_afresh():
-    "A guided denoiser inside is told of a new run."
-    class Remembering:
-        rows = None
-        def __call__(self, x, sigma, y): return three_gaussians()(x, sigma, y)
-        def fresh(self, rows=None): new = Remembering(); new.rows = rows; return new
-    made = classifier_guidance(Remembering(), exact(three_gaussians()), scale=2.)
-    assert made.denoise.denoise.rows is None and fresh(made, [3, 4]).denoise.denoise.rows == [3, 4]
-    assert isinstance(Tilted(made, None, 0.).peek, Tilted)
+def test_what_is_inside_finds_the_run():
+    "A denoiser that remembers, inside a classifier's branch, in which it is asked once for both."
+    seen = []
+    def remembering(x, sigma, y):
+        seen.append(present_run())
+        return three_gaussians()(x, sigma, y)
+    made, run = classifier_guidance(remembering, exact(three_gaussians()), scale=2.), Run([3, 4])
+    with run.next_step(): made(torch.zeros(2, 2, dtype=torch.float64), 1., torch.tensor([0, 1]))
+    assert seen == [run]
 
 
 def test_training_is_a_function_of_the_seed():

@@ -8,7 +8,7 @@ import math
 import pytest, torch
 from hypothesis import assume, given, settings, strategies as st
 
-from cfg_course.core import NULL, InputError, rng
+from cfg_course.core import NULL, InputError, Run, rng
 from cfg_course.guidance import (CONVENTIONS, both, cfgpp_to_scale, from_scale, guide, interval, lerp, scale_to_cfgpp,
     scale_to_w, to_scale, w_to_scale)
 from cfg_course.mixtures import three_gaussians
@@ -138,6 +138,7 @@ def test_intervals(w, low, high, sigma, seed):
     D_u, D_c = both(WORLD, x, sigma, y)
     guided = guide(WORLD, w=w, interval=(low, high))
     for level in (sigma, torch.tensor(sigma, dtype=torch.float64), torch.full((4,), sigma, dtype=torch.float64)):
-        assert close(guided(x, level, y), lerp(D_u, D_c, w_to_scale(w) if low < sigma <= high else 1.), 100*(1 + sigma))
+        with Run(): got = guided(x, level, y)
+        assert close(got, lerp(D_u, D_c, w_to_scale(w) if low < sigma <= high else 1.), 100*(1 + sigma))
     assert interval(2., low, high)(sigma) == (2. if low < sigma <= high else 1.)
     assert scale_to_w(w_to_scale(w)) == pytest.approx(w)

@@ -17,7 +17,7 @@ from cfg_course.core import NULL, rng
 from cfg_course.denoisers import Denoiser
 from cfg_course.guidance import guide, lerp, scale_to_w, w_to_scale
 from cfg_course.networks import UNet, UNetConfig
-from cfg_course.samplers import STEPS, ddim_step, ddpm_step, dpmpp_step, heun_step, make_sampler, trajectory
+from cfg_course.samplers import SAMPLERS, ddim_step, ddpm_step, dpmpp_step, heun_step, make_sampler, trajectory
 from cfg_course.schedules import ends_in_zero, karras_grid, logsnr_grid
 from cfg_course.scores import (FROM_X0, TO_X0, logsnr_to_sigma, sigma_to_alpha, sigma_to_logsnr, sigma_to_t, t_to_sigma,
     x0_to_eps)
@@ -95,7 +95,7 @@ def feed(monkeypatch, module, draws):
 
 def test_samplers_differ(denoise, y):
     "The network is lively enough that agreement below means something."
-    ends = [ours(step, denoise, karras_grid(12), y, randn(3, shape=(12, *SHAPE)))[-1] for step in STEPS.values()]
+    ends = [ours(step, denoise, karras_grid(12), y, randn(3, shape=(12, *SHAPE)))[-1] for step in [s.step for s in SAMPLERS.values()]]
     assert min(gap(a, b) for i, a in enumerate(ends) for b in ends[:i]) > 1e-3
 
 

@@ -7,15 +7,15 @@ import math
 import pytest, torch
 from scipy.stats import wasserstein_distance
 
-from cfg_course.core import InputError, Noise, rng
+from cfg_course.core import InputError, Noise, Run, rng
 from cfg_course.denoisers import Counted, Denoiser
 from cfg_course.guidance import guide, make_method, method_options
 from cfg_course.laws import Gauss, sde_law
 from cfg_course.mixtures import Mixture, mesh, narrow_in_wide, tilt_on, three_gaussians
 from cfg_course.networks import UNet, UNetConfig
 from cfg_course.procedures import (PROCEDURES, cfgig, cfgpp, delay, delayed, fkc, fsg, pcg, rectified, regrid,
-    resample, reverse_step, systematic, zsampling)
-from cfg_course.samplers import STEPS, ddim_step, ddpm_step, heun_step, sample, trajectory
+    choose_parents, reverse_step, systematic, zsampling)
+from cfg_course.samplers import SAMPLERS, Now, ddim_step, ddpm_step, heun_step, sample, trajectory
 from cfg_course.schedules import karras_grid, logsnr_grid
 
 LINE = Mixture([[-1.], [.5], [2.]], [.2, .3, .1], [.3, .3, .4], [0, 0, 1])
@@ -30,7 +30,7 @@ def make(name, **more): return make_method(PROCEDURES, name.split('-')[0], **{**
 def follow(run, world=LINE, y=Y, rows=None, sigmas=GRID, dtype=torch.float64, step=heun_step, seed=0):
     rows = range(len(y)) if rows is None else rows
     noise = Noise(seed, rows, (world.dim,), dtype=dtype)
-    return list(run(world, sigmas[0].item()*noise(), sigmas, y, step, noise, list(rows)))
+    return list(run(world, sigmas[0].item()*noise(), sigmas, y, step, noise, Run(list(rows))))
 
 
 @pytest.fixture(params=FORMS)
@@ -75,9 +75,9 @@ def test_several_dimensions(name):
     assert follow(make(name), three_gaussians(), torch.arange(4) % 3)[-1].x.shape == (4, 2)
 
 
-@pytest.mark.parametrize('step', STEPS)
+@pytest.mark.parametrize('step', SAMPLERS)
 @pytest.mark.parametrize('name', ['cfgig', 'delayed'])
-def test_sweeps_take_any_step(name, step): assert follow(make(name), step=STEPS[step])[-1].x.isfinite().all()
+def test_sweeps_take_any_step(name, step): assert follow(make(name), step=SAMPLERS[step].step)[-1].x.isfinite().all()
 
 
 def test_a_grid_that_ends_above_zero(name):
@@ -86,9 +86,9 @@ def test_a_grid_that_ends_above_zero(name):
 
 
 def test_through_sample(name):
-    x = sample(LINE, Y, (1,), steps=8, run=make(name))
+    x = sample(LINE, Y, (1,), steps=8, loop=make(name))
     assert x.shape == (6, 1) and x.isfinite().all()
-    if name != 'fkc': assert (sample(LINE, Y, (1,), steps=8, run=make(name), batch_size=4) - x).abs().max() < 1e-4
+    if name != 'fkc': assert (sample(LINE, Y, (1,), steps=8, loop=make(name), batch_size=4) - x).abs().max() < 1e-4
 
 
 @pytest.fixture(scope='module')
@@ -100,9 +100,9 @@ def network():
 
 
 def test_images(name, network):
-    x = sample(network, torch.arange(4), (1, 8, 8), 'ddim', steps=6, run=make(name))
+    x = sample(network, torch.arange(4), (1, 8, 8), 'ddim', steps=6, loop=make(name))
     assert x.shape == (4, 1, 8, 8) and x.isfinite().all()
-    if name != 'fkc': assert (sample(network, torch.arange(4), (1, 8, 8), 'ddim', steps=6, run=make(name), batch_size=1) - x).abs().max() < 1e-3
+    if name != 'fkc': assert (sample(network, torch.arange(4), (1, 8, 8), 'ddim', steps=6, loop=make(name), batch_size=1) - x).abs().max() < 1e-3
 
 
 @pytest.mark.parametrize('kind', PROCEDURES)
@@ -146,7 +146,7 @@ def test_off_is_conditional_sampling(run, step):
 
 @pytest.mark.parametrize('form,step', [('ddim', 'ddim'), ('dpmpp', 'dpmpp')])
 def test_cfgpp_at_zero_is_unconditional(form, step):
-    plain = follow(trajectory, y=torch.full_like(Y, -1), step=STEPS[step])[-1].x
+    plain = follow(trajectory, y=torch.full_like(Y, -1), step=SAMPLERS[step].step)[-1].x
     torch.testing.assert_close(follow(cfgpp(lam=0., form=form))[-1].x, plain, rtol=0, atol=1e-12)
 
 
@@ -209,18 +209,18 @@ def test_systematic(seed):
 
 def test_nobody_changes_class():
     y, logw = torch.arange(60) % 7, 5*torch.randn(60, generator=rng(2), dtype=torch.float64)
-    parents = resample(logw, y, torch.rand(60, dtype=torch.float64, generator=rng(3)), .9)
+    parents = choose_parents(logw, y, torch.rand(60, dtype=torch.float64, generator=rng(3)), .9)
     assert (y[parents] == y).all() and (logw == 0).any()
 
 
 def test_even_weights_are_left_alone():
     logw = torch.zeros(9, dtype=torch.float64)
-    assert resample(logw, torch.zeros(9), torch.full((9,), .3), .9).tolist() == list(range(9))
+    assert choose_parents(logw, torch.zeros(9), torch.full((9,), .3), .9).tolist() == list(range(9))
 
 
 def test_window():
     "Outside the window nobody is weighed: FKC is then guided random sampling that draws twice a step, and inside it is not."
-    twice = lambda d, x, a, b, y, noise, prev: reverse_step(d, x, a, b, y, noise=lambda: (noise(), noise())[0])
+    twice = lambda d, now: reverse_step(d, now._replace(noise=lambda: (now.noise(), now.noise())[0]))
     plain = follow(lambda world, *args: trajectory(guide(world, scale=4.), *args), step=twice)[-1].x
     torch.testing.assert_close(follow(fkc(scale=4., window=(1e5, math.inf)))[-1].x, plain, rtol=0, atol=1e-10)
     assert (follow(fkc(scale=4.))[-1].x - plain).abs().max() > .01

@@ -4,7 +4,7 @@ import math
 import pytest, torch
 
 from cfg_course import rules
-from cfg_course.core import NULL, InputError, fresh, peek, rng
+from cfg_course.core import NULL, InputError, Run, rng
 from cfg_course.guidance import LINEAR, Label, Look, Rule, apply, guide, make_method, method_options
 from cfg_course.mixtures import three_gaussians
 from cfg_course.rules import RULES, collapse, pyramid
@@ -45,9 +45,14 @@ def make(name, **options): return RULES[name].make(**options)
 
 def twice(guided, x, sigma, y):
     "Two steps of a run, the second nearer to the data."
-    guided = fresh(guided, list(range(len(x))))
-    first = guided(x, sigma, y)
-    return first, guided(first + .7*(x - first), .7*sigma, y)
+    run = Run(range(len(x)))
+    with run.next_step(): first = guided(x, sigma, y)
+    with run.next_step(): return first, guided(first + .7*(x - first), .7*sigma, y)
+
+
+def alone(guided, x, sigma, y, run=None):
+    "One question in a run, of its own if none is given."
+    with (run or Run()).next_step(): return guided(x, sigma, y)
 
 
 # What all obey
@@ -72,8 +77,8 @@ def test_scale_one_is_the_strong_prediction(name):
     "Exactly, as a number, for one sample among others, and (but for clipping) in the formula itself."
     x, sigma, y = inputs()
     for scale in (1., torch.ones(3)):
-        assert torch.equal(guide(NET, scale=scale, rule=make(name))(x, sigma, y), NET(x, sigma, y))
-    mixed = guide(NET, scale=torch.tensor([1., 3., 1.], dtype=torch.float64), rule=make(name)).fresh([0, 1, 2])(x, sigma, y)
+        assert torch.equal(alone(guide(NET, scale=scale, rule=make(name)), x, sigma, y), NET(x, sigma, y))
+    mixed = alone(guide(NET, scale=torch.tensor([1., 3., 1.], dtype=torch.float64), rule=make(name)), x, sigma, y, Run([0, 1, 2]))
     assert torch.equal(mixed[[0, 2]], NET(x, sigma, y)[[0, 2]]) and not torch.equal(mixed[1], NET(x, sigma, y)[1])
     D_u, D_c = NET(x, sigma, torch.full_like(y, NULL)), NET(x, sigma, y)
     weak = lambda x, sigma, y: NET(x, sigma, torch.full_like(y, NULL))
@@ -84,7 +89,7 @@ def test_scale_one_is_the_strong_prediction(name):
 @all_rules
 def test_scale_zero_is_the_weak_prediction(name):
     x, sigma, y = inputs()
-    got, weak = guide(NET, scale=0., rule=make(name))(x, sigma, y), NET(x, sigma, torch.full_like(y, NULL))
+    got, weak = alone(guide(NET, scale=0., rule=make(name)), x, sigma, y), NET(x, sigma, torch.full_like(y, NULL))
     if name in {'static_threshold', 'threshold'}: assert (got - weak).abs().max() < 1e-12; return  # this net stays in the range
     assert ((got - weak).abs().max() < 1e-10) == (name not in NOT_WEAK)
 
@@ -122,12 +127,12 @@ def test_single_precision(name):
 def test_equal_predictions(name):
     "Without a label there is no difference, and no nan; nor where a prediction is zero."
     x, sigma, y = inputs()
-    got = guide(NET, scale=3., rule=make(name))(x, sigma, torch.full_like(y, NULL))
+    got = alone(guide(NET, scale=3., rule=make(name)), x, sigma, torch.full_like(y, NULL))
     want = NET(x, sigma, torch.full_like(y, NULL))
     assert (got - want).abs().max() < 1e-9
     nothing = lambda x, sigma, y: 0*x
     for which in ([nothing, NET], [NET, nothing], [nothing, nothing]):
-        out = guide(which[0], scale=3., weak=which[1], rule=make(name))(x, sigma, y)
+        out = alone(guide(which[0], scale=3., weak=which[1], rule=make(name)), x, sigma, y)
         assert out.isfinite().all()
 
 
@@ -155,7 +160,7 @@ def test_space_matters(name):
 
 def test_rectified_gradient_in_any_space():
     x, sigma, y = inputs()
-    got = [guide(NET, scale=3., rule=Rule(make('reg').combine, k))(x, sigma, y) for k in FROM_X0]
+    got = [alone(guide(NET, scale=3., rule=Rule(make('reg').combine, k)), x, sigma, y) for k in FROM_X0]
     assert max((g - got[0]).abs().max() for g in got) < 1e-10
 
 
@@ -168,29 +173,36 @@ def test_nothing_leaks(name):
     guided = guide(NET, scale=3., rule=make(name, **(dict(cosine=-.5) if name == 'adaptive' else {})))
     one, two = twice(guided, x, sigma, y), twice(guided, x, sigma, y)
     assert all(torch.equal(a, b) for a, b in zip(one, two))
-    alone = fresh(guided)(one[0] + .7*(x - one[0]), .7*sigma, y)
-    assert torch.equal(alone, one[1]) == (name not in REMEMBER)
+    first = alone(guided, one[0] + .7*(x - one[0]), .7*sigma, y)
+    assert torch.equal(first, one[1]) == (name not in REMEMBER)
 
 
 @all_rules
-def test_peek_does_not_advance(name):
+def test_a_second_look_is_not_remembered(name):
     x, sigma, y = inputs()
-    a, b = (fresh(guide(NET, scale=3., rule=make(name)), [0, 1, 2]) for _ in range(2))
-    first = a(x, sigma, y), b(x, sigma, y)
-    kept = {k: v.clone() for k, v in b.memory.items()}
-    for _ in range(2): peek(b)(first[1], .7*sigma, y)
-    assert b.memory.keys() == kept.keys() and all(torch.equal(b.memory[k], v) for k, v in kept.items())
-    assert torch.equal(a(first[0], .5*sigma, y), b(first[1], .5*sigma, y))
+    guided = guide(NET, scale=3., rule=make(name))
+    def walk(looks):
+        run = Run([0, 1, 2])
+        with run.next_step():
+            first = guided(x, sigma, y)
+            for _ in range(looks): guided(first, .7*sigma, y)
+        with run.next_step(): return guided(first, .5*sigma, y)
+    assert torch.equal(walk(0), walk(2))
 
 
 @pytest.mark.parametrize('name', sorted(REMEMBER))
 def test_memory_is_replaced_not_changed(name):
     x, sigma, y = inputs()
-    guided = fresh(guide(NET, scale=3., rule=make(name)))
-    guided(x, sigma, y)
-    held = dict(guided.memory); copies = {k: v.clone() for k, v in held.items()}
-    guided(x, .7*sigma, y)
-    assert all(torch.equal(held[k], copies[k]) for k in held)
+    guided, run = guide(NET, scale=3., rule=make(name)), Run()
+    alone(guided, x, sigma, y, run)
+    held = dict(run.memory_of(guided)['memory']); copies = {k: v.clone() for k, v in held.items()}
+    alone(guided, x, .7*sigma, y, run)
+    assert held and all(torch.equal(held[k], copies[k]) for k in held)
+
+
+@pytest.mark.parametrize('name', sorted(REMEMBER))
+def test_what_remembers_is_refused_outside_a_run(name):
+    with pytest.raises(InputError, match='none outside a run.*follow'): guide(NET, scale=3., rule=make(name))(*inputs())
 
 
 def test_adaptive_stops_asking():
@@ -199,19 +211,18 @@ def test_adaptive_stops_asking():
         asked.append(len(x))
         return NET(x, sigma, y)
     x, sigma, y = inputs()
-    guided = fresh(guide(net, scale=3., rule=make('adaptive', cosine=-1.)))
-    first, second = guided(x, sigma, y), guided(x, .5*sigma, y)
+    guided, run = guide(net, scale=3., rule=make('adaptive', cosine=-1.)), Run()
+    first, second = alone(guided, x, sigma, y, run), alone(guided, x, .5*sigma, y, run)
     assert asked == [6, 3] and torch.equal(second, NET(x, .5*sigma, y)) and not torch.equal(first, NET(x, sigma, y))
 
 
 def test_rules_that_ask_leave_a_nested_memory_alone():
-    "The branch of `reg` and `characteristic` may itself remember: it is peeked at."
+    "The branch of `reg` and `characteristic` may itself remember: to be asked again is no step."
     x, sigma, y = inputs()
-    inner = fresh(guide(NET, scale=2., rule=make('apg')))
-    outer = fresh(guide(inner, scale=2., weak=lambda x, sigma, y: NET(x, sigma, torch.full_like(y, NULL)), rule=make('reg')))
-    outer(x, sigma, y)
-    plain = fresh(guide(NET, scale=2., rule=make('apg'))); plain(x, sigma, y)
-    assert torch.equal(outer.denoise.memory['delta'], plain.memory['delta'])
+    inner, first, second = guide(NET, scale=2., rule=make('apg')), Run(), Run()
+    outer = guide(inner, scale=2., weak=lambda x, sigma, y: NET(x, sigma, torch.full_like(y, NULL)), rule=make('reg'))
+    alone(outer, x, sigma, y, first), alone(inner, x, sigma, y, second)
+    assert torch.equal(first.memory_of(inner)['memory']['delta'], second.memory_of(inner)['memory']['delta'])
 
 
 # Degenerate cases
@@ -235,7 +246,7 @@ def test_on_a_line(u, c):
     ('static_threshold', dict(bound=1e6)), ('fdg', dict(gains=(1., 1., 1.)[:2])), ('mambo_g', dict(alpha=0.)), ('power', dict(alpha=0.)), ('adaptive', dict(cosine=1.)), ('characteristic', dict(iterations=0))])
 def test_options_that_switch_a_rule_off(name, options):
     x, sigma, y = inputs()
-    got, want = (guide(NET, scale=3., rule=r)(x, sigma, y) for r in (make(name, **options), LINEAR))
+    got, want = (alone(guide(NET, scale=3., rule=r), x, sigma, y) for r in (make(name, **options), LINEAR))
     assert (got - want).abs().max() < 1e-10
 
 
@@ -247,7 +258,7 @@ def test_feedback_is_capped_by_the_scale():
         twice(guide(NET, scale=s, rule=make('fbg'), record=record), x, sigma, y)
         assert all((o['effective'] <= s + 1e-9).all() and (o['effective'] >= 1 - 1e-9).all() for o in record)
         if s > 1/.95: assert (record[0]['effective'] - 1/.95).abs().max() < 1e-9
-    got, want = (guide(NET, scale=.4, rule=r)(x, sigma, y) for r in (make('fbg'), LINEAR))
+    got, want = (alone(guide(NET, scale=.4, rule=r), x, sigma, y) for r in (make('fbg'), LINEAR))
     assert (got - want).abs().max() < 1e-12
 
 
@@ -255,12 +266,12 @@ def test_characteristic_closes_its_gap():
     "At the point it finds both branches denoise to the same image, in a world where nothing is Gaussian."
     world = three_gaussians()
     x, y = torch.randn(40, 2, generator=rng(3), dtype=torch.float64), torch.zeros(40, dtype=torch.long)
-    got = guide(world, scale=2., rule=make('characteristic', along=False, iterations=60, tol=1e-10))(x, 1., y)
-    line = guide(world, scale=2.)(x, 1., y)
+    got = alone(guide(world, scale=2., rule=make('characteristic', along=False, iterations=60, tol=1e-10)), x, 1., y)
+    line = alone(guide(world, scale=2.), x, 1., y)
     asked = []
     def spy(x, sigma, y):
         D = world(x, sigma, y); asked.append((y[0].item(), D)); return D
-    guide(spy, scale=2., rule=make('characteristic', along=False, iterations=60, tol=1e-10))(x, 1., y)
+    alone(guide(spy, scale=2., rule=make('characteristic', along=False, iterations=60, tol=1e-10)), x, 1., y)
     last_u, last_c = asked[-2][1], asked[-1][1]
     closed = (last_u - last_c).norm(dim=1) < 1e-6
     assert closed.float().mean() > .9 and (got[closed] - last_c[closed]).abs().max() < 1e-5 and (got - line).abs().max() > .05
@@ -277,9 +288,9 @@ def test_bad_options(name, bad):
 
 def test_pyramids_need_pictures():
     x, sigma, y = inputs((3, 5))
-    with pytest.raises(InputError, match='fdg'): guide(NET, scale=2., rule=make('fdg'))(x, sigma, y)
+    with pytest.raises(InputError, match='fdg'): alone(guide(NET, scale=2., rule=make('fdg')), x, sigma, y)
     x, sigma, y = inputs((3, 1, 5, 5))
-    with pytest.raises(InputError, match='at least 6'): guide(NET, scale=2., rule=make('fdg'))(x, sigma, y)
+    with pytest.raises(InputError, match='at least 6'): alone(guide(NET, scale=2., rule=make('fdg')), x, sigma, y)
 
 
 @pytest.mark.parametrize('size', [(6, 6), (7, 9), (28, 28), (12, 31)])
@@ -293,7 +304,7 @@ def test_weak_branches_combine_with_rules():
     "Any rule against any branch: another label here."
     x, sigma, y = inputs()
     for name in RULES:
-        out = guide(NET, scale=3., weak=Label(2), rule=make(name))(x, sigma, torch.ones_like(y))
+        out = alone(guide(NET, scale=3., weak=Label(2), rule=make(name)), x, sigma, torch.ones_like(y))
         assert out.isfinite().all(), name
 
 
@@ -395,7 +406,7 @@ def test_defect_tcfg_cannot_prepare_its_inputs(guiders):
     except AttributeError: pass
     else: pytest.skip('this version of diffusers has mended it')
     x, sigma, y = inputs()
-    assert guide(NET, scale=SCALE, rule=make('tcfg'))(x, sigma, y).isfinite().all()
+    assert alone(guide(NET, scale=SCALE, rule=make('tcfg')), x, sigma, y).isfinite().all()
 
 
 def test_defect_fdg_with_a_level_switched_off(fdg_guider):
@@ -427,7 +438,7 @@ def test_defect_apg_takes_part_of_the_strong_prediction(guiders):
     if off < 1e-3: pytest.skip('this version of diffusers has mended it')
     x, sigma, y = inputs()
     spoken = as_denoiser(as_predictor(NET, 'flow', 'rf'), 'flow', 'rf')
-    assert (guide(spoken, scale=3., rule=make('apg'))(x, sigma, y) - guide(NET, scale=3., rule=make('apg'))(x, sigma, y)).abs().max() < 1e-6
+    assert (alone(guide(spoken, scale=3., rule=make('apg')), x, sigma, y) - alone(guide(NET, scale=3., rule=make('apg')), x, sigma, y)).abs().max() < 1e-6
 
 
 def test_defect_cfg_zero_is_zero_in_any_space(guiders):
@@ -436,7 +447,7 @@ def test_defect_cfg_zero_is_zero_in_any_space(guiders):
     assert theirs(guiders.ClassifierFreeZeroStarGuidance(SCALE), u, c).abs().max() == 0
     with pytest.raises(TypeError): guiders.ClassifierFreeZeroStarGuidance(SCALE).forward(c, u)
     x, sigma, y = inputs()
-    still = guide(NET, scale=SCALE, rule=make('cfg_zero', zero_from=0.))(x, sigma, y)
+    still = alone(guide(NET, scale=SCALE, rule=make('cfg_zero', zero_from=0.)), x, sigma, y)
     assert (FROM_X0['flow'](still, x, sigma)).abs().max() < 1e-12 and FROM_X0['eps'](still, x, sigma).abs().max() > .1
 
 

@@ -8,7 +8,7 @@ from importlib import resources
 
 import pytest, torch
 
-from cfg_course.core import NULL, InputError, peek, rng
+from cfg_course.core import NULL, InputError, Run, present_run, rng
 from cfg_course.denoisers import load_denoiser
 from cfg_course.guidance import Label, guide, lerp, make_method
 from cfg_course.mixtures import three_gaussians
@@ -39,27 +39,37 @@ def guided(name, scale=2.5, model=MODEL, **kwargs):
 def run(denoise, n=4, **kwargs): return sample(denoise, 3*torch.arange(n), SHAPE, **RANGE, **kwargs)
 
 
-def ask(branch, x=X, sigma=SIGMA, y=Y):
+def bare(branch, x=X, sigma=SIGMA, y=Y):
     "The prediction of a weak branch, whichever kind it is."
     return MODEL(x, sigma, branch.labels(y)) if hasattr(branch, 'labels') else branch(x, sigma, y)
+
+
+def ask(*args):
+    "The same, in a run of its own where there is none."
+    with present_run() or Run(): return bare(*args)
+
+
+def alone(denoise, *at):
+    "One question in a run of its own."
+    with Run(): return denoise(*at)
 
 
 # What holds for all
 
 @each_weak
 def test_one_is_the_strong_branch(name):
-    assert torch.equal(guided(name, 1.)(X, SIGMA, Y), MODEL(X, SIGMA, Y))
+    assert torch.equal(alone(guided(name, 1.), X, SIGMA, Y), MODEL(X, SIGMA, Y))
 
 
 @each_weak
 def test_zero_is_the_weak_branch(name):
-    assert torch.equal(guided(name, 0.)(X, SIGMA, Y), ask(make(name)))
+    assert torch.equal(alone(guided(name, 0.), X, SIGMA, Y), ask(make(name)))
 
 
 @each_weak
 @pytest.mark.parametrize('scale', [-1., 4.])
 def test_it_is_the_line_through_both(name, scale):
-    assert (guided(name, scale)(X, SIGMA, Y) - lerp(ask(make(name)), MODEL(X, SIGMA, Y), scale)).abs().max() < 1e-4
+    assert (alone(guided(name, scale), X, SIGMA, Y) - lerp(ask(make(name)), MODEL(X, SIGMA, Y), scale)).abs().max() < 1e-4
 
 
 @pytest.mark.parametrize('name,sampler', [*((k, 'heun') for k in (*WEAK, *STRONG)), *((k, 'ddpm') for k in (*RANDOM, 'cads'))])
@@ -87,9 +97,9 @@ def test_the_model_is_not_touched(name):
 @each
 @pytest.mark.parametrize('n', [1, 2])
 def test_small_batches(name, n):
-    out = guided(name)(X[:n], torch.tensor(SIGMA), Y[:n])
+    out = alone(guided(name), X[:n], torch.tensor(SIGMA), Y[:n])
     assert out.dtype == torch.float32 and out.shape == X[:n].shape and out.isfinite().all()
-    assert (out - guided(name)(X[:n], torch.full((n,), SIGMA), Y[:n])).abs().max() < 1e-5
+    assert (out - alone(guided(name), X[:n], torch.full((n,), SIGMA), Y[:n])).abs().max() < 1e-5
 
 
 @each_weak
@@ -104,12 +114,16 @@ def test_the_branch_differs_from_the_model(name):
 @pytest.mark.parametrize('name', RANDOM)
 def test_a_second_look_draws_nothing(name):
     "Heun's second look has the label, the noise and the parts of the first; the next step has others."
-    fresh = make(name).fresh(range(5))
-    first, again, second = ask(fresh), ask(peek(fresh)), ask(fresh)
+    branch, run = make(name), Run(range(5))
+    def step(looks=1):
+        with run.next_step(): return [ask(branch) for _ in range(looks)]
+    (first, again), (second,) = step(2), step()
     assert torch.equal(first, again) and not torch.equal(first, second)
-    looked, not_looked = make(name).fresh(range(5)), make(name).fresh(range(5))
-    ask(looked), ask(peek(looked)), ask(peek(looked)), ask(not_looked)
-    assert torch.equal(ask(looked), ask(not_looked))
+
+
+@pytest.mark.parametrize('name', RANDOM)
+def test_a_random_branch_is_refused_outside_a_run(name):
+    with pytest.raises(InputError, match='none outside a run.*follow'): bare(make(name))
 
 
 @pytest.mark.parametrize('name', [*RANDOM, 'cads'])
@@ -122,29 +136,31 @@ def test_seeds_differ(name):
 @pytest.mark.parametrize('name', ['tsg', 's2'])
 def test_every_sample_has_its_own_damage(name):
     "The same image five times over."
-    out = ask(make(name).fresh(range(8)), X[:1].expand(8, -1, -1, -1), SIGMA, Y[:1].expand(8))
+    with Run(range(8)): out = ask(make(name), X[:1].expand(8, -1, -1, -1), SIGMA, Y[:1].expand(8))
     assert len({tuple(o.flatten().tolist()) for o in out}) > 1
 
 
 def test_a_random_label_does_not_see_the_image():
-    branch, N = random_label(MODEL).fresh(range(2000)), 2000
+    branch, N = random_label(MODEL), 2000
     y = torch.arange(N) % 10
-    drawn = branch.labels(y)
+    with Run(range(N)): drawn, again = branch.labels(y), branch.labels(y.flip(0))
     counts = torch.bincount(drawn, minlength=10).double()
     assert ((counts - N/10)**2/(N/10)).sum() < 28 and drawn.min() == 0 and drawn.max() == 9
     assert abs((drawn == y).double().mean() - .1) < 3*(.09/N)**.5
-    assert torch.equal(branch.again(y.flip(0)), drawn)
+    assert torch.equal(again, drawn)
 
 
 def test_a_sample_without_label_gets_no_random_label():
-    assert (random_label(MODEL).labels(torch.full((50,), NULL)) == NULL).all()
+    with Run(): assert (random_label(MODEL).labels(torch.full((50,), NULL)) == NULL).all()
 
 
 def test_random_parts_never_drop_the_first_and_drop_one_in_ten():
     kept = []
     branch = make('s2')
     spy = Redrawn(MODEL, lambda *args: kept.append(branch.change(*args)['keep']) or {'keep': kept[-1]})
-    for _ in range(20): spy(X, SIGMA, Y)
+    run = Run(range(len(X)))
+    for _ in range(20):
+        with run.next_step(): spy(X, SIGMA, Y)
     dropped = torch.stack([torch.stack(list(k.values())) for k in kept])
     assert 'down.0' not in kept[0] and len(kept[0]) == len(parts(MODEL.net)) - 1
     assert ((1 - dropped).sum(1) == 1).all() and (1 - dropped).sum((0, 2, 3, 4, 5)).min() > 0
@@ -178,14 +194,14 @@ def test_labels_are_composed_in_one_pass():
     for name, per_image in {'and': 5, 'not': 4, 'perp_neg': 4}.items():
         rows = []
         tallied = rewire(MODEL, level=lambda e: rows.append(len(e)) or e)
-        guided(name, model=tallied)(X, SIGMA, Y)
+        alone(guided(name, model=tallied), X, SIGMA, Y)
         assert rows == [per_image*len(X)]
 
 
 @pytest.mark.parametrize('name', STRONG)
 def test_no_label_is_not_composed(name):
     nobody = torch.full_like(Y, NULL)
-    assert (make(name)(X, 20., nobody) - MODEL(X, 20., nobody)).abs().max() < 1e-5
+    assert (alone(make(name), X, 20., nobody) - MODEL(X, 20., nobody)).abs().max() < 1e-5
 
 
 def test_a_label_beside_itself_counts_twice():
@@ -240,7 +256,7 @@ def test_the_damage_happens_and_costs_one_pass(name):
     "diffusers' SEG never applies its hook, and pays a third pass for the same prediction again."
     rows = []
     tallied = rewire(MODEL, level=lambda e: rows.append(len(e)) or e)
-    D = guide(tallied, scale=3., weak=make(name, tallied))(X, SIGMA, Y)
+    D = alone(guide(tallied, scale=3., weak=make(name, tallied)), X, SIGMA, Y)
     assert rows == [len(X)]*2
     assert (D - MODEL(X, SIGMA, Y)).flatten(1).abs().amax(1).min() > 1e-3
 
@@ -275,6 +291,6 @@ def test_the_scale_means_the_same_for_every_branch(name):
     "diffusers' convention changes when CFG is switched off. Ours: effective scale s, 1 is no guidance, everywhere."
     for scale in (1.5, 4.):
         seen = []
-        guided(name, scale, record=seen)(X, SIGMA, Y)
+        alone(guided(name, scale, record=seen), X, SIGMA, Y)
         moved = seen[0]['norm'] > 1e-3
         assert moved.any() and (seen[0]['effective'][moved] - scale).abs().max() < 1e-2
