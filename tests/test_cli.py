@@ -11,9 +11,10 @@ from safetensors.torch import save_file
 
 from cfg_course import core, training
 from cfg_course.classifiers import Classifier, save_classifier
-from cfg_course.cli import evaluate_main, recipe_name, sample_main, shipped_models, train_main
+from cfg_course.cli import evaluate_main, sample_main, train_main
+from cfg_course.commands import recipe_name
 from cfg_course.data import TORCHVISION, load_data
-from cfg_course.denoisers import Denoiser, load_denoiser
+from cfg_course.denoisers import Denoiser, load_denoiser, shipped_models
 from cfg_course.networks import CONFIGS, UNetConfig
 from cfg_course.sweeps import make_yardstick
 from cfg_course.training import RECIPES, TrainConfig, denoising_loss, train

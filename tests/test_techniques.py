@@ -41,8 +41,8 @@ BAD = {
     '--guidance cfgpp --guidance-arg lam=1.5': ['lam', '1.5', '1'],
     '--guidance cfgpp --guidance-scale 2': ['scale', '2', 'cfgpp'],
     '--guidance apg': ['--guidance', 'required'],
-    '--guidance autoguidance --guidance-scale 2': ['--model', 'digits-weak'],
-    '--guidance negative --guidance-scale 2': ['label', 'None'],
+    '--guidance autoguidance --guidance-scale 2': ['--guidance-arg model', 'digits-weak'],
+    '--guidance negative --guidance-scale 2': ['--guidance-arg label', 'None'],
     '--guidance cfg --guidance-scale 2 --interval 90 100': ['--interval', '90', '80'],
 }
 
