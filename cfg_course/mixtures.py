@@ -17,8 +17,8 @@ from .core import NULL, Denoise, InputError, Level, check, optional
 from .scores import expand, score_to_x0
 
 # %% auto #0
-__all__ = ['World', 'Mixture', 'Points', 'Boxes', 'Pair', 'tilt', 'mesh', 'tilt_on', 'transport', 'three_gaussians',
-           'narrow_in_wide', 'two_boxes', 'two_classes', 'unequal_modes', 'fractal_tree']
+__all__ = ['World', 'Mixture', 'Points', 'Boxes', 'Pair', 'tilt', 'tilt_on', 'transport', 'three_gaussians', 'narrow_in_wide',
+           'two_boxes', 'two_classes', 'unequal_modes', 'fractal_tree']
 
 # %% ../nbs/03_mixtures.ipynb #9e62afa0
 Data = Tensor | Sequence | float  # a tensor, or what makes one
@@ -44,18 +44,25 @@ def belongs(
     return (labels == y) | (y == NULL)
 
 # %% ../nbs/03_mixtures.ipynb #8e15c4f0
+def first_few(
+    values:Tensor, # any
+)->list: # numbers
+    "What of some numbers is shown in a message."
+    return values.flatten().tolist()[:8]
+
 def as_points(
     x:Tensor, # `(B, ...)`
     dim:int, # coordinates of a sample
 )->Tensor: # `(B, dim)` float64
     "Samples as rows of numbers; raises `InputError` when their size is not that of the world."
     flat = x.reshape(len(x), -1).double()
-    fits = flat.shape[1] == dim
     check(
-        fits, 'x', tuple(x.shape),
+        flat.shape[1] == dim,
+        'x', tuple(x.shape),
         f'(B, ...) with {dim} numbers in a sample')
     return flat
 
+# %% ../nbs/03_mixtures.ipynb #f06ab91d
 def as_labels(
     y:Labels, # one label, `(B,)` labels, or none for `NULL`
     n:int, # how many samples
@@ -79,12 +86,24 @@ def as_level(
     sigma = expand(sigma, x)
     above = sigma >= 0 if zero else sigma > 0
     fine = above & sigma.isfinite()
-    shown = sigma.flatten().tolist()[:8]
     sign = '>=' if zero else '>'
-    check(bool(fine.all()), 'sigma', shown, f'finite and {sign} 0')
+    check(
+        bool(fine.all()),
+        'sigma', first_few(sigma),
+        f'finite and {sign} 0')
     return sigma
 
 # %% ../nbs/03_mixtures.ipynb #61b0d3f5
+def can_be_weights(
+    weights:Tensor, # any numbers
+    K:int, # how many there must be
+)->bool: # are they positive, with sum one?
+    "Whether numbers can be the weights of parts."
+    if weights.shape != (K,) or (weights <= 0).any():
+        return False
+    off = weights.sum().item() - 1
+    return abs(off) < 1e-6
+
 def as_weights(
     weights:Data|None, # `(K,)` positive, sum one; equal when not given
     K:int, # number of parts
@@ -92,13 +111,11 @@ def as_weights(
     "The weights of the parts; raises `InputError` for what cannot be."
     if weights is None: weights = torch.full((K,), 1/K)
     weights = exact(weights)
-    total = weights.sum()
-    positive = weights.shape == (K,) and bool((weights > 0).all())
-    fine = positive and abs(total - 1) < 1e-6
     check(
-        fine, 'weights', weights.tolist()[:8],
+        can_be_weights(weights, K),
+        'weights', first_few(weights),
         f'{K} positive numbers that sum to one')
-    return weights/total
+    return weights/weights.sum()
 
 def as_classes(
     labels:Data|None, # `(K,)` class of each part: 0, 1, ...; each part its own when not given
@@ -107,11 +124,10 @@ def as_classes(
     "The classes of the parts; raises `InputError` where a class has no part."
     if labels is None: return torch.arange(K)
     labels = torch.as_tensor(labels)
-    there = set(labels.tolist())
     wanted = range(int(labels.max()) + 1)
-    fine = labels.shape == (K,) and there == set(wanted)
+    fine = labels.shape == (K,) and set(labels.tolist()) == set(wanted)
     check(
-        fine, 'labels', labels.tolist()[:8],
+        fine, 'labels', first_few(labels),
         f'{K} classes, so that each of 0, 1, ... has a part')
     return labels
 
@@ -309,12 +325,13 @@ class Mixture(World):
     )->Tensor: # `(N, d)` float64
         "Samples of the blurred classes."
         k = self.pick(y, generator)
-        variances = self.eigs[k] + sigma**2
         z = normal(len(y), self.dim, generator)
-        z = z*variances.sqrt()
-        if self.axes is not None:
-            z = torch.einsum('bd,bed->be', z, self.axes[k])
-        return self.means[k] + z
+        variances = self.eigs[k] + sigma**2
+        along = z*variances.sqrt()
+        if self.axes is None:
+            return self.means[k] + along
+        off = torch.einsum('bd,bed->be', along, self.axes[k])
+        return self.means[k] + off
 
     def covs(self)->Tensor: # `(K, d, d)`
         "Covariances of the parts."
@@ -401,11 +418,7 @@ class Boxes(World):
         sigma:Tensor, # `()` or `(B, 1)`
     )->tuple[Tensor, Tensor]: # `(B, K)` log densities, `(B, K, 1)` scores
         "Blurred boxes (equation 'box' of chapter 3)."
-        a = (x - self.low)/sigma
-        b = (x - self.high)/sigma
-        right = a + b > 0  # of the middle: there the line is reflected
-        u = torch.where(right, -b, a)
-        v = torch.where(right, -a, b)
+        u, v, right = self.reflected(x, sigma)
         mass = log_difference(
             torch.special.log_ndtr(u),
             torch.special.log_ndtr(v))
@@ -414,6 +427,19 @@ class Boxes(World):
         scores = torch.where(right, -slope, slope)
         log_width = (self.high - self.low).log()
         return mass - log_width, scores[..., None]
+
+    def reflected(self,
+        x:Tensor, # `(B, 1)`
+        sigma:Tensor, # `()` or `(B, 1)`
+    )->tuple[Tensor, Tensor, Tensor]: # u and v, `(B, K)`; where the line was reflected, bool
+        "The distances from both ends, from the side on which the logarithms are accurate."
+        u = (x - self.low)/sigma
+        v = (x - self.high)/sigma
+        right = u + v > 0
+        return (
+            torch.where(right, -v, u),
+            torch.where(right, -u, v),
+            right)
 
     def sample(self,
         y:Tensor, # `(N,)` labels
@@ -484,6 +510,26 @@ class Pair(World):
         of_strong = self.strong.sample(everyone, sigma, generator)
         return torch.where(weak[:, None], of_weak, of_strong)
 
+# %% ../nbs/03_mixtures.ipynb #0f5d28e7
+def multisets(
+    K:int, # of how many things
+    size:int, # of each multiset
+)->Tensor: # `(M, K)` float64
+    "How often each of the things is in each multiset."
+    choices = combinations_with_replacement(range(K), size)
+    chosen = [torch.tensor(o, dtype=torch.long) for o in choices]
+    counts = [torch.bincount(o, minlength=K) for o in chosen]
+    return torch.stack(counts).double()
+
+def log_multinomial(
+    n:float, # a whole number
+    counts:Tensor, # `(M, K)`, rows sum to n
+)->Tensor: # `(M,)`
+    "In how many orders the things of a multiset can be drawn, as a logarithm."
+    all_orders = torch.lgamma(exact(n + 1.))
+    same = torch.lgamma(counts + 1)
+    return all_orders - same.sum(1)
+
 # %% ../nbs/03_mixtures.ipynb #2c7f90be
 def class_of(
     world:Mixture|Pair, # any
@@ -494,16 +540,6 @@ def class_of(
     if isinstance(own, Mixture):
         return own
     raise InputError(f'world: got {type(own).__name__}, allowed: Gaussian parts; else use tilt_on')
-
-def multisets(
-    K:int, # of how many things
-    size:int, # of each multiset
-)->Tensor: # `(M, K)` float64
-    "How often each of the things is in each multiset."
-    choices = combinations_with_replacement(range(K), size)
-    chosen = [torch.tensor(o, dtype=torch.long) for o in choices]
-    counts = [torch.bincount(o, minlength=K) for o in chosen]
-    return torch.stack(counts).double()
 
 def powers(
     m:Mixture, # of one class
@@ -517,9 +553,7 @@ def powers(
     allowed = f'a whole number >= 0 where the class has {K} parts; else use tilt_on'
     check(whole, 'scale', scale, allowed)
     e = multisets(K, int(scale))
-    log_factorial = torch.lgamma(exact(scale + 1.))
-    log_parts = torch.lgamma(e + 1).sum(1)
-    return e, log_factorial - log_parts
+    return e, log_multinomial(scale, e)
 
 # %% ../nbs/03_mixtures.ipynb #9a41e6d3
 Natural = tuple[Tensor, Tensor, Tensor]  # precisions, precisions times means, logs of weights and constants
@@ -589,6 +623,17 @@ def tilt(
     return from_natural(P, h, logs)
 
 # %% ../nbs/03_mixtures.ipynb #d1f64b20
+def mesh(
+    low:float, # smallest coordinate
+    high:float, # largest coordinate
+    n:int, # points along each side
+    dim:int=1, # coordinates: 1 or 2
+)->Tensor: # `(n**dim, dim)` float64
+    "The points of a regular grid."
+    side = torch.linspace(low, high, n, dtype=torch.float64)
+    points = torch.cartesian_prod(*[side]*dim)
+    return points.reshape(-1, dim)
+
 def on_edge(
     points:Tensor, # `(N, d)` of a regular grid
 )->Tensor: # `(N,)` bool
@@ -599,18 +644,6 @@ def on_edge(
     return outermost.any(1)
 
 # %% ../nbs/03_mixtures.ipynb #75fc1ae6
-def mesh(
-    low:float, # smallest coordinate
-    high:float, # largest coordinate
-    n:int, # points along each side
-    dim:int=1, # coordinates: 1 or 2
-)->Tensor: # `(n**dim, dim)` float64
-    "The points of a regular grid."
-    side = torch.linspace(low, high, n, dtype=torch.float64)
-    sides = [side]*dim
-    points = torch.cartesian_prod(*sides)
-    return points.reshape(-1, dim)
-
 def tilt_on(
     points:Tensor, # `(N, d)` of a regular grid
     world:World, # any
@@ -763,6 +796,17 @@ def branch(
             shrink*length,
             depth - 1, beads)
 
+# %% ../nbs/03_mixtures.ipynb #7bc3e519
+def with_mirror_image(
+    means:Tensor, # `(K, 2)`
+    covs:Tensor, # `(K, 2, 2)`
+)->tuple[Tensor, Tensor]: # `(2K, 2)`, `(2K, 2, 2)`
+    "Gaussians, and the same on the other side of the vertical axis."
+    turned = exact([-1., 1.])
+    signs = turned.outer(turned)
+    both = torch.cat([means, means*turned])
+    return both, torch.cat([covs, covs*signs])
+
 # %% ../nbs/03_mixtures.ipynb #a996ca40
 def two_classes(
     dim:int=1, # coordinates
@@ -793,10 +837,9 @@ def fractal_tree(
     tree = branch(exact([0., 0.]), .98, 1., depth, beads)
     means, covs, weights = (torch.stack(o) for o in zip(*tree))
     weights = weights/weights.sum()/2
-    mirror = exact([-1., 1.])
+    means, covs = with_mirror_image(means, covs)
     n = len(weights)
     return Mixture(
-        torch.cat([means, means*mirror]),
-        torch.cat([covs, covs*mirror.outer(mirror)]),
+        means, covs,
         torch.cat([weights, weights]),
         [0]*n + [1]*n)
