@@ -14,7 +14,7 @@ from .core import check, check_count, check_number
 from .scores import logsnr_to_sigma
 
 # %% auto #0
-__all__ = ['GRIDS', 'cosine_logsnr', 'karras_grid', 'cosine_grid', 'logsnr_grid']
+__all__ = ['GRIDS', 'karras_grid', 'cosine_grid', 'logsnr_grid']
 
 # %% ../nbs/11_schedules.ipynb #eb018a06
 def lognormal_sigma(
@@ -26,14 +26,13 @@ def lognormal_sigma(
     z = torch.special.ndtri(u)
     return (P_mean + P_std*z).exp()
 
-# %% ../nbs/11_schedules.ipynb #e2f70a94
+# %% ../nbs/11_schedules.ipynb #cae262dd
 def noise_angle(
     logsnr:float, # log signal-to-noise ratio
 )->float: # between 0, clean, and pi/2, noise
     r"The angle $\phi = \arctan\sigma$."
     return math.atan(math.exp(-logsnr/2))
 
-# %% ../nbs/11_schedules.ipynb #cae262dd
 def cosine_logsnr(
     u:Tensor, # in [0, 1]; 0 is clean, 1 is noise
     logsnr_min:float=-20., # at u = 1
@@ -42,10 +41,8 @@ def cosine_logsnr(
     r"Cosine schedule in $\lambda$ (Ho & Salimans 2022, section 2)."
     b = noise_angle(logsnr_max)
     a = noise_angle(logsnr_min) - b
-    sigma = torch.tan(a*u + b)
-    return -2*sigma.log()
+    return -2*torch.tan(a*u + b).log()
 
-# %% ../nbs/11_schedules.ipynb #95d0e7b3
 def cosine_sigma(
     u:Tensor, # in [0, 1]
     **kwargs:float, # `logsnr_min`, `logsnr_max`
@@ -136,9 +133,7 @@ def logsnr_grid(
 )->Tensor: # `(steps+1,)` float64, falling, ends in 0
     "Equal steps in the log signal-to-noise ratio, a geometric series of noise levels."
     check_range(steps, sigma_min, sigma_max)
-    first = math.log(sigma_max)
-    last = math.log(sigma_min)
-    logs = even_steps(first, last, steps)
+    logs = even_steps(math.log(sigma_max), math.log(sigma_min), steps)
     return ends_in_zero(logs.exp())
 
 GRIDS = dict(
