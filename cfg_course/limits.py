@@ -27,6 +27,15 @@ def check_classes(
         fits, 'D_all', every,
         f'(B, C, ...) for D_u of shape {one}')
 
+def differences(
+    D_u:Tensor, # `(B, ...)`
+    D_all:Tensor, # `(B, C, ...)`
+)->Tensor: # `(B, C, d)` float64, on the host
+    "By how much the predictions for the classes differ from the unconditional one."
+    delta = D_all - D_u[:, None]
+    return delta.flatten(2).double().cpu()
+
+# %% ../nbs/05_limits.ipynb #c8d1447e
 def squares(
     delta:Tensor, # `(B, C, d)` float64
 )->np.ndarray: # `(B, n, C)`, with n the smaller of C and d
@@ -40,15 +49,25 @@ def cancelling_weights(
     delta:Tensor, # `(B, C, d)` float64
 )->Tensor: # `(B, C)`, rows sum to one
     "The weights, none of them negative, whose average of some vectors is shortest."
+    nnls = optional('scipy.optimize').nnls
     A = squares(delta)
     _, n, C = A.shape
     ones = np.ones((1, C))
     goal = np.r_[np.zeros(n), 1.]
-    nnls = optional('scipy.optimize').nnls
     solved = [nnls(np.r_[a, ones], goal) for a in A]
     q = np.stack([weights for weights, _ in solved])
     q = torch.from_numpy(q)
     return q/q.sum(1, keepdim=True)
+
+def gap_left(
+    q:Tensor, # `(B, C)` weights
+    delta:Tensor, # `(B, C, d)` float64
+)->Tensor: # `(B,)`: 0 all cancels, 1 nothing does
+    "The length of an average, against that of what is averaged."
+    left = torch.einsum('bc,bcd->bd', q, delta)
+    size = delta.norm(dim=2)
+    whole = (q*size**2).sum(1).sqrt()
+    return left.norm(dim=1)/whole.clamp(min=1e-300)
 
 # %% ../nbs/05_limits.ipynb #f3fa9241
 def implied_posterior(
@@ -57,11 +76,6 @@ def implied_posterior(
 )->tuple[Tensor, Tensor]: # `(B, C)` class probabilities, `(B,)` gap: 0 consistent, 1 nothing cancels
     "The posterior that brings the average of the conditional predictions nearest to `D_u` (equation 'lim-gap')."
     check_classes(D_u, D_all)
-    delta = (D_all - D_u[:, None]).flatten(2)
-    delta = delta.double().cpu()
+    delta = differences(D_u, D_all)
     q = cancelling_weights(delta)
-    left = torch.einsum('bc,bcd->bd', q, delta)
-    size = delta.norm(dim=2)
-    whole = (q*size**2).sum(1).sqrt()
-    gap = left.norm(dim=1)/whole.clamp(min=1e-300)
-    return q, gap
+    return q, gap_left(q, delta)
