@@ -43,7 +43,8 @@ def squares(
     size = delta.norm(dim=2)
     scale = size.amax(1).clamp(min=1e-300)
     R = torch.linalg.qr(delta.mT, 'r').R
-    return (R/scale[:, None, None]).numpy()
+    scaled = R/scale[:, None, None]
+    return scaled.numpy()
 
 def cancelling_weights(
     delta:Tensor, # `(B, C, d)` float64
@@ -66,7 +67,8 @@ def gap_left(
     "The length of an average, against that of what is averaged."
     left = torch.einsum('bc,bcd->bd', q, delta)
     size = delta.norm(dim=2)
-    whole = (q*size**2).sum(1).sqrt()
+    squared = q*size**2
+    whole = squared.sum(1).sqrt()
     return left.norm(dim=1)/whole.clamp(min=1e-300)
 
 # %% ../nbs/05_limits.ipynb #f3fa9241
