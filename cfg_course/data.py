@@ -33,7 +33,7 @@ class Images:
     y:Tensor # `(N,)` int64, 0 to K-1
     classes:list[str] # K names
     name:str # which data set
-    data_dir:Path|None=None # where `load_data` was told to look for it
+    data_dir:Path|str|None=None # where `load_data` was told to look for it
 
     def __len__(self)->int: # N
         return len(self.x)
@@ -112,7 +112,7 @@ def read_digits8()->tuple[Tensor, Tensor]: # `(1797, 1, 8, 8)` uint8 images, `(1
 @dataset('digits', shape=(1, 8, 8), source='UCI Optical Recognition of Handwritten Digits, CC BY 4.0')
 def load_digits8(
     split:str='train', # train or test
-    data_dir:Path|None=None, # not used: the images come with the package
+    data_dir:Path|str|None=None, # not used: the images come with the package
 )->Images: # `(1, 8, 8)` images, four fifths or one fifth of 1,797
     "UCI's handwritten digits; the first of every five images of a class belongs to the test set."
     x, y = read_digits8()
@@ -122,7 +122,7 @@ def load_digits8(
 
 # %% ../nbs/10_data.ipynb #db3f7a05
 def data_folder(
-    data_dir:Path|None=None, # the caller's choice, if any
+    data_dir:Path|str|None=None, # the caller's choice, if any
 )->Path: # folder of data sets
     "`data_dir`, else the environment's `CFG_COURSE_DATA`, else `data`."
     return Path(data_dir or os.environ.get('CFG_COURSE_DATA') or 'data')
@@ -147,7 +147,7 @@ def load_torchvision(
     name:str, # of the data set, here
     kind:str, # of its class in torchvision.datasets
     split:str='train', # train or test
-    data_dir:Path|None=None, # see `data_folder`
+    data_dir:Path|str|None=None, # see `data_folder`
 )->Images: # all images of the split
     "A torchvision data set, downloaded on first use; raises `InputError` where it can neither be read nor fetched."
     open_set = getattr(optional('torchvision.datasets'), kind)
@@ -166,7 +166,7 @@ def load_torchvision(
 @dataset('mnist', shape=(1, 28, 28), source='LeCun, Cortes and Burges, CC BY-SA 3.0')
 def load_mnist(
     split:str='train', # train or test
-    data_dir:Path|None=None, # see `data_folder`
+    data_dir:Path|str|None=None, # see `data_folder`
 )->Images: # 60,000 or 10,000
     "Handwritten digits."
     return load_torchvision('mnist', 'MNIST', split, data_dir)
@@ -174,7 +174,7 @@ def load_mnist(
 @dataset('fashion_mnist', shape=(1, 28, 28), like='mnist', source='Xiao, Rasul and Vollgraf 2017, MIT licence')
 def load_fashion_mnist(
     split:str='train', # train or test
-    data_dir:Path|None=None, # see `data_folder`
+    data_dir:Path|str|None=None, # see `data_folder`
 )->Images: # 60,000 or 10,000
     "Clothes and shoes."
     return load_torchvision('fashion_mnist', 'FashionMNIST', split, data_dir)
@@ -182,7 +182,7 @@ def load_fashion_mnist(
 @dataset('cifar10', shape=(3, 32, 32), source='Krizhevsky 2009; no licence is stated')
 def load_cifar10(
     split:str='train', # train or test
-    data_dir:Path|None=None, # see `data_folder`
+    data_dir:Path|str|None=None, # see `data_folder`
 )->Images: # 50,000 or 10,000
     "Small photographs."
     return load_torchvision('cifar10', 'CIFAR10', split, data_dir)
@@ -301,7 +301,7 @@ def read_pictures(
 # %% ../nbs/10_data.ipynb #5d21aa0a
 def data_name(
     name:str, # as for `load_data`
-    data_dir:Path|None=None, # as for `load_data`
+    data_dir:Path|str|None=None, # as for `load_data`
 )->str: # the name that the images will have
     "A folder of pictures is named after itself, everything else as it was asked for."
     if name != 'folder': return name
@@ -309,7 +309,7 @@ def data_name(
 
 def named_folder(
     name:str, # of a folder of pictures
-    data_dir:Path|None=None, # that folder, or the one that holds it
+    data_dir:Path|str|None=None, # that folder, or the one that holds it
 )->Path: # the folder
     "Where the pictures of `folder:NAME` are, the name under which models trained on them know their data."
     root = data_folder(data_dir)
@@ -319,7 +319,7 @@ def named_folder(
 @dataset('folder', source='pictures of your own')
 def load_folder(
     split:str='train', # train or test
-    data_dir:Path|None=None, # folder with one sub-folder per class
+    data_dir:Path|str|None=None, # folder with one sub-folder per class
     image_size:int|None=None, # side in pixels; the first picture's shorter side when not given
 )->Images: # all pictures
     "Pictures in torchvision's ImageFolder layout."
@@ -343,6 +343,7 @@ class Part(NamedTuple):
     split:str # train or test
     every:int # the place in the class is counted modulo this
     places:tuple[int, ...] # that belong to the part
+
 PARTS = dict(
     fit=Part('train', 5, (0, 1, 2, 3)),
     reference=Part('train', 5, (4,)),
@@ -379,7 +380,7 @@ def check_parts(
 def load_data(
     name:str='digits', # one of `DATASETS`, or folder:NAME for a folder of pictures beside the other data sets
     split:str='train', # train, test, or one of `PARTS`
-    data_dir:Path|None=None, # see `data_folder`
+    data_dir:Path|str|None=None, # see `data_folder`
     image_size:int|None=None, # side of thumbnails; the data's own when not given
 )->Images: # all images of the split
     "All images of a data set. Raises `InputError` for an unknown name and for data that cannot be read."
@@ -435,7 +436,7 @@ def check_split(
 def load_split(
     data:DataSet, # of `DATA`
     split:str, # train or test
-    data_dir:Path|None=None, # for its function
+    data_dir:Path|str|None=None, # for its function
     image_size:int|None=None, # side of thumbnails
 )->Images: # all images of the split, or their thumbnails
     "Let a data set be loaded. What has no shape of its own makes its thumbnails itself."

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
+import numpy as np
 import torch
 from safetensors.torch import load_file
 from torch import Tensor
@@ -316,7 +317,7 @@ class Reference(NamedTuple):
     seen:Seen # the images
     near:float # distance, in pixels of [-1, 1], to the nearest other real image, that 1 % of them fall below
     eyes:Eyes|None=None # whose features they are; the judge's own when not given
-    data_dir:Path|None=None # where the data set is kept
+    data_dir:Path|str|None=None # where the data set is kept
 
     @property
     def x(self)->Tensor: # `(M, C, H, W)` uint8
@@ -562,7 +563,7 @@ def similarity(
 def own_similarity(
     f:Tensor, # `(N, D)` float64 features
 )->Tensor: # `(N,)`
-    "The same of each row with the other rows of its set, remembered for real images that are compared with often."
+    "`similarity` of each row with the other rows of its set, remembered for real images that are compared with often."
     n, dim = f.shape
     lengths = f.square().sum(1)/dim
     itself = (lengths + 1).pow(3)
@@ -592,8 +593,8 @@ def divergences(
     "Kullback-Leibler divergence of the mean verdict from each."
     logp = logits.log_softmax(1)
     p = logp.exp()
-    mean = p.mean(0).clamp(min=1e-300)
-    return (p*(logp - mean.log())).sum(1)
+    q = p.mean(0).clamp(min=1e-300)
+    return (p*(logp - q.log())).sum(1)
 
 def inception_score(
     logits:Tensor, # `(N, K)`
@@ -923,7 +924,7 @@ def check_metrics(
     dim:int, # features
     reference:bool=True, # are there real images?
 )->None:
-    "The same of several metrics."
+    "`check_metric` for several metrics."
     for name in names:
         check_metric(name, num, dim, reference)
 
@@ -1022,11 +1023,12 @@ def uneven_cost(
 )->float: # mean over samples
     "The same as a linear program: N samples with M parts each go to M places for N parts each."
     n, m = cost.shape
-    leaving = torch.kron(torch.eye(n), torch.ones(1, m)) # sums of rows
-    arriving = torch.kron(torch.ones(1, n), torch.eye(m)) # sums of columns
+    sparse = optional('scipy.sparse')
+    leaving = sparse.kron(sparse.eye(n), np.ones((1, m))) # sums of rows
+    arriving = sparse.kron(np.ones((1, n)), sparse.eye(m)) # sums of columns
     plan = optional('scipy.optimize').linprog(
         cost.flatten().numpy(),
-        A_eq=torch.cat([leaving, arriving]).numpy(),
+        A_eq=sparse.vstack([leaving, arriving]),
         b_eq=[m]*n + [n]*m)
     return plan.fun/(n*m)
 
