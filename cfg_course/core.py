@@ -30,8 +30,8 @@ if TYPE_CHECKING:
 __all__ = ['NULL', 'Level', 'Device', 'InputError', 'Denoise', 'check', 'check_number', 'check_count', 'Option', 'number',
            'count', 'one_of', 'flag', 'several', 'maybe', 'optional', 'mix_seed', 'rng', 'Noise', 'Run', 'present_run',
            'follow', 'pick_device', 'writing', 'write_json', 'save_tensors', 'load_tensors', 'write_results',
-           'read_results', 'claim', 'prose', 'prose_table', 'smoke', 'set_style', 'to_float', 'to_uint8', 'image_grid',
-           'save_grid', 'show_rows', 'to_picture']
+           'read_results', 'claim', 'say_unmeasured', 'prose', 'prose_table', 'smoke', 'set_style', 'to_float',
+           'to_uint8', 'image_grid', 'save_grid', 'show_rows', 'to_picture']
 
 # %% ../nbs/00_core.ipynb #68fdd749
 NULL = -1  # the label that means "no label": the unconditional denoiser
@@ -546,6 +546,21 @@ def claim(
     assert worst <= tolerance, line
     print(line)
     return True
+
+# %% ../nbs/00_core.ipynb #0a7c1d0e
+def say_unmeasured(
+    registered:Iterable[str], # names on a shelf
+    measured:Iterable[str], # names in a stored table
+    without:Iterable[str]=(), # that are not meant to be there
+)->list[str]: # what is missing
+    "Print which names a stored table lacks, if any; raises `AssertionError` for a row that is on no shelf."
+    registered, measured = list(registered), set(measured)
+    unknown = measured - set(registered)
+    assert not unknown, f'on no shelf: {sorted(unknown)}'
+    missing = [name for name in registered if name not in measured | set(without)]
+    if missing:
+        print('not measured yet:', ', '.join(missing))
+    return missing
 
 # %% ../nbs/00_core.ipynb #c7d84ba0
 class Prose(str):
