@@ -24,7 +24,7 @@ from .samplers import Now, Step, StepFn, ddim_step, heun_step, trajectory
 from .scores import FROM_X0
 
 # %% auto #0
-__all__ = ['PROCEDURES', 'SHELVES', 'Start', 'procedure', 'own', 'cfgpp_ddim_step', 'cfgpp_ancestral_step', 'cfgpp_dpmpp_step',
+__all__ = ['PROCEDURES', 'SHELVES', 'Start', 'looped', 'own', 'cfgpp_ddim_step', 'cfgpp_ancestral_step', 'cfgpp_dpmpp_step',
            'cfgpp', 'rectified_step', 'rectified', 'langevin', 'pcg_step', 'pcg', 'zsampling_step', 'zsampling', 'fsg',
            'cfgig', 'delay', 'delayed', 'reverse_step', 'fkc', 'parse_guidance', 'make_guidance']
 
@@ -38,7 +38,7 @@ class Start(NamedTuple):
     noise:Callable[[], Tensor]|None # next standard normal draw
     run:Run # which samples these are
 
-def procedure(
+def looped(
     loop:Callable[[Denoise, Start], Iterator[Step]], # what to do
 )->Callable[..., Iterator[Step]]: # with the arguments of `trajectory`
     "A loop for `sample`. Running it raises `InputError` when there are no labels."
@@ -55,7 +55,7 @@ def own(
     "The procedure that repeats one step of its own, whatever step it is given."
     def loop(denoise, start):
         return trajectory(denoise, *start._replace(step=single))
-    return procedure(loop)
+    return looped(loop)
 
 # %% ../nbs/18_procedures.ipynb #79139d1c
 def cfgpp_ddim_step(
@@ -102,12 +102,12 @@ def cfgpp_dpmpp_step(
 PROCEDURES: dict[str, Method] = {}
 
 # %% ../nbs/18_procedures.ipynb #02fcbd3d
-listed = partial(technique, PROCEDURES)
+procedure = partial(technique, PROCEDURES)
 
 CFGPP = dict(ddim=cfgpp_ddim_step, ancestral=cfgpp_ancestral_step, dpmpp=cfgpp_dpmpp_step)
 
 # %% ../nbs/18_procedures.ipynb #73ccad0f
-@listed('cfgpp', 'Chung et al. 2025, arXiv:2406.08070', "x' = D_u + lam (D_c - D_u) + sigma'/sigma (x - D_u)",
+@procedure('cfgpp', 'Chung et al. 2025, arXiv:2406.08070', "x' = D_u + lam (D_c - D_u) + sigma'/sigma (x - D_u)",
     options=dict(lam=number(0, 1), form=one_of(*CFGPP)))
 def cfgpp(
     *,
@@ -141,7 +141,7 @@ def rectified_step(
     x = (z + (t_next - t)*f)/(1 - t_next)
     return Step(x, z - t*f, now.sigma, now.sigma_next)
 
-@listed('rectified', 'Saini et al. 2025, arXiv:2510.07631',
+@procedure('rectified', 'Saini et al. 2025, arXiv:2510.07631',
     "z' = z + dt [f_c + (s - 1)(f_c - f_u) half a step ahead]", cost=3.,
     options=dict(scale=number(), power=number(0), ahead=number(0, below=1)))
 def rectified(
@@ -183,7 +183,7 @@ def pcg_step(
         x = langevin(D, x, now.sigma_next, time, now.noise())
     return last._replace(x=x)
 
-@listed('pcg', 'Bradley & Nakkiran 2024, arXiv:2408.09000', 'DDIM step of D_c, then Langevin with 2s - 1', cost=3.,
+@procedure('pcg', 'Bradley & Nakkiran 2024, arXiv:2408.09000', 'DDIM step of D_c, then Langevin with 2s - 1', cost=3.,
     options=dict(scale=number(), repeats=count(1, 1000)))
 def pcg(
     *,
@@ -218,7 +218,7 @@ def zsampling_step(
         now = now._replace(x=there_and_back(out, back, now))
     return ddim_step(out, now)
 
-@listed('zsampling', 'Bai et al. 2025, arXiv:2412.10891', 'down with s, up with less, down with s', cost=5.,
+@procedure('zsampling', 'Bai et al. 2025, arXiv:2412.10891', 'down with s, up with less, down with s', cost=5.,
     options=dict(scale=number(), inverse=number(), loops=count(0, 1000)))
 def zsampling(
     *,
@@ -242,7 +242,7 @@ LOOPS = Option('triples (where, how far, how often): shares of the steps, 0 <= w
     lambda loops: isinstance(loops, (tuple, list)) and all(map(is_loop, loops)))
 
 # %% ../nbs/18_procedures.ipynb #1e778500
-@listed('fsg', 'Wang et al. 2025, arXiv:2510.21512',
+@procedure('fsg', 'Wang et al. 2025, arXiv:2510.21512',
     'long early loops down with s, up with less; CFG++ steps', cost=2.375,
     options=dict(scale=number(), inverse=number(), lam=number(0, 1), loops=LOOPS))
 def fsg(
@@ -266,7 +266,7 @@ def fsg(
                 record = cfgpp_ddim_step(denoise, now._replace(x=x), lam=lam)
             x = record.x
             yield record
-    return procedure(loop)
+    return looped(loop)
 
 # %% ../nbs/18_procedures.ipynb #d8319b0d
 def loop_targets(
@@ -336,13 +336,13 @@ def gibbs(
             sweep = start._replace(x=last.x + raised, sigmas=down)
             for last in trajectory(again(denoise), *sweep):
                 yield last
-    return procedure(loop)
+    return looped(loop)
 
 # %% ../nbs/18_procedures.ipynb #4e12bb3a
 SWEEPS = dict(level=number(above=0), sweeps=count(0, 1000), start=number(0, 1))
 
 # %% ../nbs/18_procedures.ipynb #08060b65
-@listed('cfgig', 'Moufad et al. 2025, arXiv:2505.21101',
+@procedure('cfgig', 'Moufad et al. 2025, arXiv:2505.21101',
     'conditional start, then sweeps: add noise, remove it with s', cost=1.625,
     options=dict(scale=number(), start_scale=number(), **SWEEPS))
 def cfgig(
@@ -385,7 +385,7 @@ def denoise_at(
     return lambda x, _, y: denoise(x, sigma, y)
 
 # %% ../nbs/18_procedures.ipynb #d8f9c119
-@listed('delayed', 'Moufad et al. 2025, arXiv:2505.21101',
+@procedure('delayed', 'Moufad et al. 2025, arXiv:2505.21101',
     'sweeps with (1 + delta) D_c(sigma_c) - delta D_u(sigma_u)', cost=1.625,
     needs='predictions above the noise level of a sweep',
     options=dict(scale=number(1), delta=number(above=0), **SWEEPS))
@@ -460,7 +460,7 @@ def is_window(
 WINDOW = Option('two noise levels, 0 <= low < high', is_window)
 
 # %% ../nbs/18_procedures.ipynb #7dc78084
-@listed('fkc', 'Skreta et al. 2025, arXiv:2503.02819',
+@procedure('fkc', 'Skreta et al. 2025, arXiv:2503.02819',
     'random steps with s; d log w = s (s - 1)/2 |score_c - score_u|^2 d(sigma^2); resample',
     needs='several samples of each class in a batch',
     options=dict(scale=number(), threshold=number(0, 1), window=WINDOW))
@@ -488,7 +488,7 @@ def fkc(
             parents = choose_parents(logw, start.y.cpu(), uniform, 1. if last else threshold).to(x.device)
             x = record.x[parents]
             yield record._replace(x=x, x0_hat=record.x0_hat[parents])
-    return procedure(loop)
+    return looped(loop)
 
 # %% ../nbs/18_procedures.ipynb #cc1d601e
 def weighed_step(
