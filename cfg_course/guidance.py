@@ -389,6 +389,7 @@ class Method(NamedTuple):
     cost:float=2. # network evaluations of an image in a first-order step
     needs:str='' # what a model must have beyond predictions with and without label
     options:dict[str, Option]={} # option -> what it takes
+    traits:tuple[str, ...]=() # of a rule, each tested: weak at 0, any space, remembers, asks again
 
 # %% ../nbs/04_guidance.ipynb #d236bc39
 OF_GUIDE = {'scale', 'w', 'interval', 'rule', 'record'} # arguments of `guide`, which checks them itself
@@ -409,6 +410,7 @@ def technique(
     cost:float=2., # network evaluations of an image in a first-order step
     needs:str='', # what a model must have beyond predictions with and without label
     options:dict[str, Option]|None=None, # what its options take
+    traits:tuple[str, ...]=(), # of a rule: weak at 0, any space, remembers, asks again
 )->Callable: # a decorator
     "Put the function below on a shelf, with the values that its options take, which are checked whenever it is called."
     takes = options or {}
@@ -419,7 +421,7 @@ def technique(
                 if k in takes:
                     takes[k].check(k, value)
             return make(*args, **given)
-        shelf[name] = Method(checked, paper, formula, cost, needs, takes)
+        shelf[name] = Method(checked, paper, formula, cost, needs, takes, traits)
         known = method_options(shelf[name]).keys()
         unsaid = (known - takes.keys() - OF_GUIDE) | (takes.keys() - known)
         if unsaid:

@@ -70,7 +70,7 @@ RULES: dict[str, Method] = {}
 
 rule = partial(technique, RULES)
 
-@rule('linear', 'Ho & Salimans 2022, arXiv:2207.12598', 'u + s d')
+@rule('linear', 'Ho & Salimans 2022, arXiv:2207.12598', 'u + s d', traits=('weak at 0', 'any space'))
 def linear()->Rule: # in any space
     "The straight line through the two predictions (Ho & Salimans 2022, eq. 6)."
     return LINEAR
@@ -145,7 +145,8 @@ def threshold(*,
 
 # %% ../nbs/17_rules.ipynb #b059afdb
 @rule('apg', 'Sadat et al. 2025, arXiv:2410.02416', 'c + (s - 1)(d across c + eta d along c), d remembered and limited',
-    options=dict(eta=number(), threshold=number(0), momentum=number(-1, 1)))
+    options=dict(eta=number(), threshold=number(0), momentum=number(-1, 1)),
+    traits=('remembers',))
 def apg(*,
     eta:float=0., # share of the part along the prediction that is kept; 1 keeps all
     threshold:float=2.5, # largest length r of the update; 0: no limit. The paper: 2.5 to 15, growing with the picture
@@ -256,7 +257,8 @@ def collapse(
 
 # %% ../nbs/17_rules.ipynb #b38fc5b2
 @rule('fdg', 'Sadat et al. 2025, arXiv:2506.19713', 'c + (s - 1) gain d on each level of a pyramid', needs='pictures',
-    options=dict(gains=several(number(), least=1, most=12), parallel=number()))
+    options=dict(gains=several(number(), least=1, most=12), parallel=number()),
+    traits=('any space',))
 def fdg(*,
     gains:tuple[float, ...]=(1., 4/9), # of each level, fine to coarse, on what guidance adds; the paper: 1, 4/9
     parallel:float=1., # share of the part along the prediction that each level keeps
@@ -306,7 +308,8 @@ def power(*,
 
 # %% ../nbs/17_rules.ipynb #e71f6415
 @rule('adaptive', 'Castillo et al. 2023, arXiv:2312.12487', 'u + s d until cos(u, c) > threshold, then c',
-    options=dict(cosine=number(-1, 1), space=SPACE))
+    options=dict(cosine=number(-1, 1), space=SPACE),
+    traits=('weak at 0', 'remembers'))
 def adaptive(*,
     cosine:float=.991, # threshold in [-1, 1]; the paper uses .991
     space:str='x0', # where the cosine is taken; the paper takes that of the noise
@@ -362,7 +365,8 @@ TIME = number(0, .999)
 
 # %% ../nbs/17_rules.ipynb #c5f007f3
 @rule('fbg', 'Koulischer et al. 2025, arXiv:2506.06085', 'u + l d, l from the posterior of the path, at most s',
-    options=dict(pi=number(.334, 1 - 1e-6), t0=TIME, t1=TIME, steps=count(3, 10_000)))
+    options=dict(pi=number(.334, 1 - 1e-6), t0=TIME, t1=TIME, steps=count(3, 10_000)),
+    traits=('weak at 0', 'remembers'))
 def fbg(*,
     pi:float=.95, # assumed share of the true conditional density, above 1/3 and below 1; the paper uses .95 to .999
     t0:float=.5, # time, 1 being noise, by which silence of the evidence brings the scale to 3
@@ -393,7 +397,8 @@ def sensitivity(
         return torch.autograd.grad(total, x)[0]
 
 # %% ../nbs/17_rules.ipynb #e5fc1830
-@rule('reg', 'Gao et al. 2025, arXiv:2501.18865', 'c + (s - 1) grad(sum c) d', cost=3., needs='a gradient')
+@rule('reg', 'Gao et al. 2025, arXiv:2501.18865', 'c + (s - 1) grad(sum c) d', cost=3., needs='a gradient',
+    traits=('any space', 'asks again'))
 def reg()->Rule: # in x0
     "Rectified gradient guidance (Gao et al. 2025, in its form for EDM)."
     def combine(u, c, s, look):
@@ -404,7 +409,8 @@ def reg()->Rule: # in x0
 # %% ../nbs/17_rules.ipynb #31980478
 @rule('characteristic', 'Zheng & Lan 2024, arXiv:2312.07586',
     's c(x + (s - 1) e) - (s - 1) u(x + s e), both denoised alike', cost=22.,
-    options=dict(iterations=count(0, 1000), tol=number(1e-12), along=flag()))
+    options=dict(iterations=count(0, 1000), tol=number(1e-12), along=flag()),
+    traits=('weak at 0', 'asks again'))
 def characteristic(*,
     iterations:int=10, # at most, >= 0; 0 is the straight line. Each asks both branches
     tol:float=1e-3, # root mean square of the gap at which a sample is done, > 0
