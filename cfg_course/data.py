@@ -92,7 +92,8 @@ def dataset(
     def enter(load):
         DATA[name] = DataSet(name, load, shape, like, source)
         DATASETS[:] = sorted(DATA, key='folder'.__eq__)
-        if shape: SHAPES[name] = shape
+        if shape:
+            SHAPES[name] = shape
         return load
     return enter
 
@@ -140,7 +141,8 @@ def channels_first(
     pixels:Tensor, # `(N, H, W)` or `(N, H, W, C)`
 )->Tensor: # `(N, C, H, W)`
     "Pictures as networks take them."
-    if pixels.ndim == 3: return pixels[:, None]
+    if pixels.ndim == 3:
+        return pixels[:, None]
     return pixels.permute(0, 3, 1, 2).contiguous()
 
 def load_torchvision(
@@ -153,9 +155,11 @@ def load_torchvision(
     open_set = getattr(optional('torchvision.datasets'), kind)
     root = data_folder(data_dir)
     there = root.exists()
-    try: found = open_set(root, train=split == 'train', download=True)
+    try:
+        found = open_set(root, train=split == 'train', download=True)
     except (RuntimeError, OSError, EOFError, ValueError) as e:
-        if not there: shutil.rmtree(root, ignore_errors=True)  # what a failed download leaves
+        if not there:
+            shutil.rmtree(root, ignore_errors=True)  # what a failed download leaves
         what = f'--dataset {name}: not found under {str(root)!r} and the download failed ({first_line(e)})'
         raise InputError(f'{what}; give --data-dir a folder that has it, or use --dataset digits') from None
     x = channels_first(torch.as_tensor(found.data))
@@ -198,7 +202,8 @@ def shrink(
     fits = check_count('--image-size', size) <= side
     allowed = f'at most {side}, the side of {what}'
     check(fits, '--image-size', size, allowed)
-    if size == side: return x
+    if size == side:
+        return x
     parts = []
     for part in x.split(5000):
         parts.append(F.interpolate(part.float(), size=(size, size), mode='area'))
@@ -304,7 +309,8 @@ def data_name(
     data_dir:Path|str|None=None, # as for `load_data`
 )->str: # the name that the images will have
     "A folder of pictures is named after itself, everything else as it was asked for."
-    if name != 'folder': return name
+    if name != 'folder':
+        return name
     return f'folder:{data_folder(data_dir).resolve().name}'
 
 def named_folder(
@@ -392,7 +398,8 @@ def load_data(
     if kind == 'folder' and split in PARTS:
         check_parts(split, data_folder(place))
     images = load_split(DATA[kind], split_of(split), place, image_size)
-    if split in PARTS: images = images.take(part_rows(images.y, split))
+    if split in PARTS:
+        images = images.take(part_rows(images.y, split))
     return replace(images, data_dir=data_dir)
 
 def data_shape(
@@ -400,7 +407,8 @@ def data_shape(
     image_size:int|None=None, # as for `load_data`
 )->tuple[int, int, int]|None: # (C, H, W); none for a folder, whose pictures must be read for it
     "The shape of a data set's images, without reading them; raises `InputError` for a side that its pictures have not."
-    if name not in SHAPES: return None
+    if name not in SHAPES:
+        return None
     channels, side, _ = SHAPES[name]
     size = side if image_size is None else check_count('--image-size', image_size)
     allowed = f'at most {side}, the side of the pictures of {name}'
@@ -440,9 +448,11 @@ def load_split(
     image_size:int|None=None, # side of thumbnails
 )->Images: # all images of the split, or their thumbnails
     "Let a data set be loaded. What has no shape of its own makes its thumbnails itself."
-    if data.shape is None: return data.load(split, data_dir, image_size)
+    if data.shape is None:
+        return data.load(split, data_dir, image_size)
     images = data.load(split, data_dir)
-    if not image_size: return images
+    if not image_size:
+        return images
     return replace(images, x=shrink(images.x, image_size))
 
 TORCHVISION = DATA # a name that the tests of the command line use

@@ -100,7 +100,8 @@ class Denoiser(nn.Module):
         c_skip, c_out, c_in = scales
         c_noise = sigma.log()/4
         told = []
-        if scale is not None: told.append(per_sample(scale, x))
+        if scale is not None:
+            told.append(per_sample(scale, x))
         F = self.net(c_in*x, c_noise, y, *told)
         return c_skip*x + c_out*F.to(x.dtype)
 
@@ -131,7 +132,8 @@ class count_rows:
         self.rows = 0
         def look(net, args): # a function is not copied with a network, as a method would be
             self.rows += len(args[0])
-        for net in nets: net.register_forward_pre_hook(look)
+        for net in nets:
+            net.register_forward_pre_hook(look)
 
 # %% ../nbs/13_denoisers.ipynb #4a9aa9a4
 def save_denoiser(
@@ -142,7 +144,8 @@ def save_denoiser(
 )->None:
     "Write a denoiser with its configuration to one safetensors file."
     tensors = denoise.net.state_dict()
-    if half: tensors = {k: t.half() for k, t in tensors.items()}
+    if half:
+        tensors = {k: t.half() for k, t in tensors.items()}
     config = dict(
         net=asdict(denoise.net.cfg),
         precond=denoise.precond,
@@ -155,7 +158,8 @@ def load_denoiser(
 )->tuple[Denoiser, dict[str, Any]]: # in evaluation mode on the CPU; the header
     "Build a denoiser from its file; raises `InputError` when the file is not one."
     path = Path(path)
-    if path.is_dir(): path = path/'model.safetensors'
+    if path.is_dir():
+        path = path/'model.safetensors'
     tensors, meta = load_tensors(path, 'denoiser')
     cfg = config_from(UNetConfig, meta.get('net'), path)
     with torch.device('meta'):

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, Protocol
 import torch
 from torch import Tensor
 
-from .core import NULL, Denoise, InputError, Level, Option, Run
+from .core import NULL, Denoise, InputError, Level, Option
 from .core import among, check, check_number, present_run
 from .scores import FROM_X0, TO_X0, expand, pick
 
@@ -188,6 +188,7 @@ class Label(NamedTuple):
         return torch.full_like(y, self.label)
 
 # %% ../nbs/04_guidance.ipynb #1776549b
+NO_LABEL = Label()
 Branch = Denoise | Label  # a weak branch: a denoiser, or what has a method `labels`
 
 # %% ../nbs/04_guidance.ipynb #416010fc
@@ -197,7 +198,7 @@ class Guided:
         denoise:Denoise, # the strong branch
         strength:Strength, # a number, a tensor with one for each sample of a run, or a function of sigma
         span:tuple[float, float]|None=None, # (low, high] in which to guide
-        weak:Branch=Label(), # what to guide against
+        weak:Branch=NO_LABEL, # what to guide against
         rule:Rule=LINEAR, # how to combine
         record:list|None=None, # gets a `diagnose` for every step
     ):
@@ -345,7 +346,7 @@ def guide(
     if interval is not None:
         check_interval(interval)
     check(rule.space in FROM_X0, 'space', rule.space, ', '.join(FROM_X0))
-    weak = Label() if weak is None else weak
+    weak = NO_LABEL if weak is None else weak
     return Guided(denoise, strength, interval, weak, rule, record)
 
 # %% ../nbs/04_guidance.ipynb #b41c4773

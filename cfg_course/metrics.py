@@ -282,7 +282,8 @@ def read_tensors(
     path:Path, # .pth or .safetensors
 )->dict[str, Tensor]: # name -> tensor
     "The tensors of a file; nothing else is read from it."
-    if path.suffix == '.safetensors': return load_file(path)
+    if path.suffix == '.safetensors':
+        return load_file(path)
     return torch.load(path, map_location='cpu', weights_only=True)
 
 def make_inception(
@@ -300,10 +301,12 @@ def load_inception(
 )->Eyes: # features `(N, 2048)` and logits `(N, 1008)`
     "Inception-v3 with weights from a file; raises `InputError` for a missing, unsafe or unfit one."
     check(Path(path).is_file(), 'inception-weights', str(path), 'a file with the weights of torch-fidelity')
-    try: state = read_tensors(Path(path))
+    try:
+        state = read_tensors(Path(path))
     except Exception:
         raise InputError(f'inception-weights: {str(path)!r} is damaged, or holds more than tensors') from None
-    try: net = make_inception(state)
+    try:
+        net = make_inception(state)
     except (RuntimeError, TypeError, AttributeError):
         raise InputError(f'inception-weights: {str(path)!r} does not fit Inception-v3') from None
     def look(x):
@@ -515,7 +518,8 @@ def redraw(
     y:Tensor|None=None, # `(N,)` classes whose shares are kept, if any
 )->Tensor: # `(N,)` row numbers
     "Rows drawn with replacement, of all together or of each class."
-    if y is None: return torch.randint(n, (n,), generator=generator)
+    if y is None:
+        return torch.randint(n, (n,), generator=generator)
     return redraw_in_classes(y, generator)
 
 def redraw_in_classes(
@@ -1013,7 +1017,8 @@ def transport_cost(
     cost:Tensor, # `(N, M)` of moving each sample of one set onto each of the other
 )->float: # mean over samples
     "Least cost of moving one set onto the other."
-    if cost.shape[0] != cost.shape[1]: return uneven_cost(cost)
+    if cost.shape[0] != cost.shape[1]:
+        return uneven_cost(cost)
     optimize = optional('scipy.optimize')
     rows, columns = optimize.linear_sum_assignment(cost.numpy())
     return cost[rows, columns].mean().item()

@@ -69,7 +69,8 @@ def as_labels(
     classes:int, # how many classes there are
 )->Tensor: # `(B,)`
     "One label for each sample; raises `InputError` for a class that does not exist."
-    if y is None: y = NULL
+    if y is None:
+        y = NULL
     y = torch.as_tensor(y)
     known = (y >= NULL) & (y < classes)
     check(
@@ -109,7 +110,8 @@ def as_weights(
     K:int, # number of parts
 )->Tensor: # `(K,)` float64
     "The weights of the parts; raises `InputError` for what cannot be."
-    if weights is None: weights = torch.full((K,), 1/K)
+    if weights is None:
+        weights = torch.full((K,), 1/K)
     weights = exact(weights)
     check(
         can_be_weights(weights, K),
@@ -122,7 +124,8 @@ def as_classes(
     K:int, # number of parts
 )->Tensor: # `(K,)` int64
     "The classes of the parts; raises `InputError` where a class has no part."
-    if labels is None: return torch.arange(K)
+    if labels is None:
+        return torch.arange(K)
     labels = torch.as_tensor(labels)
     wanted = range(int(labels.max()) + 1)
     fine = labels.shape == (K,) and set(labels.tolist()) == set(wanted)
@@ -355,7 +358,8 @@ class Mixture(World):
         part = copy.copy(self)
         part.means = self.means[own]
         part.eigs = self.eigs[own]
-        if self.axes is not None: part.axes = self.axes[own]
+        if self.axes is not None:
+            part.axes = self.axes[own]
         weights = self.weights[own]
         K = len(weights)
         World.__init__(
@@ -374,7 +378,8 @@ class Points(Mixture):
     ):
         points = exact(points)
         K = len(points)
-        if labels is None: labels = one_class(K)
+        if labels is None:
+            labels = one_class(K)
         super().__init__(points.reshape(K, -1), 1., weights, labels)
         self.eigs = torch.zeros_like(self.eigs)
 
@@ -698,9 +703,11 @@ def integrate(
     "Solve a differential equation in sigma, upwards or downwards."
     a = max(start, 1e-5)
     b = max(end, 1e-5)
-    if start < a: z = z + a/2*slope(z, a)
+    if start < a:
+        z = z + a/2*slope(z, a)
     z = solve(slope, z, a, b, tol)
-    if end < b: z = z - b/2*slope(z, b)
+    if end < b:
+        z = z - b/2*slope(z, b)
     return z
 
 # %% ../nbs/03_mixtures.ipynb #d85c0b42

@@ -95,7 +95,8 @@ class Embedding(nn.Module):
         self.label = nn.Embedding(num_classes + 1, dim)
         self.noise = embedder(dim)
         self.scale = embedder(dim) if scaled else None
-        if self.scale: start_at_zero(self.scale[2])
+        if self.scale:
+            start_at_zero(self.scale[2])
 
     def forward(self,
         c_noise:Tensor, # `(B,)`
@@ -106,7 +107,8 @@ class Embedding(nn.Module):
         self.check_scale(scale)
         emb = self.of_level(c_noise) + self.of_label(y)
         if self.scale is not None:
-            if scale is None: scale = torch.ones_like(c_noise)
+            if scale is None:
+                scale = torch.ones_like(c_noise)
             emb = emb + self.of_scale(scale)
         return F.silu(emb)
 
@@ -114,7 +116,8 @@ class Embedding(nn.Module):
         scale:Tensor|None, # what was given
     )->None:
         "Raise an `InputError` for a scale where the network has no input for it."
-        if scale is None or self.scale is not None: return
+        if scale is None or self.scale is not None:
+            return
         check(
             False, 'scale', scale.tolist()[:3],
             'none, as this network was made without scaled=True')
@@ -159,7 +162,8 @@ def conv(
 )->nn.Conv2d: # same-size convolution
     "A convolution that keeps the image size."
     layer = nn.Conv2d(cin, cout, size, padding=size//2)
-    if zero: start_at_zero(layer)
+    if zero:
+        start_at_zero(layer)
     return layer
 
 # %% ../nbs/12_networks.ipynb #17240e03
@@ -320,7 +324,8 @@ class UNet(nn.Module):
         "The way down through the levels."
         skips = []
         for smaller, block in self.by_level(self.down):
-            if smaller: h = F.avg_pool2d(h, 2)
+            if smaller:
+                h = F.avg_pool2d(h, 2)
             h = block(h, emb)
             skips.append(h)
         return skips
@@ -333,7 +338,8 @@ class UNet(nn.Module):
         "The way up, on which each block also sees what its twin on the way down made."
         narrow = iter(self.narrow)
         for larger, block in self.by_level(self.up, reverse=True):
-            if larger: h = F.interpolate(next(narrow)(h), scale_factor=2)
+            if larger:
+                h = F.interpolate(next(narrow)(h), scale_factor=2)
             both = torch.cat([h, skips.pop()], 1)
             h = block(both, emb)
         return h
@@ -422,7 +428,8 @@ def replace_attention(
 )->None:
     "Put a function in the place of what attention sees."
     for m in parts(net).values():
-        if isinstance(m, Attention): wrap(m, 'see', see)
+        if isinstance(m, Attention):
+            wrap(m, 'see', see)
 
 # %% ../nbs/12_networks.ipynb #887b2c7f
 def perturb(
@@ -436,9 +443,12 @@ def perturb(
     "A network with some of its parts changed. Raises `InputError` for a part that it has not."
     new = sharing_copy(net)
     keep_changes(new, keep or {})
-    if see: replace_attention(new, see)
-    if level: wrap(new.embedding, 'of_level', lambda of, c_noise: level(of(c_noise)))
-    if label: wrap(new.embedding, 'of_label', lambda of, y: label(of(y), y))
+    if see:
+        replace_attention(new, see)
+    if level:
+        wrap(new.embedding, 'of_level', lambda of, c_noise: level(of(c_noise)))
+    if label:
+        wrap(new.embedding, 'of_label', lambda of, y: label(of(y), y))
     return new
 
 # %% ../nbs/12_networks.ipynb #dcc958f0

@@ -264,7 +264,8 @@ def as_denoiser(
         sigma = as_batch(sigma, x)
         z = x_to_z(x, sigma, coords)
         out = predict(z, to_level(sigma), y)
-        if kind == 'score': out = out*expand(scale_of(sigma), x)
+        if kind == 'score':
+            out = out*expand(scale_of(sigma), x)
         return to_x0(out, x, sigma)
     return denoise
 
@@ -284,6 +285,7 @@ def as_predictor(
         x = z_to_x(z, sigma, coords)
         x0 = denoise(x, sigma, y)
         out = from_x0(x0, x, sigma)
-        if kind == 'score': out = out/expand(scale_of(sigma), z)
+        if kind == 'score':
+            out = out/expand(scale_of(sigma), z)
         return out
     return predict

@@ -197,9 +197,11 @@ def recipe_for(
     like = dataset if own or dataset not in records else records[dataset].like
     check(like in RECIPES, 'dataset', dataset, ', '.join({**RECIPES, **records}))
     small = image_size is not None and image_size <= 16
-    if small and like == 'cifar10': like = 'cifar10_16'
+    if small and like == 'cifar10':
+        like = 'cifar10_16'
     recipe = RECIPES[like]
-    if image_size is not None: recipe = replace(recipe, image_size=image_size)
+    if image_size is not None:
+        recipe = replace(recipe, image_size=image_size)
     return recipe if own else replace(recipe, dataset=dataset, flip=False)
 
 # %% ../nbs/15_training.ipynb #7b1e0007
@@ -257,7 +259,8 @@ def lr_factor(
     if schedule == 'constant':
         falling = (steps - step)/max(1, fall)
         return min(1., warm, falling)
-    if warm <= 1: return warm
+    if warm <= 1:
+        return warm
     angle = math.pi*(step - warmup)/max(1, steps - warmup)
     return .5 + .5*math.cos(angle)
 
@@ -319,8 +322,10 @@ def largest_that_fits(
         batch_size //= 2
         gc.collect()
         torch.cuda.empty_cache()
-        try: trial(batch_size)
-        except torch.cuda.OutOfMemoryError: continue
+        try:
+            trial(batch_size)
+        except torch.cuda.OutOfMemoryError:
+            continue
         return batch_size
     return 0
 
@@ -332,7 +337,8 @@ def out_of_memory(
     "Raise an `InputError` with the largest half, quarter ... of a batch that fits into the memory of the device."
     fits = largest_that_fits(batch_size, trial)*processes
     allowed = f'at most {fits}, for the memory of this device'
-    if not fits: allowed = 'none, as not even one image fits into the memory of this device'
+    if not fits:
+        allowed = 'none, as not even one image fits into the memory of this device'
     raise InputError(f'batch_size: got {batch_size*processes}, allowed: {allowed}')
 
 # %% ../nbs/15_training.ipynb #7b1e0009
@@ -457,8 +463,10 @@ class Trainer:
         batch:Batch, # this process's samples
     )->Tensor: # `()` loss
         "Add a batch's gradient. Raises `InputError`, with a batch size that fits, where the device's memory does not."
-        try: return self.backward(batch)
-        except torch.cuda.OutOfMemoryError: pass  # outside of this clause its frames, and what they hold, are gone
+        try:
+            return self.backward(batch)
+        except torch.cuda.OutOfMemoryError:
+            pass  # outside of this clause its frames, and what they hold, are gone
         def trial(size):
             self.try_gradient(batch.take(slice(size)))
         out_of_memory(len(batch.y), trial, self.acc.num_processes)
@@ -524,7 +532,8 @@ def fit(
         lr = trainer.lr
         losses.append(trainer.step())
         wanted = trainer.done in (*stops, trainer.cfg.steps)
-        if trainer.done % log_every and not wanted: continue
+        if trainer.done % log_every and not wanted:
+            continue
         loss = mean_loss(losses, trainer.done)  # waits for the device
         seconds = time.perf_counter() - start
         images = len(losses)*trainer.cfg.batch_size
@@ -647,7 +656,8 @@ def read_log(
     done:int, # the last step that is wanted
 )->list[Row]: # of the log up to that step
     "Read what `write_log` wrote."
-    if not path.is_file(): return []
+    if not path.is_file():
+        return []
     log = optional('pandas').read_csv(path)
     return log[log.step <= done].to_dict('records')
 
@@ -697,7 +707,8 @@ def resume_run(
         return []
     newest = states[-1]
     tensors, meta = load_tensors(newest, 'training')
-    try: trainer.restore(tensors, meta['step'])
+    try:
+        trainer.restore(tensors, meta['step'])
     except (RuntimeError, KeyError, ValueError):
         raise InputError(f'checkpoint: {str(newest)!r} belongs to another configuration') from None
     return read_log(out/'log.csv', meta['step'])
@@ -743,9 +754,12 @@ def check_folder(
     empty = not out.is_dir() or not any(out.iterdir())
     a_run = 'the folder of a run'
     fresh = 'a new or empty folder; or --resume to go on with the run in it, or --overwrite to replace it'
-    if resume: check(is_run, '--resume', str(out), a_run)
-    elif overwrite: check(empty or is_run, '--overwrite', str(out), f'{a_run}; this one holds other files')
-    else: check(empty, '--out', str(out), fresh)
+    if resume:
+        check(is_run, '--resume', str(out), a_run)
+    elif overwrite:
+        check(empty or is_run, '--overwrite', str(out), f'{a_run}; this one holds other files')
+    else:
+        check(empty, '--out', str(out), fresh)
 
 def clear_run(
     out:Path|str, # a run's folder
@@ -753,8 +767,10 @@ def clear_run(
     "Remove the files of a run, and nothing else."
     for name in RUN_FILES:
         path = Path(out)/name
-        if path.is_dir(): shutil.rmtree(path)
-        else: path.unlink(missing_ok=True)
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
 
 # %% ../nbs/15_training.ipynb #7b1e000d
 class OneProcess:
@@ -799,7 +815,8 @@ def in_group()->bool: # is it?
 
 def leave_group()->None:
     "Take leave of the other processes at the end: one that ends with its connections open is sometimes aborted."
-    if in_group(): torch.distributed.destroy_process_group()
+    if in_group():
+        torch.distributed.destroy_process_group()
 
 def is_alone()->bool: # was it?
     "Whether this process was launched as the only one."
@@ -814,11 +831,14 @@ def make_accelerator(
     "An Accelerator for one process or, under `accelerate launch`, for several; without Accelerate a `OneProcess`."
     chosen = pick_device(device)
     check(precision in ('fp32', 'bf16'), 'precision', precision, 'fp32, bf16')
-    try: accelerate = optional('accelerate')
+    try:
+        accelerate = optional('accelerate')
     except InputError:
-        if is_alone() and precision == 'fp32': return OneProcess(chosen)
+        if is_alone() and precision == 'fp32':
+            return OneProcess(chosen)
         raise
-    if ':' in device: os.environ['ACCELERATE_TORCH_DEVICE'] = device
+    if ':' in device:
+        os.environ['ACCELERATE_TORCH_DEVICE'] = device
     accelerate.state.AcceleratorState._reset_state(reset_partial_state=not in_group())
     atexit.register(leave_group)
     mixed = 'bf16' if precision == 'bf16' else 'no'
@@ -840,7 +860,8 @@ def take_gradient(
         value = loss(denoise, batch, c_out)
     value.backward()
     denoise.zero_grad(set_to_none=True)
-    if device.type == 'cuda': torch.cuda.synchronize()
+    if device.type == 'cuda':
+        torch.cuda.synchronize()
 
 def time_gradient(
     denoise:Denoiser, # in training
@@ -851,7 +872,8 @@ def time_gradient(
 )->float: # seconds; infinity where the memory does not suffice
     "What a gradient takes."
     start = clock()
-    try: take_gradient(denoise, batch, loss, dtype)
+    try:
+        take_gradient(denoise, batch, loss, dtype)
     except torch.cuda.OutOfMemoryError:
         denoise.zero_grad(set_to_none=True)
         return math.inf
@@ -987,9 +1009,12 @@ def net_name(
     "The data set's own network at its full size; else one for images of this size, in grey or in colour."
     channels, side, _ = shape
     own = CONFIGS.get(dataset)
-    if own and own.image_size == side: return dataset
-    if side <= 12: return 'digits'
-    if channels == 1: return 'mnist'
+    if own and own.image_size == side:
+        return dataset
+    if side <= 12:
+        return 'digits'
+    if channels == 1:
+        return 'mnist'
     return 'cifar10_16' if side <= 16 else 'cifar10_small'
 
 def check_size(
@@ -1029,8 +1054,10 @@ def config_changes(
     own = config_from(TrainConfig, run_config(out).get('train'), path)
     end = {}
     for name, value in given.items():
-        if name in MOVABLE: end[name] = value
-        else: check_same(out, own, name, value)
+        if name in MOVABLE:
+            end[name] = value
+        else:
+            check_same(out, own, name, value)
     return replace(own, **end)
 
 def check_same(
@@ -1052,7 +1079,8 @@ def run_config(
 )->dict[str, Any]: # what is in its config.json
     "The configuration of a run; raises `InputError` when its file is damaged."
     path = Path(out)/'config.json'
-    try: return dict(json.loads(path.read_text(encoding='utf-8')))
+    try:
+        return dict(json.loads(path.read_text(encoding='utf-8')))
     except ValueError:
         raise InputError(f'--resume: {str(path)!r} is not the configuration of a run') from None
 
@@ -1097,9 +1125,12 @@ def make_objective(
     device:Device='cpu', # where training is
 )->tuple[Denoiser, Loss]: # the denoiser to train, its loss
     "What to train and what to make small; raises `InputError` for a teacher of another kind of images."
-    if cfg.objective == 'denoising': return denoise, denoising_loss
-    if cfg.objective == 'model_guidance': return denoise, model_guidance()
-    if cfg.objective == 'guidance_free': return with_scale(denoise), guidance_free(.1)
+    if cfg.objective == 'denoising':
+        return denoise, denoising_loss
+    if cfg.objective == 'model_guidance':
+        return denoise, model_guidance()
+    if cfg.objective == 'guidance_free':
+        return with_scale(denoise), guidance_free(.1)
     teacher = find_teacher(cfg.teacher, denoise.net.cfg)
     teacher.to(device).requires_grad_(False)
     return student_of(teacher, cfg.seed), distillation(teacher)
@@ -1168,13 +1199,15 @@ def begin_folder(
     start:Path|str|None, # the snapshot that it goes on from
 )->None:
     "Write what made the run; and its first state, where that is a snapshot's."
-    if overwrite: clear_run(out)
+    if overwrite:
+        clear_run(out)
     made = dict(
         train=asdict(trainer.cfg),
         net=asdict(trainer.denoise.net.cfg),
         data=trainer.data.name)
     write_json(made, out/'config.json')
-    if start: save_checkpoint(out, trainer.state(), trainer.done)
+    if start:
+        save_checkpoint(out, trainer.state(), trainer.done)
 
 # %% ../nbs/15_training.ipynb #0aa12d7e
 def train(
@@ -1195,7 +1228,8 @@ def train(
     "Train a class-conditional denoiser with label dropout, in a folder, so that it can be killed and resumed."
     out = Path(out)
     cfg = check_train_config(cfg or TrainConfig())
-    if isinstance(net, str): net = CONFIGS[net]
+    if isinstance(net, str):
+        net = CONFIGS[net]
     check_folder(out, resume, overwrite)
     if resume:
         given = asdict(cfg)
@@ -1203,14 +1237,16 @@ def train(
         cfg = config_changes(out, given)
     own = run_net(out) if resume else None
     check_size(cfg, net or own, start)
-    for name in 'accelerate', 'pandas': optional(name) # before anything is read
+    for name in 'accelerate', 'pandas':
+        optional(name) # before anything is read
     trainer = make_trainer(cfg, net, own, data_dir, device, start, progress)
     trainer.rehearse()
     unseen = load_data(cfg.dataset, 'heldout', data_dir, cfg.image_size) if cfg.snapshots else None
     board = board_class() if tensorboard else None
     trainer.acc.wait_for_everyone()
     rows = resume_run(out, trainer) if resume else []
-    if trainer.acc.is_main_process: begin_folder(out, trainer, overwrite, start)
+    if trainer.acc.is_main_process:
+        begin_folder(out, trainer, overwrite, start)
     journal = Journal(out, trainer, rows, save_every, board, unseen, watch)
     journal.keep(min(log_every, save_every), progress)
     return out/'model.safetensors'
@@ -1318,7 +1354,8 @@ def say_row(
 
 def board_class()->type: # SummaryWriter
     "The class of TensorBoard writers; raises `InputError` where TensorBoard is not installed."
-    try: from torch.utils.tensorboard import SummaryWriter
+    try:
+        from torch.utils.tensorboard import SummaryWriter
     except ImportError:
         raise InputError('--tensorboard: TensorBoard is not installed; pip install tensorboard') from None
     return SummaryWriter
