@@ -27,12 +27,11 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 # %% auto #0
-__all__ = ['NULL', 'Level', 'Device', 'EXTRAS', 'LOOKS', 'OURS', 'INKED', 'CLEAR', 'LOOK', 'InputError', 'Denoise', 'shorten',
-           'check', 'among', 'range_words', 'is_number', 'is_whole', 'check_number', 'check_count', 'Option', 'number',
+__all__ = ['NULL', 'Level', 'Device', 'InputError', 'Denoise', 'check', 'check_number', 'check_count', 'Option', 'number',
            'count', 'one_of', 'flag', 'several', 'maybe', 'optional', 'mix_seed', 'rng', 'Noise', 'Run', 'present_run',
-           'Followed', 'follow', 'devices', 'pick_device', 'make_folder', 'writing', 'write_json', 'save_tensors',
-           'check_no_pickle', 'load_tensors', 'write_results', 'read_results', 'claim', 'Prose', 'prose', 'prose_table',
-           'smoke', 'set_style', 'to_float', 'to_uint8', 'image_grid', 'save_grid', 'show_rows', 'to_picture']
+           'follow', 'pick_device', 'writing', 'write_json', 'save_tensors', 'load_tensors', 'write_results',
+           'read_results', 'claim', 'say_unmeasured', 'prose', 'prose_table', 'smoke', 'set_style', 'to_float',
+           'to_uint8', 'image_grid', 'save_grid', 'show_rows', 'to_picture']
 
 # %% ../nbs/00_core.ipynb #68fdd749
 NULL = -1  # the label that means "no label": the unconditional denoiser
@@ -54,16 +53,19 @@ class Denoise(Protocol):
         "The expected clean samples."
         ...
 
-# %% ../nbs/00_core.ipynb #16c32a84
+# %% ../nbs/00_core.ipynb #2cf346d0
 def shorten(
     value:Any, # any value
     most:int=100, # largest number of characters
 )->str: # one line
     "How a value is shown in a message: as Python writes it, cut where that is long."
-    try: text = repr(value)
-    except (RecursionError, ValueError): return f'a {type(value).__name__} too long to show'
+    try:
+        text = repr(value)
+    except (RecursionError, ValueError):
+        return f'a {type(value).__name__} too long to show'
     return text if len(text) <= most else f'{text[:most - 20]}... ({len(text)} characters)'
 
+# %% ../nbs/00_core.ipynb #16c32a84
 def check(
     ok:Any, # the condition that must hold
     name:str, # what the caller passed, as they know it
@@ -71,8 +73,10 @@ def check(
     allowed:str, # what is allowed, in words
 )->None:
     "Raise an `InputError` that names `name`, its `value` and what is `allowed`, unless `ok`."
-    if not ok: raise InputError(f'{name}: got {shorten(value)}, allowed: {allowed}')
+    if not ok:
+        raise InputError(f'{name}: got {shorten(value)}, allowed: {allowed}')
 
+# %% ../nbs/00_core.ipynb #7092e162
 def among(
     name:str, # what was asked for
     names:Iterable[str], # what there is
@@ -89,17 +93,22 @@ def range_words(
 )->str: # such as ' >= 0 and <= 1'; nothing where there is no bound
     "A range in words."
     bounds = []
-    if low > -math.inf: bounds.append(f' >= {low}')
-    if high < math.inf: bounds.append(f' <= {high}')
+    if low > -math.inf:
+        bounds.append(f' >= {low}')
+    if high < math.inf:
+        bounds.append(f' <= {high}')
     return ' and'.join(bounds)
 
 def is_number(
     value:Any, # any value
 )->bool: # is it a finite number?
     "Whether a value is a finite number, and not a truth value."
-    if isinstance(value, bool) or not isinstance(value, (int, float)): return False
-    try: return math.isfinite(value)
-    except OverflowError: return False
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return False
+    try:
+        return math.isfinite(value)
+    except OverflowError:
+        return False
 
 def is_whole(
     value:Any, # any value
@@ -107,6 +116,7 @@ def is_whole(
     "Whether a value is a whole number, and not a truth value."
     return isinstance(value, int) and not isinstance(value, bool)
 
+# %% ../nbs/00_core.ipynb #6f019e6c
 def check_number(
     name:str, # what the caller passed
     value:float, # its value
@@ -138,8 +148,10 @@ class Option(NamedTuple):
         value:Any, # what was given for it
     )->Any: # the value, as it came
         "Raise an `InputError` for a value that is not allowed."
-        try: fits = self.fits(value)
-        except (TypeError, ValueError, OverflowError, RecursionError): fits = False
+        try:
+            fits = self.fits(value)
+        except (TypeError, ValueError, OverflowError, RecursionError):
+            fits = False
         check(fits, name, value, self.allowed)
         return value
 
@@ -152,9 +164,12 @@ def number(
 )->Option: # such numbers
     "A finite number in a range."
     bounds = []
-    if above > -math.inf: bounds.append(f' > {above}')
-    if below < math.inf: bounds.append(f' < {below}')
-    if range_words(low, high): bounds.append(range_words(low, high))
+    if above > -math.inf:
+        bounds.append(f' > {above}')
+    if below < math.inf:
+        bounds.append(f' < {below}')
+    if range_words(low, high):
+        bounds.append(range_words(low, high))
     words = 'a finite number' + ' and'.join(bounds)
     def fits(value):
         if infinite and value == math.inf:
@@ -168,7 +183,8 @@ def count(
 )->Option: # such numbers
     "A whole number in a range."
     words = f'a whole number >= {low}'
-    if high < 10**9: words += f' and <= {high}'
+    if high < 10**9:
+        words += f' and <= {high}'
     def fits(value):
         return is_whole(value) and low <= value <= high
     return Option(words, fits)
@@ -203,20 +219,23 @@ def maybe(
     "A value or none."
     return Option(f'{option.allowed}; or none', lambda value: value is None or option.fits(value))
 
-# %% ../nbs/00_core.ipynb #0a7c1d06
+# %% ../nbs/00_core.ipynb #51ef4d0c
 EXTRAS = dict(
     torchvision='data', accelerate='train', tensorboard='train',
     pandas='measure', scipy='measure', torch_fidelity='measure',
     matplotlib='figures', seaborn='figures', diffusers='pipelines')
 
+# %% ../nbs/00_core.ipynb #0a7c1d06
 def optional(
     name:str, # of a module, such as 'pandas' or 'scipy.optimize'
 )->ModuleType: # the module
     "Import a module that a light install lacks; raises `InputError` that says how to get it."
     top = name.split('.')[0]
-    try: return importlib.import_module(name)
+    try:
+        return importlib.import_module(name)
     except ModuleNotFoundError as e:
-        if e.name and e.name.split('.')[0] != top: raise
+        if e.name and e.name.split('.')[0] != top:
+            raise
         extra = EXTRAS.get(top, 'all')
         raise InputError(f'{top}: not installed; to get it: pip install "cfg_course[{extra}]"') from None
 
@@ -263,7 +282,8 @@ class Noise:
         state:Tensor, # of `state`
     )->None:
         "Go on from where the streams were."
-        for g, s in zip(self.rngs, state): g.set_state(s.clone()) # of a view, PyTorch takes another part
+        for g, s in zip(self.rngs, state):
+            g.set_state(s.clone()) # of a view, PyTorch takes another part
 
 # %% ../nbs/00_core.ipynb #01041575
 _PRESENT: ContextVar[Run | None] = ContextVar('run', default=None)
@@ -291,16 +311,19 @@ class Run:
     def next_step(self)->Iterator[Run]: # itself
         "Take a step: inside the block this is the present run, one step further on."
         self.step += 1
-        with self: yield self
+        with self:
+            yield self
 
     def memory_of(self,
         owner:Any, # a denoiser
     )->dict[str, Any]: # what it remembers of this run; to be changed in place
         "The memory of a denoiser: empty at first, or what was restored."
         known = [i for i, other in enumerate(self.owners) if other is owner]
-        if known: return self.memories[known[0]]
+        if known:
+            return self.memories[known[0]]
         self.owners.append(owner)
-        if len(self.owners) > len(self.memories): self.memories.append({})
+        if len(self.owners) > len(self.memories):
+            self.memories.append({})
         return self.memories[len(self.owners) - 1]
 
     def state(self)->dict[str, Any]: # numbers, tensors, lists and dictionaries
@@ -321,7 +344,7 @@ def present_run()->Run|None: # none outside any run
     "The run in which a denoiser is asked."
     return _PRESENT.get()
 
-# %% ../nbs/00_core.ipynb #0a7c1d0b
+# %% ../nbs/00_core.ipynb #6e42f65f
 LOOKS = {1: 'once', 2: 'twice, at the beginning and at the end,'}
 
 class Followed:
@@ -344,11 +367,13 @@ class Followed:
     )->Tensor: # `(B, ...)`
         "Ask within the step to which this question belongs."
         level = self.check_level(sigma)
-        if self.run.rows is None: self.run.rows = range(len(x))
+        if self.run.rows is None:
+            self.run.rows = range(len(x))
         self.run.step = 1 + self.asked//self.looks
         self.asked += 1
         self.level = level
-        with self.run: return self.denoise(x, sigma, y)
+        with self.run:
+            return self.denoise(x, sigma, y)
 
     def check_level(self,
         sigma:Level, # of the next question
@@ -359,10 +384,12 @@ class Followed:
         falls = level < self.level*(1 - 1e-6)
         begins = self.looks == 1 or self.asked % 2 == 1
         fits = falls if begins or not self.asked else not falls
-        words = f'those of a loop that looks {LOOKS[self.looks]} within a step; or say follow(denoise, looks={3 - self.looks})'
+        words = f'those of a loop that looks {LOOKS[self.looks]} within a step'
+        words += f'; or say follow(denoise, looks={3 - self.looks})'
         check(bool((levels == level).all()) and fits, 'noise level', (self.level, level), words)
         return level
 
+# %% ../nbs/00_core.ipynb #0a7c1d0b
 def follow(
     denoise:Denoise, # any denoiser
     looks:int=1, # how often the loop looks within a step: 1 (Euler, DDIM, DPM++ 2M) or 2 (Heun)
@@ -372,17 +399,19 @@ def follow(
     check(looks in (1, 2), 'looks', looks, '1, 2')
     return Followed(denoise, looks, rows)
 
-# %% ../nbs/00_core.ipynb #63fea9e0
+# %% ../nbs/00_core.ipynb #935bfec4
 def devices()->dict[str, int]: # kind -> how many
     "The devices that this machine has."
     return dict(cuda=torch.cuda.device_count(), mps=int(torch.backends.mps.is_available()), cpu=1)
 
+# %% ../nbs/00_core.ipynb #63fea9e0
 def pick_device(
     name:str='auto', # auto, cpu, cuda, cuda:1, mps
 )->torch.device: # a device that exists
     "The device called `name`; `auto` takes a GPU where there is one. Raises `InputError` for one that is not there."
     there = {kind: n for kind, n in devices().items() if n}
-    if name == 'auto': return torch.device(next(iter(there)))
+    if name == 'auto':
+        return torch.device(next(iter(there)))
     kind, colon, place = str(name).partition(':')
     exists = kind in there and not colon
     numbered = kind == 'cuda' and place.isdecimal() and int(place) < there.get(kind, 0)
@@ -390,15 +419,17 @@ def pick_device(
     check(exists or numbered, 'device', str(name), ', '.join(['auto', *allowed]))
     return torch.device(name)
 
-# %% ../nbs/00_core.ipynb #acffab29
+# %% ../nbs/00_core.ipynb #7f06bd65
 def make_folder(
     path:Path, # of a folder
 )->None:
     "Make a folder and those that it is in; raises `InputError` where a file is in the way."
-    try: path.mkdir(parents=True, exist_ok=True)
+    try:
+        path.mkdir(parents=True, exist_ok=True)
     except (FileExistsError, NotADirectoryError):
         raise InputError(f'output: {str(path)!r} is not a folder') from None
 
+# %% ../nbs/00_core.ipynb #acffab29
 @contextmanager
 def writing(
     path:Path|str, # the file to write
@@ -413,7 +444,8 @@ def writing(
         yield tmp
         tmp.chmod(0o644)
         tmp.replace(path)
-    finally: tmp.unlink(missing_ok=True)
+    finally:
+        tmp.unlink(missing_ok=True)
 
 def write_json(
     data:Any, # anything JSON can hold
@@ -421,7 +453,8 @@ def write_json(
 )->None:
     "Write `data` to `path` as indented JSON, whole or not at all."
     text = json.dumps(data, indent=2) + '\n'
-    with writing(path) as tmp: tmp.write_text(text, encoding='utf-8')
+    with writing(path) as tmp:
+        tmp.write_text(text, encoding='utf-8')
 
 # %% ../nbs/00_core.ipynb #231a240c
 def save_tensors(
@@ -432,20 +465,26 @@ def save_tensors(
     "Write tensors and their description to one file, whole or not at all."
     tensors = {k: t.detach().cpu().contiguous() for k, t in tensors.items()}
     with writing(path) as tmp:
-        try: save_file(tensors, tmp, {'cfg_course': json.dumps(meta)})
-        except SafetensorError as e: raise OSError(f'{path}: {e}') from None
+        try:
+            save_file(tensors, tmp, {'cfg_course': json.dumps(meta)})
+        except SafetensorError as e:
+            raise OSError(f'{path}: {e}') from None
 
+# %% ../nbs/00_core.ipynb #4b621519
 OURS = 'a .safetensors file written by cfg_course'
 
 def check_no_pickle(
     path:Path, # a file
 )->None:
     "Raise an `InputError` for what begins like a pickle."
-    with open(path, 'rb') as f: start = f.read(9)
+    with open(path, 'rb') as f:
+        start = f.read(9)
     safetensors = start[8:] == b'{' # after the header's length, whose first byte may be a pickle's
     pickled = start[:2] == b'PK' or start[:1] == b'\x80'
-    check(safetensors or not pickled, 'checkpoint', str(path), f'{OURS} (this looks like a pickle, which is never loaded)')
+    allowed = f'{OURS} (this looks like a pickle, which is never loaded)'
+    check(safetensors or not pickled, 'checkpoint', str(path), allowed)
 
+# %% ../nbs/00_core.ipynb #ef0ae5e1
 def load_tensors(
     path:Path|str, # a file that `save_tensors` wrote
     kind:str, # the `meta['kind']` it must have
@@ -475,7 +514,8 @@ def write_results(
     pd = optional('pandas')
     versions = dict(cfg_course=__version__, torch=torch.__version__)
     note = dict(config=config, provenance=dict(versions=versions, **provenance))
-    with writing(path) as tmp: pd.DataFrame(rows).to_csv(tmp, index=False, float_format='%.6g')
+    with writing(path) as tmp:
+        pd.DataFrame(rows).to_csv(tmp, index=False, float_format='%.6g')
     write_json(note, Path(path).with_suffix('.json'))
 
 def read_results(
@@ -501,16 +541,34 @@ def claim(
     "Print a statement with its measured error; raises `AssertionError` where it is above `tolerance` or no number."
     worst = torch.as_tensor(error).detach().abs().max().item()
     line = f'{what}: error {worst:.1e}, tolerance {tolerance:.1e}'
-    if samples: line += f' ({samples:,} samples)'
+    if samples:
+        line += f' ({samples:,} samples)'
     assert worst <= tolerance, line
     print(line)
     return True
 
-# %% ../nbs/00_core.ipynb #fe42a428
+# %% ../nbs/00_core.ipynb #0a7c1d0e
+def say_unmeasured(
+    registered:Iterable[str], # names on a shelf
+    measured:Iterable[str], # names in a stored table
+    without:Iterable[str]=(), # that are not meant to be there
+)->list[str]: # what is missing
+    "Print which names a stored table lacks, if any; raises `AssertionError` for a row that is on no shelf."
+    registered, measured = list(registered), set(measured)
+    unknown = measured - set(registered)
+    assert not unknown, f'on no shelf: {sorted(unknown)}'
+    missing = [name for name in registered if name not in measured | set(without)]
+    if missing:
+        print('not measured yet:', ', '.join(missing))
+    return missing
+
+# %% ../nbs/00_core.ipynb #c7d84ba0
 class Prose(str):
     "A text in Markdown, shown as such on the page."
-    def _repr_markdown_(self): return str(self)
+    def _repr_markdown_(self):
+        return str(self)
 
+# %% ../nbs/00_core.ipynb #fe42a428
 def prose(
     text:str, # Markdown, with holes as for `str.format`
     **facts, # what fills them
@@ -536,18 +594,22 @@ def smoke(
     asked = os.environ.get('IN_TEST') == '1' or os.environ.get('CFG_COURSE_SMOKE') == '1'
     return small if asked else full
 
-# %% ../nbs/00_core.ipynb #546af3d4
+# %% ../nbs/00_core.ipynb #1bcba852
 INKED = ['axes.edgecolor', 'axes.labelcolor', 'xtick.color', 'ytick.color', 'text.color', 'axes.titlecolor']
+
 CLEAR = ['figure.facecolor', 'axes.facecolor', 'savefig.facecolor']
+
 LOOK = {'figure.dpi': 110, 'svg.hashsalt': 'cfg_course', 'legend.frameon': False,
         'axes.spines.top': False, 'axes.spines.right': False}
 
+# %% ../nbs/00_core.ipynb #546af3d4
 def set_style()->None:
     "The house style of figures: seaborn's ticks, its colour-blind palette, mid-grey axes, deterministic SVG."
     look = {**dict.fromkeys(INKED, '#808080'), **dict.fromkeys(CLEAR, 'none'), **LOOK}
     optional('seaborn').set_theme(context='notebook', style='ticks', palette='colorblind', font_scale=.9, rc=look)
     shell = 'IPython' in sys.modules and sys.modules['IPython'].get_ipython()
-    if not shell: return
+    if not shell:
+        return
     tools = sys.modules['IPython'].core.pylabtools
     tools.select_figure_formats(shell, {'svg'}, metadata={'Date': None})
 
@@ -591,7 +653,8 @@ def save_grid(
     **kwargs, # for `image_grid`
 )->None:
     "Write `image_grid(x)` as a PNG, whole or not at all."
-    with writing(path) as tmp: Image.fromarray(image_grid(x, **kwargs)).save(tmp)
+    with writing(path) as tmp:
+        Image.fromarray(image_grid(x, **kwargs)).save(tmp)
 
 # %% ../nbs/00_core.ipynb #7283d10a
 def show_rows(
@@ -605,10 +668,13 @@ def show_rows(
     gaps = dict(wspace=.06, hspace=.06)
     figsize = m*size + .8, n*size + .2
     fig, axes = optional('matplotlib.pyplot').subplots(n, m, figsize=figsize, squeeze=False, gridspec_kw=gaps)
-    for ax in axes.flat: ax.set(xticks=[], yticks=[], frame_on=False)
+    for ax in axes.flat:
+        ax.set(xticks=[], yticks=[], frame_on=False)
     for line, row in zip(axes, rows):
-        for ax, image in zip(line, row): ax.imshow(image_grid(image[None], pad=0), interpolation='nearest')
-    for ax, title in zip(axes[0], columns or []): ax.set_title(title, fontsize=8)
+        for ax, image in zip(line, row):
+            ax.imshow(image_grid(image[None], pad=0), interpolation='nearest')
+    for ax, title in zip(axes[0], columns or []):
+        ax.set_title(title, fontsize=8)
     for ax, title in zip(axes[:, 0], titles or []):
         ax.set_ylabel(title, rotation=0, ha='right', va='center', fontsize=8)
     return to_picture(fig)

@@ -12,17 +12,14 @@ from typing import Any, NamedTuple, Protocol
 import torch
 from torch import Tensor
 
-from .core import NULL, Denoise, InputError, Level, Option, Run
+from .core import NULL, Denoise, InputError, Level, Option
 from .core import among, check, check_number, present_run
 from .scores import FROM_X0, TO_X0, expand, pick
 
 # %% auto #0
-__all__ = ['Strength', 'SHAPES', 'LINEAR', 'Branch', 'NO_RUN', 'OF_GUIDE', 'WHOLE', 'ADDED', 'CONVENTIONS', 'w_to_scale',
-           'scale_to_w', 'lerp', 'both', 'Schedule', 'check_interval', 'interval', 'beta_shape', 'cosine_shape',
-           'noise_time', 'ramp', 'Look', 'Combine', 'Rule', 'Label', 'Guided', 'other_labels', 'with_labels', 'apply',
-           'diagnose', 'guide', 'as_strength', 'check_strength', 'everywhere', 'Method', 'method_options', 'technique',
-           'make_method', 'Convention', 'beta_to_scale', 'scale_to_beta', 'mg_to_scale', 'scale_to_mg', 'to_scale',
-           'from_scale', 'cfgpp_to_scale', 'scale_to_cfgpp', 'step_length']
+__all__ = ['SHAPES', 'LINEAR', 'CONVENTIONS', 'w_to_scale', 'scale_to_w', 'lerp', 'both', 'interval', 'noise_time', 'ramp',
+           'Look', 'Rule', 'Label', 'Guided', 'apply', 'diagnose', 'guide', 'Method', 'method_options', 'technique',
+           'make_method', 'Convention', 'to_scale', 'from_scale', 'cfgpp_to_scale', 'scale_to_cfgpp']
 
 # %% ../nbs/04_guidance.ipynb #8f88d0ac
 def w_to_scale(
@@ -61,7 +58,7 @@ def both(
     D_u, D_c = denoise(torch.cat([x, x]), sigma, torch.cat([other, y])).chunk(2)
     return D_u, D_c
 
-# %% ../nbs/04_guidance.ipynb #764fcacf
+# %% ../nbs/04_guidance.ipynb #7ee8f9f7
 class Schedule(Protocol):
     "A guidance scale that depends on the noise level."
     def __call__(self,
@@ -80,6 +77,7 @@ def check_interval(
     ordered = len(span) == 2 and 0 <= span[0] < span[1]
     check(ordered, 'interval', tuple(span), 'two noise levels, 0 <= low < high')
 
+# %% ../nbs/04_guidance.ipynb #764fcacf
 def interval(
     scale:float|Schedule, # inside: a number, or a function of sigma
     low:float, # open end, >= 0
@@ -96,19 +94,21 @@ def interval(
         return torch.where(inside, s, 1.)
     return schedule
 
-# %% ../nbs/04_guidance.ipynb #43ccc659
+# %% ../nbs/04_guidance.ipynb #ceadce71
 def beta_shape(
     a:float, # exponent of t, > -1
     b:float, # exponent of 1 - t, > -1
 )->Callable: # t -> weight
     "The density of a beta distribution, $t^a(1-t)^b$ normalised: constant at 0, 0, a bump where both are positive."
     norm = math.gamma(a + b + 2)/(math.gamma(a + 1)*math.gamma(b + 1))
-    return lambda t: norm*t**a*(1 - t)**b
+    def density(t):
+        return norm*t**a*(1 - t)**b
+    return density
 
 def cosine_shape(
     power:float=1., # exponent of progress 1 - t; above 1 the rise comes late
 )->Callable: # t -> weight
-    r"Power-cosine: $1 - \cos\pi(1-t)^\kappa$ with mean one, rising from noise to data (Gao et al. 2023, arXiv:2303.14389)."
+    r"Power-cosine: $1 - \cos\pi(1-t)^\kappa$ with mean one, rising towards the data (Gao et al. 2023, 2303.14389)."
     mid = torch.linspace(0, 1, 20001, dtype=torch.float64)
     heights = 1 - (math.pi*mid**power).cos()
     mean = torch.trapezoid(heights, mid).item()
@@ -117,6 +117,7 @@ def cosine_shape(
         return (1 - torch.cos(math.pi*progress))/mean
     return shape
 
+# %% ../nbs/04_guidance.ipynb #43ccc659
 SHAPES = dict(
     constant=beta_shape(0, 0),
     linear=beta_shape(0, 1),
@@ -154,6 +155,7 @@ class Look(NamedTuple):
     strong:Denoise # the denoiser that is guided, for rules that ask again
     weak:Denoise # the weak branch as a denoiser
 
+# %% ../nbs/04_guidance.ipynb #231d4238
 class Combine(Protocol):
     "How two predictions become one."
     def __call__(self,
@@ -166,6 +168,7 @@ class Combine(Protocol):
         "The guided prediction."
         ...
 
+# %% ../nbs/04_guidance.ipynb #8d86c906
 class Rule(NamedTuple):
     "How two predictions become one: `combine(weak, strong, scale, look)`, all in `space`."
     combine:Combine # returns the guided prediction
@@ -184,6 +187,8 @@ class Label(NamedTuple):
         "The label of the weak branch for each sample."
         return torch.full_like(y, self.label)
 
+# %% ../nbs/04_guidance.ipynb #1776549b
+NO_LABEL = Label()
 Branch = Denoise | Label  # a weak branch: a denoiser, or what has a method `labels`
 
 # %% ../nbs/04_guidance.ipynb #416010fc
@@ -193,7 +198,7 @@ class Guided:
         denoise:Denoise, # the strong branch
         strength:Strength, # a number, a tensor with one for each sample of a run, or a function of sigma
         span:tuple[float, float]|None=None, # (low, high] in which to guide
-        weak:Branch=Label(), # what to guide against
+        weak:Branch=NO_LABEL, # what to guide against
         rule:Rule=LINEAR, # how to combine
         record:list|None=None, # gets a `diagnose` for every step
     ):
@@ -209,7 +214,7 @@ class Guided:
         sigma:Level, # `()`, `(B,)` or a float
         y:Tensor, # `(B,)` labels
     )->Tensor: # `(B, ...)` guided prediction
-        "The guided prediction; the first one of a step is remembered. Raises `InputError` outside a run where one is needed."
+        "The guided prediction; the first of a step is remembered. Raises `InputError` where a run is missing."
         run = present_run()
         check(run or not self.span, 'interval', self.span, NO_RUN)
         mine = run.memory_of(self) if run and self.counts_steps() else {}
@@ -217,9 +222,12 @@ class Guided:
         begin = sigma if first else mine['begin']
         D, memory, facts = self.look(x, sigma, y, begin, mine.get('memory', {}))
         check(run or not memory, 'rule', ', '.join(memory), NO_RUN)
-        if not first: return D
-        if run: mine.update(step=run.step, begin=begin, memory=memory)
-        if self.record is not None: self.record.append(dict(sigma=sigma, **facts))
+        if not first:
+            return D
+        if run:
+            mine.update(step=run.step, begin=begin, memory=memory)
+        if self.record is not None:
+            self.record.append(dict(sigma=sigma, **facts))
         return D
 
     def counts_steps(self)->bool: # does it matter which step it is?
@@ -254,21 +262,26 @@ class Guided:
         strong, weak = self.branches()
         done = memory.get('done')
         finished = done is not None and bool(done.all())
-        if finished or everywhere(s, 1): return strong(x, sigma, y), memory, {}
+        if finished or everywhere(s, 1):
+            return strong(x, sigma, y), memory, {}
         other = other_labels(weak, y)
         as_weak = weak if other is None else with_labels(strong, other)
-        if self.rule is LINEAR and everywhere(s, 0): return as_weak(x, sigma, y), memory, {}
-        if other is None: D_u, D_c = weak(x, sigma, y), strong(x, sigma, y)
-        else: D_u, D_c = both(strong, x, sigma, y, other)
+        if self.rule is LINEAR and everywhere(s, 0):
+            return as_weak(x, sigma, y), memory, {}
+        if other is None:
+            D_u, D_c = weak(x, sigma, y), strong(x, sigma, y)
+        else:
+            D_u, D_c = both(strong, x, sigma, y, other)
         look = Look(x, sigma, y, dict(memory), strong, as_weak)
         D = apply(self.rule, D_u, D_c, s, look)
         facts = {} if self.record is None else diagnose(D_u, D_c, D)
         return D, look.memory, facts
 
+# %% ../nbs/04_guidance.ipynb #0eb20db7
 NO_RUN = ('none outside a run: sample with sample() or trajectory(), '
           'or wrap the denoiser for a loop of your own: follow(guided, looks=1), 2 for Heun')
 
-# %% ../nbs/04_guidance.ipynb #d3658157
+# %% ../nbs/04_guidance.ipynb #2ca95e71
 def other_labels(
     weak:Branch, # a weak branch
     y:Tensor, # `(B,)` labels of the strong branch
@@ -284,6 +297,7 @@ def with_labels(
     "A denoiser that is always told the same labels."
     return lambda x, sigma, _: denoise(x, sigma, labels)
 
+# %% ../nbs/04_guidance.ipynb #d3658157
 def apply(
     rule:Rule, # how to combine
     D_u:Tensor, # weak prediction, `(B, ...)`
@@ -305,7 +319,7 @@ def diagnose(
     D_c:Tensor, # strong prediction, same shape
     D:Tensor, # guided prediction, same shape
 )->dict[str, Tensor]: # of `(B,)` tensors
-    r"Length of $\Delta = D_c - D_u$, cosine of the predictions, effective scale $\langle D - D_u, \Delta\rangle/|\Delta|^2$."
+    r"Length of $\Delta = D_c - D_u$, cosine, and effective scale $\langle D - D_u, \Delta\rangle/|\Delta|^2$."
     u, c, g = (o.flatten(1) for o in (D_u, D_c, D))
     delta = c - u
     tiny = torch.finfo(u.dtype).tiny
@@ -320,7 +334,7 @@ def diagnose(
 def guide(
     denoise:Denoise, # `denoise(x, sigma, y)`
     *,
-    scale:Strength|None=None, # guidance scale s: a number, one for each sample of a run `(N,)`, or a function of sigma; 1: none
+    scale:Strength|None=None, # guidance scale s: a number, one for each sample `(N,)`, or a function of sigma; 1: none
     w:float|None=None, # the paper's weight instead, s = 1 + w; 0 is no guidance
     interval:tuple[float, float]|None=None, # noise levels (low, high] in which to guide; everywhere when not given
     weak:Branch|None=None, # what to guide against: a denoiser, or a `Label`; the model without label when not given
@@ -329,9 +343,10 @@ def guide(
 )->Guided: # a denoiser: `guided(x, sigma, y)`
     "Classifier-free guidance (Ho & Salimans 2022, eq. 6), and its relatives, as a denoiser."
     strength = as_strength(scale, w)
-    if interval is not None: check_interval(interval)
+    if interval is not None:
+        check_interval(interval)
     check(rule.space in FROM_X0, 'space', rule.space, ', '.join(FROM_X0))
-    weak = Label() if weak is None else weak
+    weak = NO_LABEL if weak is None else weak
     return Guided(denoise, strength, interval, weak, rule, record)
 
 # %% ../nbs/04_guidance.ipynb #b41c4773
@@ -342,7 +357,8 @@ def as_strength(
     "The strength of guidance; raises `InputError` unless exactly one of `scale` and `w` is given, and finite."
     if (scale is None) == (w is None):
         raise InputError(f'guidance: got scale={scale!r} and w={w!r}, allowed: exactly one of the two')
-    if w is None: return check_strength('scale', scale)
+    if w is None:
+        return check_strength('scale', scale)
     check(not callable(w), 'w', w, 'a number; a function of sigma is a scale')
     return w_to_scale(check_strength('w', w))
 
@@ -351,7 +367,8 @@ def check_strength(
     value:Strength, # what was given for it
 )->Strength: # the same
     "Accept a finite number, a tensor of finite numbers, or a function of sigma."
-    if callable(value): return value
+    if callable(value):
+        return value
     if isinstance(value, Tensor):
         check(bool(value.isfinite().all()), name, value.tolist(), 'finite numbers')
         return value
@@ -373,9 +390,12 @@ class Method(NamedTuple):
     cost:float=2. # network evaluations of an image in a first-order step
     needs:str='' # what a model must have beyond predictions with and without label
     options:dict[str, Option]={} # option -> what it takes
+    traits:tuple[str, ...]=() # of a rule, each tested: weak at 0, any space, remembers, asks again
 
+# %% ../nbs/04_guidance.ipynb #d236bc39
 OF_GUIDE = {'scale', 'w', 'interval', 'rule', 'record'} # arguments of `guide`, which checks them itself
 
+# %% ../nbs/04_guidance.ipynb #ffc21188
 def method_options(
     method:Method, # an entry
 )->dict[str, Any]: # name -> default
@@ -391,6 +411,7 @@ def technique(
     cost:float=2., # network evaluations of an image in a first-order step
     needs:str='', # what a model must have beyond predictions with and without label
     options:dict[str, Option]|None=None, # what its options take
+    traits:tuple[str, ...]=(), # of a rule: weak at 0, any space, remembers, asks again
 )->Callable: # a decorator
     "Put the function below on a shelf, with the values that its options take, which are checked whenever it is called."
     takes = options or {}
@@ -398,12 +419,14 @@ def technique(
         @functools.wraps(make)
         def checked(*args, **given):
             for k, value in given.items():
-                if k in takes: takes[k].check(k, value)
+                if k in takes:
+                    takes[k].check(k, value)
             return make(*args, **given)
-        shelf[name] = Method(checked, paper, formula, cost, needs, takes)
+        shelf[name] = Method(checked, paper, formula, cost, needs, takes, traits)
         known = method_options(shelf[name]).keys()
         unsaid = (known - takes.keys() - OF_GUIDE) | (takes.keys() - known)
-        if unsaid: raise TypeError(f'{name}: no Option, or no argument, for {sorted(unsaid)}')
+        if unsaid:
+            raise TypeError(f'{name}: no Option, or no argument, for {sorted(unsaid)}')
         return checked
     return put
 
@@ -413,7 +436,7 @@ def make_method(
     *args, # what `make` needs besides options
     **options, # of the technique
 )->Any: # what `make` returns
-    "Make a technique by name; raises `InputError` for a name that is not on the shelf and an option that it does not take."
+    "Make a technique by name; raises `InputError` for an unknown name, and for an option that it does not take."
     check(name in shelf, 'guidance', name, among(name, shelf))
     known = method_options(shelf[name])
     for k, v in options.items():
@@ -428,6 +451,7 @@ class Convention(NamedTuple):
     formula:str # the guided prediction in its own letters; c and u are the two predictions
     source:str # who writes it so
 
+# %% ../nbs/04_guidance.ipynb #5ae4ca56
 def beta_to_scale(
     beta:float, # pseudo-temperature, not 0; 1 is no guidance
 )->float: # guidance scale
@@ -446,7 +470,7 @@ def scale_to_beta(
 def mg_to_scale(
     w_mg:float, # target weight, not 2; 1 is no guidance
 )->float: # guidance scale
-    r"Model guidance, $g = c + (w_{MG}-1)(g - u)$ at its fixed point: $s = 1/(2-w_{MG})$ (Tang et al. 2025, eq. 18, with w as in their tables)."
+    r"Model guidance at its fixed point, $g = c + (w-1)(g - u)$: $s = 1/(2-w)$ (Tang et al. 2025, eq. 18)."
     check(w_mg != 2, 'w_mg', w_mg, 'not 2, where the target has no fixed point')
     return 1/(2 - w_mg)
 
@@ -456,10 +480,12 @@ def scale_to_mg(
     r"$w_{MG} = 2 - 1/s$."
     return 2 - scale_to_beta(scale)
 
-# %% ../nbs/04_guidance.ipynb #385c55bc
+# %% ../nbs/04_guidance.ipynb #1a926b1e
 WHOLE = (lambda value: value, lambda scale: scale)
+
 ADDED = (w_to_scale, scale_to_w)
 
+# %% ../nbs/04_guidance.ipynb #385c55bc
 CONVENTIONS = dict(
     scale=Convention(*WHOLE, 'u + s (c - u)', 'this course'),
     glide=Convention(*WHOLE, 'u + guidance_scale (c - u)', 'GLIDE, code'),
@@ -521,10 +547,12 @@ def scale_to_cfgpp(
     r"$\lambda = s(\sigma-\sigma')/\sigma$."
     return check_number('scale', scale)*step_length(sigma, sigma_next)
 
+# %% ../nbs/04_guidance.ipynb #2106e6bf
 def step_length(
     sigma:float, # noise level where the step begins
     sigma_next:float, # where it ends
 )->float: # in (0, 1]
     "Relative length of a step; raises `InputError` unless 0 <= sigma_next < sigma."
-    check(0 <= sigma_next < sigma < float('inf'), 'step', (sigma, sigma_next), 'falling noise levels, 0 <= sigma_next < sigma')
+    falls = 0 <= sigma_next < sigma < math.inf
+    check(falls, 'step', (sigma, sigma_next), 'falling noise levels, 0 <= sigma_next < sigma')
     return 1 - sigma_next/sigma

@@ -19,14 +19,11 @@ from .schedules import karras_grid
 from .scores import FROM_X0, expand
 
 # %% auto #0
-__all__ = ['RULES', 'rule', 'PIXELS', 'SPACE', 'TIME', 'WEAK', 'STRONG', 'branch', 'strong', 'LABEL', 'WORSE', 'SEED', 'NAME',
-           'dot', 'norm', 'like_samples', 'ratio', 'project', 'linear', 'straight', 'deviation', 'rescale', 'renorm',
-           'static_threshold', 'threshold', 'apg', 'cfg_zero', 'tcfg', 'adg', 'blur_once', 'blur', 'grow', 'pyramid',
-           'collapse', 'fdg', 'mambo_g', 'power', 'adaptive', 'evidence', 'step_variances', 'pace', 'fbg',
-           'sensitivity', 'reg', 'characteristic', 'anderson', 'unet_of', 'known_classes', 'classes_of', 'check_label',
-           'no_label', 'other_label', 'autoguidance', 'Draws', 'RandomLabel', 'random_label', 'rewire', 'Redrawn',
-           'identity_attention', 'blur_weights', 'blur_queries', 'blurred_attention', 'skipped_parts', 'random_parts',
-           'shaken_level', 'blend', 'concepts', 'all_of', 'all_but', 'across', 'perpendicular', 'late_label', 'hide']
+__all__ = ['RULES', 'rule', 'WEAK', 'STRONG', 'branch', 'strong', 'dot', 'norm', 'ratio', 'project', 'linear', 'deviation',
+           'rescale', 'renorm', 'static_threshold', 'threshold', 'apg', 'cfg_zero', 'tcfg', 'adg', 'pyramid',
+           'collapse', 'fdg', 'mambo_g', 'power', 'adaptive', 'fbg', 'reg', 'characteristic', 'no_label', 'other_label',
+           'autoguidance', 'random_label', 'rewire', 'identity_attention', 'blurred_attention', 'skipped_parts',
+           'random_parts', 'shaken_level', 'blend', 'concepts', 'all_of', 'all_but', 'perpendicular', 'late_label']
 
 # %% ../nbs/17_rules.ipynb #69f8f7ea
 def dot(
@@ -42,6 +39,7 @@ def norm(
     "Euclidean length of each sample."
     return dot(a, a)**.5
 
+# %% ../nbs/17_rules.ipynb #1bd3089a
 def like_samples(
     values:Tensor, # `(B,)` a number for each sample
     a:Tensor, # `(B, ...)`
@@ -69,13 +67,15 @@ def project(
 
 # %% ../nbs/17_rules.ipynb #7cc95dc1
 RULES: dict[str, Method] = {}
+
 rule = partial(technique, RULES)
 
-@rule('linear', 'Ho & Salimans 2022, arXiv:2207.12598', 'u + s d')
+@rule('linear', 'Ho & Salimans 2022, arXiv:2207.12598', 'u + s d', traits=('weak at 0', 'any space'))
 def linear()->Rule: # in any space
     "The straight line through the two predictions (Ho & Salimans 2022, eq. 6)."
     return LINEAR
 
+# %% ../nbs/17_rules.ipynb #d1e6ebc7
 def straight(
     u:Tensor, # weak prediction
     c:Tensor, # strong prediction
@@ -84,6 +84,7 @@ def straight(
     "The same, for rules that go on from it."
     return u + s*(c - u)
 
+# %% ../nbs/17_rules.ipynb #f9178638
 def deviation(
     a:Tensor, # `(B, ...)`
 )->Tensor: # `(B, 1, ...)`
@@ -112,16 +113,20 @@ def renorm()->Rule: # in flow
         return g*ratio(norm(c), norm(g), 1.)
     return Rule(combine, 'flow')
 
-# %% ../nbs/17_rules.ipynb #a447b345
+# %% ../nbs/17_rules.ipynb #f2ee3e98
 PIXELS = 'pixels in [-1, 1]'
 
+# %% ../nbs/17_rules.ipynb #a447b345
 @rule('static_threshold', 'Saharia et al. 2022, arXiv:2205.11487', 'clip(g, -1, 1)', needs=PIXELS,
     options=dict(bound=number(1e-12)))
 def static_threshold(*,
     bound:float=1., # largest pixel, > 0
 )->Rule: # in x0
     "Static thresholding: clip the guided image to the range of the data (Saharia et al. 2022, section 2.3)."
-    return Rule(lambda u, c, s, look: straight(u, c, s).clamp(-bound, bound))
+    def combine(u, c, s, look):
+        g = straight(u, c, s)
+        return g.clamp(-bound, bound)
+    return Rule(combine)
 
 @rule('threshold', 'Saharia et al. 2022, arXiv:2205.11487', 'clip(g, -q, q)/q, q = max(1, quantile |g|)', needs=PIXELS,
     options=dict(quantile=number(0, 1), bound=number(1e-12)))
@@ -140,10 +145,11 @@ def threshold(*,
 
 # %% ../nbs/17_rules.ipynb #b059afdb
 @rule('apg', 'Sadat et al. 2025, arXiv:2410.02416', 'c + (s - 1)(d across c + eta d along c), d remembered and limited',
-    options=dict(eta=number(), threshold=number(0), momentum=number(-1, 1)))
+    options=dict(eta=number(), threshold=number(0), momentum=number(-1, 1)),
+    traits=('remembers',))
 def apg(*,
     eta:float=0., # share of the part along the prediction that is kept; 1 keeps all
-    threshold:float=2.5, # largest length r of the update; 0 is no limit. The paper: 2.5 to 15, it grows with the picture
+    threshold:float=2.5, # largest length r of the update; 0: no limit. The paper: 2.5 to 15, growing with the picture
     momentum:float=-.75, # weight beta of the updates before, in (-1, 1); the paper: -.75 and -.5
 )->Rule: # in x0
     "Adaptive projected guidance (Sadat et al. 2025, algorithm 1; defaults for EDM2-S with s = 4)."
@@ -162,7 +168,7 @@ def apg(*,
 @rule('cfg_zero', 'Fan et al. 2025, arXiv:2503.18886', 'flow: a u + s (c - a u), a = <c, u>/|u|^2',
     options=dict(zero_from=number(0, 1)))
 def cfg_zero(*,
-    zero_from:float=1., # time t = sigma/(1 + sigma) above which the velocity is 0; 1: never, the paper's 4 % of the steps: .96
+    zero_from:float=1., # time t = sigma/(1 + sigma) above which the velocity is 0; 1: never; the paper: .96
 )->Rule: # in flow
     "CFG-Zero*: guidance against the best multiple of the weak velocity (Fan et al. 2025)."
     def combine(u, c, s, look):
@@ -251,9 +257,10 @@ def collapse(
 
 # %% ../nbs/17_rules.ipynb #b38fc5b2
 @rule('fdg', 'Sadat et al. 2025, arXiv:2506.19713', 'c + (s - 1) gain d on each level of a pyramid', needs='pictures',
-    options=dict(gains=several(number(), least=1, most=12), parallel=number()))
+    options=dict(gains=several(number(), least=1, most=12), parallel=number()),
+    traits=('any space',))
 def fdg(*,
-    gains:tuple[float, ...]=(1., 4/9), # of each level, fine to coarse, on what guidance adds; the paper: scales 10 and 5
+    gains:tuple[float, ...]=(1., 4/9), # of each level, fine to coarse, on what guidance adds; the paper: 1, 4/9
     parallel:float=1., # share of the part along the prediction that each level keeps
 )->Rule: # in x0, of pictures
     "Frequency-decoupled guidance: a scale for each level of a Laplacian pyramid (Sadat et al. 2025, arXiv:2506.19713)."
@@ -273,7 +280,7 @@ def fdg(*,
 @rule('mambo_g', 'Zhu et al. 2025, arXiv:2508.03442', 'flow: u + (1 + (s - 1) exp(-alpha |d|/|u|)) d',
     options=dict(alpha=number(0)))
 def mambo_g(*,
-    alpha:float=8., # how fast guidance fades with the relative difference, >= 0; the paper: 8 to 12 with s from 10 to 18
+    alpha:float=8., # how fast guidance fades with the relative difference, >= 0; the paper: 8 to 12
 )->Rule: # in flow
     "MAMBO-G: less guidance where the velocities differ much (Zhu et al. 2025)."
     def combine(u, c, s, look):
@@ -282,8 +289,10 @@ def mambo_g(*,
         return straight(u, c, 1 + (s - 1)*damp)
     return Rule(combine, 'flow')
 
+# %% ../nbs/17_rules.ipynb #e786eff3
 SPACE = one_of(*FROM_X0)
 
+# %% ../nbs/17_rules.ipynb #57a35b20
 @rule('power', 'Lehman Pavasovic et al. 2025, arXiv:2502.07849', 'eps: c + (s - 1) |d|^alpha d',
     options=dict(alpha=number(-.999), space=SPACE))
 def power(*,
@@ -299,7 +308,8 @@ def power(*,
 
 # %% ../nbs/17_rules.ipynb #e71f6415
 @rule('adaptive', 'Castillo et al. 2023, arXiv:2312.12487', 'u + s d until cos(u, c) > threshold, then c',
-    options=dict(cosine=number(-1, 1), space=SPACE))
+    options=dict(cosine=number(-1, 1), space=SPACE),
+    traits=('weak at 0', 'remembers'))
 def adaptive(*,
     cosine:float=.991, # threshold in [-1, 1]; the paper uses .991
     space:str='x0', # where the cosine is taken; the paper takes that of the noise
@@ -330,7 +340,9 @@ def step_variances(
 )->Tensor: # `(N,)` the first is 0
     "Variance of the noise that an ancestral step puts in, between each level and the one above."
     below, above = levels[:-1], levels[1:]
-    return torch.cat([levels.new_zeros(1), below**2*(1 - (below/above)**2)])
+    first = levels.new_zeros(1)
+    others = below**2*(1 - (below/above)**2)
+    return torch.cat([first, others])
 
 def pace(
     pi:float, # as for `fbg`
@@ -348,11 +360,13 @@ def pace(
     variance = variances[k] + (at - k)*(variances[k + 1] - variances[k])
     return abs(delta)/5*variance, delta
 
-# %% ../nbs/17_rules.ipynb #c5f007f3
+# %% ../nbs/17_rules.ipynb #c6e6ba4c
 TIME = number(0, .999)
 
+# %% ../nbs/17_rules.ipynb #c5f007f3
 @rule('fbg', 'Koulischer et al. 2025, arXiv:2506.06085', 'u + l d, l from the posterior of the path, at most s',
-    options=dict(pi=number(.334, 1 - 1e-6), t0=TIME, t1=TIME, steps=count(3, 10_000)))
+    options=dict(pi=number(.334, 1 - 1e-6), t0=TIME, t1=TIME, steps=count(3, 10_000)),
+    traits=('weak at 0', 'remembers'))
 def fbg(*,
     pi:float=.95, # assumed share of the true conditional density, above 1/3 and below 1; the paper uses .95 to .999
     t0:float=.5, # time, 1 being noise, by which silence of the evidence brings the scale to 3
@@ -372,25 +386,31 @@ def fbg(*,
         return straight(u, c, torch.where(s > 1, needed, s))
     return Rule(combine)
 
-# %% ../nbs/17_rules.ipynb #e5fc1830
+# %% ../nbs/17_rules.ipynb #6024e4e8
 def sensitivity(
     look:Look, # where to differentiate
 )->Tensor: # like `look.x`
-    r"Gradient of the sum of the conditional prediction, $\partial(\mathbf 1^\top D_c)/\partial x$, by a second evaluation."
+    r"Gradient of the sum of the conditional prediction, $\partial(\mathbf 1^\top D_c)/\partial x$, by asking again."
     with torch.enable_grad():
         x = look.x.detach().requires_grad_()
         total = look.strong(x, look.sigma, look.y).sum()
         return torch.autograd.grad(total, x)[0]
 
-@rule('reg', 'Gao et al. 2025, arXiv:2501.18865', 'c + (s - 1) grad(sum c) d', cost=3., needs='a gradient')
+# %% ../nbs/17_rules.ipynb #e5fc1830
+@rule('reg', 'Gao et al. 2025, arXiv:2501.18865', 'c + (s - 1) grad(sum c) d', cost=3., needs='a gradient',
+    traits=('any space', 'asks again'))
 def reg()->Rule: # in x0
     "Rectified gradient guidance (Gao et al. 2025, in its form for EDM)."
-    return Rule(lambda u, c, s, look: c + (s - 1)*sensitivity(look)*(c - u))
+    def combine(u, c, s, look):
+        gain = (s - 1)*sensitivity(look)
+        return c + gain*(c - u)
+    return Rule(combine)
 
 # %% ../nbs/17_rules.ipynb #31980478
 @rule('characteristic', 'Zheng & Lan 2024, arXiv:2312.07586',
     's c(x + (s - 1) e) - (s - 1) u(x + s e), both denoised alike', cost=22.,
-    options=dict(iterations=count(0, 1000), tol=number(1e-12), along=flag()))
+    options=dict(iterations=count(0, 1000), tol=number(1e-12), along=flag()),
+    traits=('weak at 0', 'asks again'))
 def characteristic(*,
     iterations:int=10, # at most, >= 0; 0 is the straight line. Each asks both branches
     tol:float=1e-3, # root mean square of the gap at which a sample is done, > 0
@@ -398,14 +418,17 @@ def characteristic(*,
 )->Rule: # in x0
     "Characteristic guidance (Zheng & Lan 2024), by Anderson's iteration."
     def combine(u, c, s, look):
-        def keep(gap): return project(gap, c - u) if along else gap
-        def answers(d): return (
+        def keep(gap):
+            return project(gap, c - u) if along else gap
+        def answers(d):
+            return (
             look.weak(look.x + s*d, look.sigma, look.y),
             look.strong(look.x + (s - 1)*d, look.sigma, look.y))
         limit = tol*math.sqrt(c[0].numel())
         return anderson(answers, keep, u, c, s, iterations, limit)
     return Rule(combine)
 
+# %% ../nbs/17_rules.ipynb #b2b677be
 def anderson(
     answers:Callable, # displacement `(B, ...)` -> weak and strong prediction there
     keep:Callable, # which part of a gap counts
@@ -415,12 +438,13 @@ def anderson(
     iterations:int, # at most
     limit:float, # length of the gap at which a sample is done
 )->Tensor: # guided prediction where the gap was smallest
-    "Look for the displacement at which both branches denoise to the same, by Anderson's iteration with a memory of one."
+    "Look for the displacement at which both branches denoise to the same, by Anderson's iteration of depth one."
     best = straight(u, c, s)
     d, f = 0*c, keep(c - u)
     low, move = norm(f), f
     for _ in range(iterations):
-        if bool((low <= limit).all()): break
+        if bool((low <= limit).all()):
+            break
         d = d + move
         U, C = answers(d)
         gap = keep(C - U)
@@ -457,7 +481,8 @@ def known_classes(
     "How many classes a denoiser says it knows, or the one inside it."
     own = getattr(denoise, 'classes', None)
     inner = getattr(denoise, 'denoise', None)
-    if own or inner is not None: return own or known_classes(inner)
+    if own or inner is not None:
+        return own or known_classes(inner)
     config = getattr(getattr(denoise, 'net', None), 'cfg', None)
     return getattr(config, 'num_classes', None)
 
@@ -466,7 +491,8 @@ def classes_of(
     classes:int|None=None, # K, where the denoiser does not say
 )->int: # K
     "How many classes there are; raises `InputError` when nobody knows."
-    if classes is None: classes = known_classes(denoise)
+    if classes is None:
+        classes = known_classes(denoise)
     allowed = 'a whole number > 1: how many classes the model knows'
     check(isinstance(classes, int) and classes > 1, 'classes', classes, allowed)
     return classes
@@ -482,12 +508,17 @@ def check_label(
 
 # %% ../nbs/17_rules.ipynb #2c1d1378
 WEAK: dict[str, Method] = {}
+
 STRONG: dict[str, Method] = {}
+
 branch = partial(technique, WEAK)
+
 strong = partial(technique, STRONG)
 
+# %% ../nbs/17_rules.ipynb #2ac7b0fa
 LABEL = maybe(count(0))
 
+# %% ../nbs/17_rules.ipynb #2a10908f
 @branch('no_label', 'Ho & Salimans 2022, 2207.12598', 'D(x, no label)')
 def no_label(
     denoise:Denoise, # the strong branch
@@ -504,9 +535,12 @@ def other_label(
     "The model with another label: a negative prompt."
     return Label(check_label(denoise, label))
 
+# %% ../nbs/17_rules.ipynb #668e2359
 WORSE = Option('a denoiser, worse than the one that is guided', callable)
 
-@branch('autoguidance', 'Karras et al. 2024, 2406.02507', 'D_worse(x, y)', needs='a second model', options=dict(model=WORSE))
+# %% ../nbs/17_rules.ipynb #85523094
+@branch('autoguidance', 'Karras et al. 2024, 2406.02507', 'D_worse(x, y)', needs='a second model',
+    options=dict(model=WORSE))
 def autoguidance(
     denoise:Denoise, # the strong branch
     *,
@@ -516,11 +550,11 @@ def autoguidance(
     WORSE.check('model', model)
     return model
 
-# %% ../nbs/17_rules.ipynb #9a1e1ed4
+# %% ../nbs/17_rules.ipynb #1ead54de
 SEED = Option('a whole number', is_whole)
 
 class Draws:
-    "Random numbers for a branch: a draw depends on the seed, the number of the sample in the run and the number of the step."
+    "Random numbers for a branch: a draw depends on the seed, the number of the sample and the number of the step."
     def __init__(self,
         seed:int=0, # of the branch; another stream than that of the sampler's noise
     ):
@@ -530,7 +564,7 @@ class Draws:
         f:Callable[[torch.Generator], Tensor], # one draw for one sample
         n:int, # rows of the batch: the samples once, or several times over
     )->Tensor: # `(n, ...)`
-        "The draws of the present step; a sample that is in the batch twice gets its draw twice. Raises `InputError` outside a run."
+        "The draws of the present step; a sample that is there twice gets its draw twice."
         run = present_run()
         check(run, 'random branch', type(self).__name__, NO_RUN)
         rows = range(n) if run.rows is None else run.rows
@@ -553,10 +587,12 @@ class RandomLabel(Draws):
         y:Tensor, # `(B,)` labels of the strong branch
     )->Tensor: # `(B,)`
         "The labels of the present step; a sample without label stays so."
-        def drawn(g): return torch.randint(self.classes, (), generator=g)
+        def drawn(g):
+            return torch.randint(self.classes, (), generator=g)
         others = self.draw(drawn, len(y)).to(y.device)
         return torch.where(y == NULL, y, others)
 
+# %% ../nbs/17_rules.ipynb #9a1e1ed4
 @branch('icg', 'Sadat et al. 2025, 2407.02687', 'D(x, random label)', options=dict(classes=maybe(count(2)), seed=SEED))
 def random_label(
     denoise:Denoise, # the strong branch
@@ -577,6 +613,7 @@ def rewire(
     damaged = Denoiser(net, denoise.precond, denoise.sigma_data)
     return damaged.train(denoise.training)
 
+# %% ../nbs/17_rules.ipynb #312b6459
 class Redrawn(Draws):
     "A denoiser whose network is damaged anew at every step."
     def __init__(self,
@@ -595,7 +632,8 @@ class Redrawn(Draws):
         y:Tensor, # `(B,)` labels
     )->Tensor: # `(B, C, H, W)`
         "The prediction with the damage of the present step."
-        def draw(f): return self.draw(f, len(x)).to(x.device)
+        def draw(f):
+            return self.draw(f, len(x)).to(x.device)
         changes = self.change(draw, as_batch(sigma, x))
         return rewire(self.denoise, **changes)(x, sigma, y)
 
@@ -607,7 +645,7 @@ def identity_attention(
     "Perturbed-attention guidance: the attention map becomes the identity (Ahn et al. 2024)."
     return rewire(denoise, see=lambda attend, q, k, v, shape: v)
 
-# %% ../nbs/17_rules.ipynb #d34449f3
+# %% ../nbs/17_rules.ipynb #40bb6239
 def blur_weights(
     n:int, # positions in a row
     blur:float, # standard deviation in positions, > 0; may be infinite
@@ -628,6 +666,7 @@ def blur_queries(
     blurred = torch.einsum('ij,kl,bnjld->bnikd', down, across, q.unflatten(2, shape))
     return blurred.flatten(2, 3)
 
+# %% ../nbs/17_rules.ipynb #d34449f3
 @branch('seg', 'Hong 2024, 2408.00760', 'D(x, y) with attention softmax(blur(Q) K) V', needs='attention',
     options=dict(blur=number(above=0, infinite=True)))
 def blurred_attention(
@@ -640,9 +679,10 @@ def blurred_attention(
         return attend(blur_queries(q, shape, blur), k, v, shape)
     return rewire(denoise, see=see)
 
-# %% ../nbs/17_rules.ipynb #55502ebe
+# %% ../nbs/17_rules.ipynb #5ef56940
 NAME = Option('the name of a part of the network', lambda value: isinstance(value, str))
 
+# %% ../nbs/17_rules.ipynb #55502ebe
 @branch('slg', 'Hyung et al. 2025, 2411.18664', 'D(x, y) without chosen parts', needs='a network',
     options=dict(skip=several(NAME)))
 def skipped_parts(
@@ -673,7 +713,8 @@ def random_parts(
     return Redrawn(denoise, change, seed)
 
 # %% ../nbs/17_rules.ipynb #81baa8d5
-@branch('tsg', 'Sadat et al. 2025, 2407.02687', 'D(x, y) with e_sigma + strength t^power std(e) n', needs='a noise-level input',
+@branch('tsg', 'Sadat et al. 2025, 2407.02687', 'D(x, y) with e_sigma + strength t^power std(e) n',
+    needs='a noise-level input',
     options=dict(strength=number(0), power=number(0), seed=SEED))
 def shaken_level(
     denoise:Denoiser, # the strong branch
@@ -687,7 +728,9 @@ def shaken_level(
     def change(draw, sigma):
         size = strength*noise_time(sigma)**power
         noise = draw(lambda g: torch.randn(dim, generator=g))
-        def shake(e): return e + expand(size, e)*e.std(1, keepdim=True)*noise
+        def shake(e):
+            std = e.std(1, keepdim=True)
+            return e + expand(size, e)*std*noise
         return dict(level=shake)
     return Redrawn(denoise, change, seed)
 
@@ -716,7 +759,8 @@ def concepts(
     mix:Callable, # `mix(delta, others)`: what the own label adds to no label, and the list of what the others add
 )->Denoise: # strong branch; a sample without label is not composed
     "Several labels in one pass."
-    for k in labels: check_label(denoise, k)
+    for k in labels:
+        check_label(denoise, k)
     asks = 1 + len(labels)
     def composed(x, sigma, y):
         own = (y != NULL).nonzero()[:, 0]
@@ -744,7 +788,8 @@ def all_of(
     weights = (1.,)*len(labels) if weights is None else weights
     check(len(weights) == len(labels), 'weights', weights, f'{len(labels)} numbers, one for each label')
     def mix(delta, others):
-        return own*delta + sum(a*other for a, other in zip(weights, others))
+        weighed = [a*other for a, other in zip(weights, others)]
+        return own*delta + sum(weighed)
     return concepts(denoise, labels, mix)
 
 @strong('not', 'Liu et al. 2022, 2206.01714', 'D_u + (D_c - D_u) - a (D_k - D_u)', cost=4.,
@@ -758,7 +803,7 @@ def all_but(
     "NOT: without what one label adds (Liu et al. 2022, section 4)."
     return all_of(denoise, labels=(check_label(denoise, label),), weights=(-weight,))
 
-# %% ../nbs/17_rules.ipynb #fb347d01
+# %% ../nbs/17_rules.ipynb #354efc06
 def across(
     delta:Tensor, # a direction, `(B, ...)`
     other:Tensor, # same shape
@@ -766,6 +811,7 @@ def across(
     "The part of `other` that is perpendicular to `delta`, sample by sample."
     return other - project(other, delta)
 
+# %% ../nbs/17_rules.ipynb #fb347d01
 @strong('perp_neg', 'Armandpour et al. 2023, 2304.04968', 'D_c - a (part of D_k - D_u across D_c - D_u)', cost=4.,
     options=dict(label=LABEL, weight=number()))
 def perpendicular(
@@ -775,7 +821,8 @@ def perpendicular(
     weight:float=1., # how much of what it adds across the own label's direction is subtracted
 )->Denoise: # strong branch
     "Perp-Neg: NOT, without touching what is wanted (Armandpour et al. 2023)."
-    def mix(delta, others): return delta - weight*across(delta, others[0])
+    def mix(delta, others):
+        return delta - weight*across(delta, others[0])
     return concepts(denoise, (check_label(denoise, label),), mix)
 
 # %% ../nbs/17_rules.ipynb #fdff7e01
@@ -802,6 +849,7 @@ def late_label(
         return dict(label=hidden)
     return Redrawn(denoise, change, seed)
 
+# %% ../nbs/17_rules.ipynb #9ecdaf31
 def hide(
     e:Tensor, # `(B, emb)` embeddings
     gamma:Tensor, # `(B, 1)` how much is left, in [0, 1]

@@ -20,8 +20,8 @@ from .core import among, check, check_count, check_number, number
 from .schedules import GRIDS
 
 # %% auto #0
-__all__ = ['SAMPLERS', 'LEVEL', 'Step', 'Now', 'StepFn', 'Sampler', 'sampler', 'ddim_step', 'heun_step', 'dpmpp_step',
-           'ddpm_step', 'trajectory', 'make_sampler', 'sample']
+__all__ = ['SAMPLERS', 'Step', 'Now', 'Sampler', 'sampler', 'ddim_step', 'heun_step', 'dpmpp_step', 'ddpm_step', 'trajectory',
+           'make_sampler', 'sample']
 
 # %% ../nbs/14_samplers.ipynb #ec19fd70
 class Step(NamedTuple):
@@ -41,6 +41,7 @@ class Now(NamedTuple):
     noise:Callable[[], Tensor]|None=None # the next standard normal draw, `(B, ...)`
     prev:Step|None=None # the step before; none at the first
 
+# %% ../nbs/14_samplers.ipynb #2caed65f
 class StepFn(Protocol):
     "One step of a sampler."
     def __call__(self,
@@ -75,7 +76,8 @@ def sampler(
     takes = options or {}
     def put(step):
         unsaid = set(list(inspect.signature(step).parameters)[2:]) ^ takes.keys()
-        if unsaid: raise TypeError(f'{name}: no Option, or no argument, for {sorted(unsaid)}')
+        if unsaid:
+            raise TypeError(f'{name}: no Option, or no argument, for {sorted(unsaid)}')
         SAMPLERS[name] = Sampler(step, grid, steps, looks, family, takes)
         return step
     return put
@@ -91,9 +93,10 @@ def ddim_step(
     D = denoise(x, sigma, now.y)
     return Step(D + sigma_next/sigma*(x - D), D, sigma, sigma_next)
 
-# %% ../nbs/14_samplers.ipynb #1b740d2b
+# %% ../nbs/14_samplers.ipynb #ffc9bd05
 LEVEL = number(0, infinite=True)
 
+# %% ../nbs/14_samplers.ipynb #1b740d2b
 @sampler('heun', grid='karras', steps=18, looks=2, options=dict(
     gamma=number(0), S_min=LEVEL, S_max=LEVEL, S_noise=number(0)))
 def heun_step(
@@ -165,7 +168,8 @@ def trajectory(
     levels = torch.as_tensor(sigmas, dtype=torch.float64).tolist()
     for i, (sigma, sigma_next) in enumerate(pairwise(levels)):
         now = Now(x, sigma, sigma_next, y, noise, prev)
-        with run.next_step(): done = step(denoise, now)
+        with run.next_step():
+            done = step(denoise, now)
         prev = done._replace(i=i)
         x = prev.x
         yield prev
@@ -241,7 +245,8 @@ def sample(
             noise = Noise(seed, numbers[part], shape, device)
             x = sigmas[0].item()*noise()
             run = Run(list(numbers[part]))
-            for last in loop(denoise, x, sigmas, y[part].to(device), step, noise, run): x = last.x
+            for last in loop(denoise, x, sigmas, y[part].to(device), step, noise, run):
+                x = last.x
             done.append(x.cpu())
             bar.update(len(x))
     return torch.cat(done) if done else torch.empty(0, *shape)

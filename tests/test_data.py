@@ -1,5 +1,7 @@
 "Data sets that are not embedded, where they are at hand, and folders of pictures of all kinds."
-import os, shutil, tarfile
+import json, os, shutil, subprocess, sys, tarfile
+from copy import copy
+from importlib import resources
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -8,10 +10,12 @@ from PIL import Image
 
 from cfg_course import data
 from cfg_course.core import InputError
-from cfg_course.data import DATASETS, PARTS, SHAPES, TORCHVISION, Images, data_folder, data_shape, load_data, part_rows, shrink
+from cfg_course.data import (DATA as TABLE, DATASETS, PARTS, SHAPES, Images, central_square, class_files, data_folder, data_shape,
+                             dataset, is_picture, load_data, part_rows, shrink, to_bytes)
 from cfg_course.training import net_config, net_name
 
 DATA = Path(os.environ.get('CFG_COURSE_DATA', 'data'))
+KINDS = dict(mnist='MNIST', fashion_mnist='FashionMNIST', cifar10='CIFAR10')  # torchvision's classes
 
 
 def need(path): return pytest.mark.skipif(not (DATA/path).exists(), reason=f'{path} is not in the data folder (CFG_COURSE_DATA)')
@@ -86,6 +90,118 @@ def test_where_data_sets_are_kept(monkeypatch):
     assert data_folder() == Path('data')
 
 
+# One table
+
+@pytest.fixture
+def table(monkeypatch):
+    "A copy of the table, to be changed."
+    for name in ('DATA', 'DATASETS', 'SHAPES'): monkeypatch.setattr(data, name, copy(getattr(data, name)))
+
+
+def test_the_table():
+    assert list(TABLE) == DATASETS == ['digits', 'mnist', 'fashion_mnist', 'cifar10', 'folder']
+    assert SHAPES == dict(digits=(1, 8, 8), mnist=(1, 28, 28), fashion_mnist=(1, 28, 28), cifar10=(3, 32, 32))
+    assert all(o.name == name and o.source and o.like in (None, *TABLE) for name, o in TABLE.items())
+    assert {name: o.shape for name, o in TABLE.items() if o.shape} == SHAPES and TABLE['folder'].shape is None
+
+
+def test_a_data_set_is_added_by_one_function(table):
+    "An invented one, with its splits, parts and thumbnails; what it is not asked for is refused."
+    @dataset('dice', shape=(1, 12, 12), like='mnist', source='invented')
+    def load_dice(split='train', data_dir=None):
+        x, y = random_pictures(split, (1, 12, 12), int(data_dir or 0))
+        return Images(torch.from_numpy(x), torch.from_numpy(y), list('abcde'), 'dice')
+    assert data.DATASETS == [*DATASETS[:-1], 'dice', 'folder'] and 'dice' not in DATASETS
+    assert data.DATA['dice'] == ('dice', load_dice, (1, 12, 12), 'mnist', 'invented')
+    assert data_shape('dice') == (1, 12, 12) and data_shape('dice', 6) == (1, 6, 6)
+    whole = {split: load_data('dice', split, '1') for split in ('train', 'test')}
+    for split, d in whole.items(): assert torch.equal(d.x, load_dice(split, '1').x) and (len(d), d.data_dir) == (sum(COUNTS[split]), '1')
+    for name, part in PARTS.items():
+        kept = whole[part.split].take(part_rows(whole[part.split].y, name))
+        small = load_data('dice', name, '1', 4)
+        assert torch.equal(small.x, shrink(kept.x, 4)) and torch.equal(small.y, kept.y) and small.shape == (1, 4, 4)
+    for args, words in ((('dice:own',), 'dice, folder'), (('dice', 'val'), 'split'), (('dice', 'train', None, 13), 'at most 12')):
+        with pytest.raises(InputError, match=words): load_data(*args)
+
+
+def test_a_data_set_without_a_shape_makes_its_thumbnails(table):
+    @dataset('blank')
+    def load_blank(split, data_dir, image_size): return Images(torch.zeros(2, 1, image_size, image_size, dtype=torch.uint8), torch.zeros(2).long(), ['a'], 'blank')
+    assert load_data('blank', 'test', image_size=5).shape == (1, 5, 5) and data_shape('blank', 5) is None
+
+
+def test_a_data_set_knows_its_folder(pictures):
+    d = load_data('folder', data_dir=pictures, image_size=8)
+    assert d.data_dir == pictures and torch.equal(load_data(d.name, data_dir=d.data_dir, image_size=d.shape[-1]).x, d.x)
+
+
+# What other libraries give
+
+def test_digits_are_scikit_learns():
+    theirs = pytest.importorskip('sklearn.datasets').load_digits()
+    x, y = torch.from_numpy((theirs.images*255/16).round().astype(np.uint8))[:, None], torch.from_numpy(theirs.target).long()
+    test = (data.place_in_class(y) % 5 == 0)
+    for split, keep in (('train', ~test), ('test', test)):
+        d = load_data('digits', split)
+        assert torch.equal(d.x, x[keep]) and torch.equal(d.y, y[keep]) and d.y.dtype == torch.int64 and d.classes == list('0123456789')
+
+
+def test_digits_come_with_a_note():
+    note = json.loads((resources.files('cfg_course')/'weights'/'digits8.json').read_text(encoding='utf-8'))
+    assert 'CC BY 4.0' in note['licence'] and 'Alpaydin' in note['citation'] and note['url'].startswith('https://')
+
+
+def test_files_are_in_the_order_of_torchvision(tmp_path):
+    "Names that sort differently as texts and as paths, folders in folders, links, files that are no pictures."
+    folders = pytest.importorskip('torchvision.datasets').ImageFolder
+    for path in ('b/1.png', 'b/10.PNG', 'b/2.jpg', 'B/x/1.gif', 'B/x-y/1.png', 'B/x/y/1.webp', 'a b/.png.txt', 'a b/0.jpeg', 'a/notes.txt', 'a/ä.bmp', 'x.png'):
+        (tmp_path/path).parent.mkdir(parents=True, exist_ok=True)
+        Image.new('L', (4, 4)).save(tmp_path/path, 'png')
+    (tmp_path/'link').symlink_to(tmp_path/'B')
+    theirs = folders(tmp_path, is_valid_file=is_picture)
+    ours = class_files(tmp_path)
+    assert list(ours) == theirs.classes
+    assert [(path, k) for k, some in enumerate(ours.values()) for path in some] == theirs.samples
+    d = load_data('folder', data_dir=tmp_path, image_size=4)
+    assert d.classes == theirs.classes and d.y.tolist() == theirs.targets
+
+
+def test_squares_are_cut_as_torchvision_does():
+    "All sides up to 12, grey and in colour, to the bit."
+    theirs, dice = pytest.importorskip('torchvision.transforms.functional'), np.random.default_rng(0)
+    for w in range(1, 13):
+        for h in range(1, 13):
+            for mode in ('L', 'RGB'):
+                im = Image.fromarray(dice.integers(0, 256, (h, w, 3), dtype=np.uint8)).convert(mode)
+                assert torch.equal(to_bytes(central_square(im)), theirs.pil_to_tensor(theirs.center_crop(im, [min(w, h)]*2)))
+
+
+@pytest.mark.parametrize('name', ['a', 'none'])
+def test_a_folder_lacks_pictures(pictures, name):
+    "A class without pictures, a file, a folder that is not there."
+    (pictures/'c').mkdir()
+    for where in (pictures, pictures/name, pictures/'a'/'0.png'):
+        with pytest.raises(InputError, match='--data-dir.*one sub-folder of images per class'): load_data('folder', data_dir=where)
+
+
+HEAVY = ['torchvision', 'sklearn', 'ot', 'scipy', 'torch_fidelity', 'pandas', 'matplotlib', 'seaborn', 'accelerate']
+LIGHT = f'''
+import sys
+for name in {HEAVY}: sys.modules[name] = None
+from cfg_course.data import load_data
+print(len(load_data('digits')), len(load_data('folder', data_dir=sys.argv[1], image_size=4)))
+try: load_data('mnist', data_dir=sys.argv[1] + '/new')
+except ValueError as e: print(e)
+'''
+
+
+def test_nothing_heavy_is_needed(pictures):
+    "Digits and folders are read with NumPy and Pillow; MNIST says what it needs."
+    done = subprocess.run([sys.executable, '-c', LIGHT, str(pictures)], capture_output=True, text=True)
+    assert done.returncode == 0 and done.stdout.splitlines()[0] == '1433 4', done.stderr
+    assert 'torchvision: not installed' in done.stdout and not (pictures/'new').exists()
+
+
 # Thumbnails and parts
 
 COUNTS = dict(train=(23, 40, 5, 1, 31), test=(10, 11, 2, 1, 7))  # pictures of each of five classes
@@ -109,7 +225,8 @@ def stub(monkeypatch):
             x, y = random_pictures('train' if train else 'test', (side, side, 3) if channels == 3 else (side, side))
             return SimpleNamespace(data=x, targets=y.tolist(), classes=list('abcde'))
         return open_set
-    for name in TORCHVISION: monkeypatch.setitem(data.TORCHVISION, name, make(name))
+    there = SimpleNamespace(**{kind: make(name) for name, kind in KINDS.items()})
+    monkeypatch.setattr(data, 'optional', lambda name: there)
     return opened
 
 
@@ -141,7 +258,7 @@ def test_a_thumbnail_is_the_mean_of_its_pixels(stub):
     assert torch.equal(half, means.round().to(torch.uint8)) and torch.equal(shrink(half, 16), half)
 
 
-@pytest.mark.parametrize('name', ['digits', *TORCHVISION])
+@pytest.mark.parametrize('name', ['digits', *KINDS])
 def test_sizes_are_refused_before_anything_is_read(stub, tmp_path, name):
     side = SHAPES[name][-1]
     for bad in side + 1, 0, -4, 2.5, True:

@@ -1,7 +1,7 @@
 "Metrics against torch-fidelity, closed forms and known corruptions; files that are not what they should be."
-import math, pickle, warnings
+import math, pickle, subprocess, sys, warnings
 
-import numpy as np, pytest, torch
+import numpy as np, pandas as pd, pytest, torch
 from safetensors.torch import save_file
 from scipy import linalg
 from torch.utils.data import Dataset
@@ -9,12 +9,14 @@ from torch_fidelity import calculate_metrics, register_feature_extractor
 from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
 from torch_fidelity.metric_kid import kid_features_to_metric
 
+from cfg_course import metrics
 from cfg_course.classifiers import load_classifier
 from cfg_course.core import InputError, rng, to_float
-from cfg_course.data import load_data
-from cfg_course.metrics import (METRICS, JudgeFeatures, Reference, Seen, bounded, class_std, density, distance_to, feature_spread, fid,
-                                frechet, half_radii, halves, inside, kid, load_inception, make_reference, measure, observe, radii,
-                                redraw, share, spread, stratified_error, wasserstein, wilson)
+from cfg_course.data import Images, load_data
+from cfg_course.metrics import (METRICS, Metric, Reference, Seen, bounded, cas, check_metrics, class_spread, class_std, density, distance_to,
+                                feature_spread, fid, frechet, half_radii, halves, in_order, inside, judge_extractor, kid, load_inception,
+                                make_reference, mean_of, measure, metric, observe, possible, proportion, radii, redraw, stratified_error,
+                                unmeasured, wasserstein, wilson)
 
 GENERATORS = dict(noise=lambda g: torch.randint(256, (700, 1, 8, 8), generator=g, dtype=torch.uint8),
                   flat=lambda g: torch.randint(256, (700, 1, 1, 1), generator=g, dtype=torch.uint8).expand(-1, 1, 8, 8).contiguous())
@@ -40,9 +42,7 @@ def real(judge, digits): return make_reference(judge, digits['train'])
 
 
 def fidelity(judge, a, b, name, **kwargs):
-    class Eyes(JudgeFeatures): pass
-    Eyes.judge = judge
-    register_feature_extractor(name, Eyes)
+    register_feature_extractor(name, judge_extractor(judge))
     return calculate_metrics(input1=Pictures(a), input2=Pictures(b), feature_extractor=name, cuda=False, verbose=False, cache=False, save_cpu_ram=True, **kwargs)
 
 
@@ -136,7 +136,7 @@ def test_intervals_cover():
     "Wilson's interval holds the true share, and that of a spread the true spread, about as often as they say."
     g = rng(4)
     hits = (torch.rand(2000, 50, generator=g) < .9)
-    covered = [low <= .9 <= high for _, low, high in map(share, hits)]
+    covered = [low <= .9 <= high for _, low, high in map(proportion, hits)]
     assert .92 < np.mean(covered) < .98 and wilson(0, 10)[0] == 0 and wilson(10, 10)[1] == 1
     law = lambda: Seen(None, torch.zeros(80, dtype=torch.long), torch.randn(80, 4, generator=g, dtype=torch.float64), None, None)
     spans = [feature_spread(law())[1:] for _ in range(100)]
@@ -201,7 +201,7 @@ def test_no_interval_collapses():
     assert stratified_error(values, y) > .5*values.std().item()/20**.5
     assert stratified_error(values[:10], y[:10]) > 0
     assert bounded(1., 0., 100)[1] < .97 and bounded(1., .01, 100)[1] < .97 and math.isnan(bounded(.5, math.nan, 9)[1])
-    assert spread(torch.randn(20, 1, 4, 4, generator=rng(13)), y)[2] > spread(torch.randn(20, 1, 4, 4, generator=rng(13)), y)[0]
+    assert class_spread(torch.randn(20, 1, 4, 4, generator=rng(13)), y)[2] > class_spread(torch.randn(20, 1, 4, 4, generator=rng(13)), y)[0]
 
 
 def test_halves():
@@ -285,6 +285,107 @@ def test_the_registry_says_what_is_better(judge, digits, real):
         assert m.better in ('lower', 'higher', 'real') and m.what and m.source
         if k in ours and m.better in sides: assert sides[m.better]*(ours[k][0] - bad[k][0]) > 0, k
     assert len(ours) == len(METRICS) - 1 and abs(density(observe(judge, digits['test'].x, digits['test'].y), real)[0] - 1) < .3
+
+
+@pytest.fixture
+def invented(monkeypatch):
+    "A metric that nobody has measured yet: the mean label."
+    monkeypatch.setattr(metrics, 'METRICS', dict(METRICS))
+    @metric('label', 'real', source='invented', what='mean label')
+    def label(seen, *unused): return mean_of(seen.y, seen.y)
+    return label
+
+
+def test_a_metric_is_added_by_one_function(invented, judge, digits):
+    "It is measured with the others, and its place is the last."
+    x, y = digits['test'].x, digits['test'].y
+    assert metrics.METRICS['label'] == Metric(invented, 'real', (), 'invented', 'mean label') and 'label' not in METRICS
+    found = measure(judge, x, y, metrics=['label', 'accuracy'])
+    value, low, high = found['label']
+    assert list(found) == ['label', 'accuracy'] and abs(value - y.double().mean().item()) < 1e-12 and low == high == value
+    assert list(measure(judge, x, y))[-1] == 'label' and possible(True)[-1] == 'label'
+    with pytest.raises(InputError, match='allowed: fid, .*, cas, label$'): measure(judge, x, y, metrics=['beauty'])
+
+
+def test_what_a_new_metric_needs(invented, judge, digits, real):
+    "Real images, more samples than features, time: said by its entry alone."
+    @metric('slow', 'lower', ('reference', 'features', 'time'))
+    def slow(seen, real, repeats, seed): return len(real.x), repeats, seed
+    x, y = digits['test'].x[:40], digits['test'].y[:40]
+    assert 'slow' not in possible(True) and metrics.METRICS['slow'].source == 'chapter 19'
+    with pytest.raises(InputError, match='only with real images'): check_metrics(['slow'], 1000, 128, False)
+    with pytest.warns(UserWarning, match='slow of 40 samples'): found = measure(judge, x, y, real, ['slow'], 7, 8)
+    assert found['slow'] == (len(real.x), 7, 8)
+
+
+def test_a_stored_table_may_lack_a_new_metric(invented, capsys):
+    "What is not there yet is named, and the rest is shown in order."
+    table = pd.DataFrame({'value': range(len(METRICS))}, index=[*reversed(METRICS)])
+    assert list(in_order(table).index) == list(METRICS)
+    assert capsys.readouterr().out == 'not measured yet: label\n'
+    assert list(in_order(table.drop('kid'), without=['kid', 'label']).index) == [k for k in METRICS if k != 'kid'] and capsys.readouterr().out == ''
+    assert unmeasured(table.drop(['kid', 'cas'])) == ['kid', 'label']
+
+
+def test_the_list():
+    "Its order is that of help texts, messages and tables."
+    assert list(METRICS) == '''fid kid isc precision recall density coverage accuracy confidence ece class_std feature_spread
+        saturation ink nearest cas'''.split()
+
+
+@pytest.mark.parametrize('size', [8, 4])
+def test_cas_is_tested_on_images_of_the_same_size_from_the_same_folder(monkeypatch, size):
+    "A judge of the samples is tested on what the reference is from."
+    asked = []
+    def load(*args):
+        asked.append(args)
+        return load_data('digits', 'test', image_size=size)
+    monkeypatch.setattr(metrics, 'load_data', load)
+    monkeypatch.setattr(metrics, 'train_classifier', lambda data, seed: (data.shape, data.classes, seed))
+    monkeypatch.setattr(metrics, 'accuracy', lambda net, x, y: (*net, tuple(x.shape[1:])))
+    d = load_data('digits', 'test', image_size=size)
+    seen = Seen(d.x, d.y, None, None, torch.zeros(len(d), 10))
+    found = cas(seen, Reference('photos', seen, 0., None, 'here'), 100, 3)
+    assert asked == [('photos', 'test', 'here', size)] and found == ((1, size, size), d.classes, 3, (1, size, size))
+
+
+def test_a_reference_knows_where_its_data_are(judge, digits):
+    d = digits['test']
+    here = Images(d.x, d.y, d.classes, d.name, 'here')
+    assert (make_reference(judge, here, 20).data_dir, make_reference(judge, d, 20).data_dir) == ('here', None)
+
+
+def test_transport_against_every_assignment():
+    "Least cost over all plans of few samples; sets of different sizes as the same sets with each sample repeated."
+    from itertools import permutations
+    g = rng(15)
+    for order in (1, 2):
+        for dim in (1, 3):
+            a, b = torch.randn(5, dim, generator=g, dtype=torch.float64), torch.randn(5, dim, generator=g, dtype=torch.float64)
+            costs = [torch.cdist(a, b)[range(5), p].pow(order).mean() for p in map(list, permutations(range(5)))]
+            assert abs(wasserstein(a, b, order) - min(costs).item()**(1/order)) < 1e-12
+            a, b = torch.randn(12, dim, generator=g, dtype=torch.float64), torch.randn(8, dim, generator=g, dtype=torch.float64)
+            same = a.repeat_interleave(2, 0), b.repeat_interleave(3, 0)
+            assert abs(wasserstein(a, b, order) - wasserstein(*same, order)) < 1e-9 and abs(wasserstein(a, b, order) - wasserstein(b, a, order)) < 1e-9
+
+
+LIGHT = '''
+import sys
+for name in ['torchvision', 'sklearn', 'ot', 'scipy', 'torch_fidelity', 'pandas']: sys.modules[name] = None
+from cfg_course.classifiers import load_classifier
+from cfg_course.data import load_data
+from cfg_course.metrics import make_reference, measure, possible
+judge, d = load_classifier('digits')[0], load_data('digits')
+names = [k for k in possible(True) if k not in ('fid', 'isc')]
+print(len(measure(judge, d.x[:40], d.y[:40], make_reference(judge, d, 100), names, 3)))
+try: measure(judge, d.x[:40], d.y[:40], metrics=['isc'])
+except ValueError as e: print(e)
+'''
+
+
+def test_most_metrics_need_no_other_library():
+    done = subprocess.run([sys.executable, '-c', LIGHT], capture_output=True, text=True)
+    assert done.returncode == 0 and done.stdout.splitlines()[0] == '13' and 'torch_fidelity: not installed' in done.stdout, done.stderr
 
 
 def test_transport_is_invariant_and_scales():

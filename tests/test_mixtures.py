@@ -1,16 +1,37 @@
-"The exact world against other arithmetic: random worlds, any shape and type of sample, and the laws against integrated paths."
-import pytest, torch
+"The exact world against other arithmetic: random worlds, any shape and type of sample; laws against integrated paths."
+import pytest
+import torch
 from hypothesis import given, settings, strategies as st
 
 from cfg_course.core import NULL, InputError
 from cfg_course.guidance import guide
 from cfg_course.laws import Gauss, gibbs_law, ode_law, ode_map, sde_law, tilt_law
-from cfg_course.mixtures import Boxes, Mixture, Pair, Points, fractal_tree, mesh, three_gaussians, tilt, tilt_on, transport, two_boxes, two_classes, unequal_modes
+from cfg_course.mixtures import (
+    Boxes,
+    Mixture,
+    Pair,
+    Points,
+    fractal_tree,
+    mesh,
+    three_gaussians,
+    tilt,
+    tilt_on,
+    transport,
+    two_boxes,
+    two_classes,
+    unequal_modes,
+)
 
 PROPERTY = settings(derandomize=True, deadline=None, max_examples=25)
 SEED, DIM, PARTS = st.integers(0, 10**6), st.integers(1, 4), st.integers(1, 5)
 SIGMA = st.floats(.01, 100)
-WORLDS = [three_gaussians(), unequal_modes(), fractal_tree(3), two_boxes(), two_classes(7), Points(torch.randn(9, 3), torch.arange(9) % 3)]
+WORLDS = [
+    three_gaussians(),
+    unequal_modes(),
+    fractal_tree(3),
+    two_boxes(),
+    two_classes(7),
+    Points(torch.randn(9, 3), torch.arange(9) % 3)]
 
 
 def random_world(seed, d, K):
@@ -18,7 +39,9 @@ def random_world(seed, d, K):
     g = torch.Generator().manual_seed(seed)
     root, means = torch.randn(K, d, d, generator=g).double(), 2*torch.randn(K, d, generator=g).double()
     weights = torch.rand(K, generator=g).double() + .1
-    return Mixture(means, root@root.mT + .05*torch.eye(d, dtype=torch.float64), weights/weights.sum(), torch.arange(K) % min(3, K)), g
+    covs = root@root.mT + .05*torch.eye(d, dtype=torch.float64)
+    classes = torch.arange(K) % min(3, K)
+    return Mixture(means, covs, weights/weights.sum(), classes), g
 
 
 def theirs(world, sigma, own):
@@ -55,17 +78,23 @@ def test_posterior_is_bayes_rule(seed, d, K, sigma):
 def test_a_batch_is_its_rows(world):
     "Noise level and label belong to the row: no row knows of the others, alone or under a double batch."
     g = torch.Generator().manual_seed(0)
-    x, sigma, y = torch.randn(6, world.dim, generator=g).double(), torch.tensor([.1, .3, 1., 3., 10., 80.]).double(), torch.tensor([NULL, 0, 1]*2)
+    x = torch.randn(6, world.dim, generator=g).double()
+    sigma = torch.tensor([.1, .3, 1., 3., 10., 80.]).double()
+    y = torch.tensor([NULL, 0, 1]*2)
     whole = world(x, sigma, y)
-    for i in range(6): torch.testing.assert_close(world(x[i:i+1], sigma[i].item(), y[i].item()), whole[i:i+1], rtol=1e-12, atol=1e-12)
+    for i in range(6):
+        alone = world(x[i:i+1], sigma[i].item(), y[i].item())
+        torch.testing.assert_close(alone, whole[i:i+1], rtol=1e-12, atol=1e-12)
     guided = guide(world, scale=2.)(x, sigma, y)
     torch.testing.assert_close(guided, 2*whole - world(x, sigma), rtol=1e-10, atol=1e-10)
 
 
 @pytest.mark.parametrize('world', WORLDS, ids=lambda w: f'{type(w).__name__}{w.dim}')
 def test_extreme_noise_gives_finite_answers(world):
-    x = torch.cat([torch.zeros(1, world.dim), torch.full((1, world.dim), 30.), torch.full((1, world.dim), -1e3)]).double()
-    for sigma in (1e-3, 1., 1e4): assert world(x, sigma, 0).isfinite().all() and world.posterior(x, sigma).sum(1).allclose(torch.ones(3).double())
+    x = torch.tensor([0., 30., -1e3]).double()[:, None].expand(3, world.dim)
+    for sigma in (1e-3, 1., 1e4):
+        assert world(x, sigma, 0).isfinite().all()
+        assert world.posterior(x, sigma).sum(1).allclose(torch.ones(3).double())
 
 
 def test_type_and_shape_of_a_sample_are_kept():
@@ -102,9 +131,12 @@ def test_law_of_the_guided_flow(v_c, v_u, shift, scale, end):
 def test_all_laws_agree_without_guidance(v_c, v_u, shift):
     "At scale 1 every way of guiding returns the class, at scale 0 the whole."
     c, u = Gauss(shift, v_c), Gauss(.7, v_u)
-    for law in (tilt_law, ode_law, sde_law, lambda c, u, s: gibbs_law(c, u, s, .8), lambda c, u, s: ode_law(c, u, s, (.3, 2.))):
+    def swept(c, u, s): return gibbs_law(c, u, s, .8)
+    def windowed(c, u, s): return ode_law(c, u, s, (.3, 2.))
+    for law in (tilt_law, ode_law, sde_law, swept, windowed):
         assert tuple(map(float, law(c, u, 1.))) == pytest.approx(c, rel=1e-6, abs=1e-6)
-    for law in (tilt_law, ode_law, sde_law): assert tuple(map(float, law(c, u, 0.))) == pytest.approx(u, rel=1e-6, abs=1e-6)
+    for law in (tilt_law, ode_law, sde_law):
+        assert tuple(map(float, law(c, u, 0.))) == pytest.approx(u, rel=1e-6, abs=1e-6)
 
 
 BAD = {
@@ -125,6 +157,8 @@ BAD = {
     'x': lambda: three_gaussians()(torch.zeros(2, 3), 1.),
     'boxes': lambda: Boxes([1.], [1.]),
     'pair': lambda: Pair(three_gaussians(), two_boxes()),
+    'world': lambda: tilt(Pair(two_boxes(), two_boxes()), 2.),
+    'world, parts': lambda: tilt(three_gaussians(), 2.),
     'scale': lambda: tilt(Pair(Mixture([[0.]], 3.), Mixture([[0.]], 2.)), 4.),
     'scale, grid': lambda: tilt_on(mesh(-1, 1, 99, 2), three_gaussians(), 2.),
 }

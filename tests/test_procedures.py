@@ -15,7 +15,7 @@ from cfg_course.mixtures import Mixture, mesh, narrow_in_wide, tilt_on, three_ga
 from cfg_course.networks import UNet, UNetConfig
 from cfg_course.procedures import (PROCEDURES, cfgig, cfgpp, delay, delayed, fkc, fsg, pcg, rectified, regrid,
     choose_parents, reverse_step, systematic, zsampling)
-from cfg_course.samplers import SAMPLERS, Now, ddim_step, ddpm_step, heun_step, sample, trajectory
+from cfg_course.samplers import SAMPLERS, ddim_step, ddpm_step, heun_step, sample, trajectory
 from cfg_course.schedules import karras_grid, logsnr_grid
 
 LINE = Mixture([[-1.], [.5], [2.]], [.2, .3, .1], [.3, .3, .4], [0, 0, 1])

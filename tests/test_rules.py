@@ -11,14 +11,9 @@ from cfg_course.rules import RULES, collapse, pyramid
 from cfg_course.scores import FROM_X0, as_denoiser, as_predictor
 
 SHAPE = 3, 1, 8, 8
-REMEMBER = {'apg', 'adaptive', 'fbg'}  # rules with memory
-ASK = {'reg', 'characteristic'}  # rules that ask the branches again
-INVARIANT = dict(linear='the weights sum to one', fdg='at its defaults a filter on the difference', reg='multiplies pixel by pixel')
-NOT_WEAK = dict(  # at scale 0 these are not the weak prediction, by definition
-    rescale='its spread is changed', renorm='its length is changed', static_threshold='clipped', threshold='clipped and shrunk',
-    apg='the difference is shortened, projected and remembered', cfg_zero='its multiple nearest to the strong one', tcfg='its part along the first singular vector',
-    adg='turned by the angle, not moved', fdg='levels have their own gains', mambo_g='the added part is damped', power='the added part has another size',
-    reg='the difference is weighted by a gradient')
+def having(trait): return {name for name, m in RULES.items() if trait in m.traits}
+REMEMBER, ASK, INVARIANT, WEAK_AT_0 = map(having, ('remembers', 'asks again', 'any space', 'weak at 0'))
+ADVICE = 'the traits in the record of {} say otherwise (chapter 17)'
 all_rules = pytest.mark.parametrize('name', RULES)
 
 
@@ -91,7 +86,7 @@ def test_scale_zero_is_the_weak_prediction(name):
     x, sigma, y = inputs()
     got, weak = alone(guide(NET, scale=0., rule=make(name)), x, sigma, y), NET(x, sigma, torch.full_like(y, NULL))
     if name in {'static_threshold', 'threshold'}: assert (got - weak).abs().max() < 1e-12; return  # this net stays in the range
-    assert ((got - weak).abs().max() < 1e-10) == (name not in NOT_WEAK)
+    assert ((got - weak).abs().max() < 1e-10) == (name in WEAK_AT_0), ADVICE.format(name)
 
 
 @all_rules
@@ -155,7 +150,7 @@ def test_space_matters(name):
     rule = make(name)
     want = twice(guide(NET, scale=3., rule=rule), x, sigma, y)[1]
     away = max((twice(guide(NET, scale=3., rule=Rule(make(name).combine, k)), x, sigma, y)[1] - want).abs().max().item() for k in FROM_X0)
-    assert (away < 1e-9) if name in INVARIANT else (away > 1e-3)
+    assert (away < 1e-9) if name in INVARIANT else (away > 1e-3), ADVICE.format(name)
 
 
 def test_rectified_gradient_in_any_space():
@@ -174,7 +169,7 @@ def test_nothing_leaks(name):
     one, two = twice(guided, x, sigma, y), twice(guided, x, sigma, y)
     assert all(torch.equal(a, b) for a, b in zip(one, two))
     first = alone(guided, one[0] + .7*(x - one[0]), .7*sigma, y)
-    assert torch.equal(first, one[1]) == (name not in REMEMBER)
+    assert torch.equal(first, one[1]) == (name not in REMEMBER), ADVICE.format(name)
 
 
 @all_rules

@@ -4,12 +4,24 @@ Tolerances follow from conditioning. Let u be the spacing of numbers at 1. A sam
 denoised image that was reached through a difference from it (eps, score). Through v and the velocity it is known to
 u times its own size and that of the noise. The way from an image to the noise divides that by sigma.
 """
-import pytest, torch
+import pytest
+import torch
 from hypothesis import given, settings, strategies as st
 
 from cfg_course.core import InputError, rng
-from cfg_course.scores import (FROM_X0, LEVELS, NATURAL, SCALES, TO_X0, as_denoiser, as_predictor, check_level, expand, x_to_z,
-    z_to_x)
+from cfg_course.scores import (
+    FROM_X0,
+    LEVELS,
+    NATURAL,
+    SCALES,
+    TO_X0,
+    as_denoiser,
+    as_predictor,
+    check_level,
+    expand,
+    x_to_z,
+    z_to_x,
+)
 
 FIXED = settings(derandomize=True, deadline=None, max_examples=25, database=None)
 KINDS, COORDS, DTYPES = sorted(TO_X0), sorted(SCALES), [torch.float32, torch.float64]
@@ -47,7 +59,12 @@ def test_predictions_come_back(kind, dtype):
 @pytest.mark.parametrize('kind', KINDS)
 def test_images_come_back(kind, dtype):
     "From every kind of prediction to the image and back: at low noise this is the ill-conditioned way."
-    steep = dict(x0=lambda s: s**0, eps=lambda s: 1/s, score=lambda s: s**-2, v=lambda s: (1 + s**2)**.5/s, flow=lambda s: (1 + s)/s)[kind]
+    steep = dict(
+        x0=lambda s: s**0,
+        eps=lambda s: 1/s,
+        score=lambda s: s**-2,
+        v=lambda s: (1 + s**2)**.5/s,
+        flow=lambda s: (1 + s)/s)[kind]
     @FIXED
     @given(noisy(dtype))
     def run(case):
@@ -103,11 +120,15 @@ def test_denoisers_come_back(kind, coords, dtype):
 def test_what_a_network_sees(coords):
     "Its own coordinates, one level for each sample, and the labels as they came."
     seen = {}
-    def predict(z, level, y): seen.update(z=z, level=level, y=y); return torch.zeros_like(z)
+    def predict(z, level, y):
+        seen.update(z=z, level=level, y=y)
+        return torch.zeros_like(z)
     x, y = torch.randn(3, 2), torch.arange(3)
     as_denoiser(predict, 'x0', coords)(x, 2., y)
     sigma = torch.full((3,), 2.)
-    assert torch.equal(seen['z'], x_to_z(x, 2., coords)) and torch.equal(seen['level'], LEVELS[NATURAL[coords]][0](sigma)) and seen['y'] is y
+    to_level, _ = LEVELS[NATURAL[coords]]
+    assert torch.equal(seen['z'], x_to_z(x, 2., coords))
+    assert torch.equal(seen['level'], to_level(sigma)) and seen['y'] is y
 
 
 def test_gradients_flow():
@@ -117,8 +138,11 @@ def test_gradients_flow():
     assert torch.autograd.gradcheck(lambda x: denoise(x, torch.tensor([.5, 3.]), None), x)
 
 
+BAD = [0., -1., float('nan'), float('inf'), torch.tensor([1., 0.]), torch.tensor(-2.)]
+
+
 @pytest.mark.parametrize('convert', [*list(FROM_X0.values())[1:], *list(TO_X0.values())[1:]])
-@pytest.mark.parametrize('bad', [0., -1., float('nan'), float('inf'), torch.tensor([1., 0.]), torch.tensor(-2.)], ids=str)
+@pytest.mark.parametrize('bad', BAD, ids=str)
 def test_levels_that_are_none(convert, bad):
     "A noise level that is not positive and finite is named before it is divided by."
     x = torch.ones(2, 3)

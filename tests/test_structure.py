@@ -188,6 +188,13 @@ def test_parameters_have_docments(p):
     assert [name for n in public(tree(p)) for name, i in parameters(n) if '#' not in lines[i-1]] == []
 
 
+@each(MODULES)
+def test_lines_are_at_most_120_wide(p):
+    "But those of `__all__`, which nbdev writes."
+    lines = p.read_text(encoding='utf-8').splitlines()
+    assert [f'{p.name}:{i}' for i, line in enumerate(lines, 1) if len(line) > 120 and '__all__' not in line] == []
+
+
 # Package
 
 def test_requirements_equal_settings():

@@ -1,4 +1,4 @@
-"Objectives that leave a guided network: where they end, what they draw, what they ask; and the weak model that is shipped."
+"Objectives that leave a guided network: where they end, what they draw, what they ask; and the shipped weak model."
 import json, os
 from dataclasses import replace
 from importlib import resources
@@ -13,8 +13,8 @@ from cfg_course.data import load_data
 from cfg_course.denoisers import Denoiser, load_denoiser, save_denoiser
 from cfg_course.guidance import beta_to_scale, guide, interval, mg_to_scale
 from cfg_course.networks import CONFIGS, UNet, UNetConfig
-from cfg_course.training import Batch, TrainConfig, Trainer, at_scale, denoising_loss, distillation, draw_batch, guidance_free
-from cfg_course.training import model_guidance, student_of
+from cfg_course.training import Batch, TrainConfig, Trainer, at_scale, denoising_loss, distillation, draw_batch
+from cfg_course.training import guidance_free, model_guidance, student_of
 
 WEIGHTS = resources.files('cfg_course')/'weights'
 SMALL = UNetConfig(image_size=8, patch=2, widths=(16, 16), heads=2, emb=32)
@@ -40,7 +40,7 @@ class Table(torch.nn.Module):
 
 
 def world(seed):
-    "A batch that is a whole world: pixels 0, 1, 2 in two classes, noise 0 or 1, with random frequencies; and its true predictions."
+    "A batch that is a whole world: pixels 0, 1, 2 in two classes, noise 0 or 1, how often at random; and what is true."
     often = torch.randint(1, 5, (3, 2, 2), generator=rng(seed))
     rows = [(v, n, c) for v in range(3) for n in range(2) for c in range(2) for _ in range(often[v, n, c])]
     v, n, c = torch.tensor(rows).T
@@ -57,7 +57,9 @@ def settle(loss, batch, steps=900, rate=1.):
     return table
 
 
-def ask(table, y, scale=0.): return table(torch.arange(4.)[:, None].double(), 1., torch.full((4,), y), scale)[:, 0].detach()
+def ask(table, y, scale=0.):
+    x = torch.arange(4.)[:, None].double()
+    return table(x, 1., torch.full((4,), y), scale)[:, 0].detach()
 
 
 @pytest.mark.parametrize('w', [.5, 1.5, 1.75])
@@ -103,7 +105,8 @@ class Asked:
     def __call__(self, x, sigma, y, scale=None): self.seen.append((y, scale)); return (0*x).requires_grad_()
 
 
-def digits_batch(n=512, p_uncond=.2): return draw_batch(load_data('digits'), TrainConfig(batch_size=n, p_uncond=p_uncond), 0)
+def digits_batch(n=512, p_uncond=.2):
+    return draw_batch(load_data('digits'), TrainConfig(batch_size=n, p_uncond=p_uncond), 0)
 
 
 def test_what_is_drawn():
@@ -127,12 +130,14 @@ def test_objectives_without_guidance_are_the_loss():
     torch.nn.init.normal_(net.net.last[2].weight, std=.1)
     batch = digits_batch(32)
     plain = denoising_loss(net, batch, .5)
-    for loss in (model_guidance(1.), guidance_free(1., 1.), distillation(lambda x, sigma, y: batch.x0 if len(x) == 32 else batch.x0.repeat(2, 1, 1, 1), 1., 1.)):
+    def teacher(x, sigma, y): return batch.x0.repeat(len(x)//32, 1, 1, 1)
+    for loss in (model_guidance(1.), guidance_free(1., 1.), distillation(teacher, 1., 1.)):
         assert abs(loss(net, batch, .5) - plain) <= 1e-6*plain
 
 
 def test_a_run_with_another_objective_resumes_to_the_same_bits():
-    data, cpu, cfg = load_data('digits'), Accelerator(cpu=True), TrainConfig(steps=8, batch_size=16, warmup=2, p_uncond=0.)
+    data, cpu = load_data('digits'), Accelerator(cpu=True)
+    cfg = TrainConfig(steps=8, batch_size=16, warmup=2, p_uncond=0.)
     torch.manual_seed(0); teacher = Denoiser(UNet(SMALL), sigma_data=.6).eval()
     torch.nn.init.normal_(teacher.net.last[2].weight, std=.1)
     make = lambda: Trainer(student_of(teacher), data, cfg, cpu, loss=distillation(teacher))
@@ -149,7 +154,8 @@ def test_student_begins_as_its_teacher_and_travels(tmp_path):
     teacher = load_denoiser(WEIGHTS/'digits.safetensors')[0]
     student = student_of(teacher).eval()
     x, y = torch.randn(6, 1, 8, 8, generator=rng(0)), torch.tensor([0, 1, 2, NULL, 4, 5])
-    for scale in (0., 1., torch.linspace(1, 4, 6)): assert torch.equal(at_scale(student, scale)(x, .8, y), teacher(x, .8, y))
+    for scale in (0., 1., torch.linspace(1, 4, 6)):
+        assert torch.equal(at_scale(student, scale)(x, .8, y), teacher(x, .8, y))
     torch.nn.init.normal_(student.net.embedding.scale[2].weight, std=.1)
     save_denoiser(student, tmp_path/'student.safetensors')
     again = load_denoiser(tmp_path/'student.safetensors')[0]
@@ -179,12 +185,14 @@ def test_bad_input(name):
 # The weak model
 
 def test_weak_model_is_half_as_wide_and_briefly_trained():
-    (net, meta), note = load_denoiser(WEIGHTS/'mnist-weak.safetensors'), json.loads((WEIGHTS/'mnist-weak.json').read_text())
+    net, meta = load_denoiser(WEIGHTS/'mnist-weak.safetensors')
+    note = json.loads((WEIGHTS/'mnist-weak.json').read_text())
     full = load_tensors(WEIGHTS/'mnist.safetensors', 'denoiser')[1]
     assert net.net.cfg == CONFIGS['mnist_weak'] and [2*w for w in net.net.cfg.widths] == full['net']['widths']
     assert meta['step'] == full['step']/16 == 625 and {**meta['train'], 'steps': 10000} == full['train']
     assert meta['command'] == note['command'] == 'python train.py --dataset mnist --net mnist_weak --steps 625'
-    assert (WEIGHTS/'mnist-weak.safetensors').stat().st_size < 6e5 and (net.sigma_data, meta['shape']) == (full['sigma_data'], full['shape'])
+    assert (WEIGHTS/'mnist-weak.safetensors').stat().st_size < 6e5
+    assert (net.sigma_data, meta['shape']) == (full['sigma_data'], full['shape'])
 
 
 DATA = os.environ.get('CFG_COURSE_DATA', 'data')

@@ -1,22 +1,25 @@
 "Training that is killed, split over processes, led astray, or runs out of disk."
-import errno, json, math, os, pickle, signal, socket, subprocess, sys
+import ast, errno, json, math, os, pickle, signal, socket, subprocess, sys
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pandas as pd
 import pytest, torch
+from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from safetensors import SafetensorError
 
-from cfg_course import core, training
+from cfg_course import core, data, training
 from cfg_course.core import InputError, load_tensors
 from cfg_course.data import load_data
-from cfg_course.denoisers import find_model, load_denoiser
+from cfg_course.denoisers import Denoiser, find_model, load_denoiser
 from cfg_course.guidance import guide
-from cfg_course.networks import CONFIGS, UNetConfig
+from cfg_course.networks import CONFIGS, UNet, UNetConfig
 from cfg_course.samplers import sample
-from cfg_course.training import RECIPES, Diverged, TrainConfig, check_size, check_train_config, checkpoints, heldout_loss
-from cfg_course.training import lr_factor, time_precisions, train
+from cfg_course.training import RECIPES, Diverged, OneProcess, TrainConfig, Trainer, check_size, check_train_config
+from cfg_course.training import checkpoints, heldout_loss, lr_factor, make_accelerator, recipe_for, time_precisions
+from cfg_course.training import train
 
 ROOT = Path(__file__).resolve().parents[1]
 CFG = TrainConfig(steps=12, batch_size=32, warmup=3)
@@ -245,7 +248,7 @@ def same(a, b): return a.keys() == b.keys() and all(torch.equal(a[k], b[k]) for 
 
 
 def test_what_stages_leave(staged):
-    "A file for each average at each stage, whose header says what it is, and the held-out loss in the log where it was measured."
+    "A file for each average at each stage, whose header says what it is, and the held-out loss where it was measured."
     assert kept(staged) == [f'snapshots/{name}-{width:g}.safetensors' for name in STOPS.values() for width in (.1, .2)]
     rows = log(staged).set_index('step')
     assert rows.index.tolist() == [2, 4, 5, 6, 8, 10, 12, 14]
@@ -254,7 +257,8 @@ def test_what_stages_leave(staged):
         assert column.index.tolist() == list(STOPS)
         for step, name in STOPS.items():
             meta = header(staged, f'{name}-{width:g}')
-            assert (meta['step'], meta['images'], meta['ema']) == (step, 32*step, width) and len(meta['heldout']) == training.LEVELS
+            assert (meta['step'], meta['images'], meta['ema']) == (step, 32*step, width)
+            assert len(meta['heldout']) == training.LEVELS
             assert column[step] == pytest.approx(sum(meta['heldout'])/training.LEVELS, rel=1e-5)
 
 
@@ -289,7 +293,8 @@ def test_a_snapshot_is_a_run_of_that_length(staged, tmp_path):
         assert header(out, f'000000320-{width}')['heldout'] == header(staged, f'000000320-{width}')['heldout']
 
 
-@pytest.mark.parametrize('step,at', [(1, []), (4, [4]), (8, [4, 5]), (13, [5, 10])], ids=['at the start', 'before the first', 'between', 'in the fall'])
+@pytest.mark.parametrize('step,at', [(1, []), (4, [4]), (8, [4, 5]), (13, [5, 10])],
+    ids=['at the start', 'before the first', 'between', 'in the fall'])
 def test_killed_in_a_stage(staged, tmp_path, step, at):
     out = tmp_path/'run'
     killed(out, kill_step=step, cfg=STAGED)
@@ -316,7 +321,8 @@ def test_newest_checkpoints_lost(staged, tmp_path, lost):
     assert_same(out, staged)
 
 
-@pytest.mark.parametrize('name,error', [('000000160-0.2', 'python'), ('000000320-0.1', 'rust'), ('000000320-0.2', 'python')])
+@pytest.mark.parametrize('name,error', [
+    ('000000160-0.2', 'python'), ('000000320-0.1', 'rust'), ('000000320-0.2', 'python')])
 def test_full_disk_for_a_snapshot(staged, tmp_path, monkeypatch, name, error):
     "Earlier snapshots stay whole, nothing half-written stays, and with room again the run goes on."
     out = tmp_path/'run'
@@ -332,7 +338,7 @@ def test_full_disk_for_a_snapshot(staged, tmp_path, monkeypatch, name, error):
 
 
 def test_full_disk_for_a_snapshot_that_is_made_again(staged, tmp_path, monkeypatch):
-    "The checkpoint after a snapshot is lost, and there is no room when the snapshot is to be written once more: it stays."
+    "The checkpoint after a snapshot is lost, and there is no room to write the snapshot once more: it stays."
     out, before = tmp_path/'run', {n: (staged/n).read_bytes() for n in kept(staged)}
     go(out, STAGED)
     for p in checkpoints(out): p.unlink()
@@ -385,6 +391,36 @@ def test_every_recipe_is_sound():
     for name, recipe in RECIPES.items(): check_size(check_train_config(recipe), CONFIGS.get(name))
 
 
+def test_a_data_set_with_a_recipe_has_its_own():
+    assert recipe_for('mnist') is RECIPES['mnist']
+    assert recipe_for('cifar10', 32) == replace(RECIPES['cifar10'], image_size=32)
+    assert recipe_for('cifar10', 12) == replace(RECIPES['cifar10_16'], image_size=12)
+
+
+def records(monkeypatch, **like):
+    "A table of data sets, each with the name of one that is like it."
+    table = {name: SimpleNamespace(shape=(3, 32, 32), like=other) for name, other in like.items()}
+    monkeypatch.setattr(data, 'DATA', table, raising=False)
+
+
+def test_a_data_set_without_a_recipe_is_trained_like_its_like(monkeypatch):
+    "Its pictures are not mirrored: nobody knows whether they may be."
+    records(monkeypatch, svhn='cifar10', kmnist='mnist', mnist='cifar10')
+    assert recipe_for('svhn') == replace(RECIPES['cifar10'], dataset='svhn', flip=False)
+    assert recipe_for('svhn', 16) == replace(RECIPES['cifar10_16'], dataset='svhn', flip=False)
+    assert recipe_for('kmnist') == replace(RECIPES['mnist'], dataset='kmnist')
+    assert recipe_for('mnist') is RECIPES['mnist'] and RECIPES['cifar10'].flip
+
+
+@pytest.mark.parametrize('like', [None, 'nothing', 'strange'])
+def test_a_data_set_like_no_other(monkeypatch, like):
+    records(monkeypatch, strange=like)
+    for name in 'strange', 'unknown':
+        words = f"^dataset: got '{name}', allowed: digits, .*mnist"
+        with pytest.raises(InputError, match=words) as said: recipe_for(name)
+        assert len(str(said.value).splitlines()) == 1
+
+
 # Going on from a snapshot
 
 ELSEWHERE = replace(STAGED, steps=20, fall=3, snapshots=(512,))  # at step 16
@@ -418,7 +454,8 @@ def test_the_state_at_the_start_is_the_snapshot(moved, start, tmp_path):
     killed(out, kill_step=11, cfg=ELSEWHERE, start=start)
     assert saved(out) == [10]
     tensors, its = load_tensors(checkpoints(out)[0], 'training')[0], load_denoiser(start)[0].state_dict()
-    for name in 'net', 'average.0.1', 'average.0.2': assert all(torch.equal(tensors[f'{name}.{k}'], v) for k, v in its.items())
+    for name in 'net', 'average.0.1', 'average.0.2':
+        assert all(torch.equal(tensors[f'{name}.{k}'], v) for k, v in its.items())
     go(out, ELSEWHERE, resume=True)
     assert_same(out, moved)
 
@@ -460,7 +497,8 @@ def test_no_snapshot_at_all(start, tmp_path):
     (tmp_path/'pickle.pt').write_bytes(pickle.dumps({'a': 1}))
     (tmp_path/'cut.safetensors').write_bytes(whole[:len(whole)//2])
     newest = Path(start).parents[1]/'checkpoints'/'00000014.safetensors'
-    for path, words in (('nowhere', 'nowhere'), ('pickle.pt', 'never loaded'), ('cut.safetensors', 'damaged'), (newest, 'a denoiser in it')):
+    bad = {'nowhere': 'nowhere', 'pickle.pt': 'never loaded', 'cut.safetensors': 'damaged', newest: 'a denoiser in it'}
+    for path, words in bad.items():
         with pytest.raises(InputError, match=words) as said: go(tmp_path/'run', ELSEWHERE, start=tmp_path/path)
         assert len(str(said.value).splitlines()) == 1 and not (tmp_path/'run').exists()
 
@@ -470,7 +508,8 @@ def test_no_snapshot_at_all(start, tmp_path):
 def precision_of(out): return json.loads((out/'config.json').read_text())['train']['precision']
 
 
-@pytest.mark.parametrize('seconds,best', [(dict(fp32=1., bf16=2.), 'fp32'), (dict(fp32=2., bf16=1.), 'bf16'), (dict(fp32=math.inf, bf16=9.), 'bf16')])
+@pytest.mark.parametrize('seconds,best', [
+    (dict(fp32=1., bf16=2.), 'fp32'), (dict(fp32=2., bf16=1.), 'bf16'), (dict(fp32=math.inf, bf16=9.), 'bf16')])
 def test_the_faster_precision_is_kept(tmp_path, monkeypatch, seconds, best):
     "Measured once: a run that is resumed keeps the choice, whatever the clock would say by then."
     out, auto = tmp_path/'run', replace(CFG, steps=2, precision='auto')
@@ -554,6 +593,100 @@ def test_resume_needs_the_same_network(whole, tmp_path):
 def test_two_precisions_in_one_process(tmp_path):
     "A notebook trains more than once."
     for precision in ('fp32', 'bf16'): go(tmp_path/precision, replace(CFG, steps=2, precision=precision))
+
+
+# Without Accelerate
+
+@pytest.fixture
+def light(monkeypatch):
+    "As if Accelerate were not installed, in a process of its own."
+    monkeypatch.setitem(sys.modules, 'accelerate', None)
+    monkeypatch.delenv('WORLD_SIZE', raising=False)
+
+
+MISSING = r'^accelerate: not installed; to get it: pip install "cfg_course\[train\]"$'
+
+
+@pytest.mark.parametrize('world', [None, '', '1'])
+def test_one_process_draws_without_accelerate(light, monkeypatch, world):
+    "The same images as with it."
+    if world is not None: monkeypatch.setenv('WORLD_SIZE', world)
+    acc = make_accelerator('fp32', 'cpu')
+    assert isinstance(acc, OneProcess) and acc.device == torch.device('cpu')
+    model, y = find_model('digits')[0], torch.arange(4)
+    x = sample(guide(model, scale=2.), y, (1, 8, 8), steps=2, device=acc.device)
+    monkeypatch.undo()
+    real = make_accelerator('fp32', 'cpu')
+    assert isinstance(real, Accelerator)
+    assert torch.equal(x, sample(guide(model, scale=2.), y, (1, 8, 8), steps=2, device=real.device))
+
+
+@pytest.mark.parametrize('make', [lambda: OneProcess(torch.device('cpu')), lambda: Accelerator(cpu=True)],
+    ids=['ours', 'theirs'])
+def test_one_process_is_what_an_accelerator_of_one_is(make):
+    acc, t = make(), torch.tensor([3., 4.])
+    assert (acc.device.type, acc.num_processes, acc.process_index, acc.is_main_process) == ('cpu', 1, 0, True)
+    for inputs in ([1, 2, 3], []):
+        with acc.split_between_processes(inputs) as mine: assert mine == inputs
+    assert acc.wait_for_everyone() is None and torch.equal(acc.gather(t), t)
+    for reduction in 'sum', 'mean': assert torch.equal(acc.reduce(t, reduction), t)
+
+
+def test_what_needs_accelerate(light, monkeypatch):
+    "Half precision, and being one of several."
+    with pytest.raises(InputError, match=MISSING): make_accelerator('bf16', 'cpu')
+    monkeypatch.setenv('WORLD_SIZE', '2')
+    with pytest.raises(InputError, match=MISSING): make_accelerator('fp32', 'cpu')
+
+
+@pytest.mark.parametrize('name,device,words', [('fp64', 'cpu', 'precision'), ('fp32', 'abacus', 'device')])
+def test_mistakes_are_named_first(light, name, device, words):
+    with pytest.raises(InputError, match=f'^{words}: got'): make_accelerator(name, device)
+
+
+def test_training_needs_accelerate(light, tmp_path, monkeypatch):
+    "One line, before anything is read or written."
+    model, pictures, acc = Denoiser(UNet(NET)), load_data('digits'), make_accelerator(device='cpu')
+    monkeypatch.setattr(training, 'load_data', lambda *args: pytest.fail('data were read'))
+    with pytest.raises(InputError, match=MISSING): go(tmp_path/'run')
+    for given in None, acc:
+        with pytest.raises(InputError, match=MISSING): Trainer(model, pictures, CFG, given)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_training_needs_pandas_for_its_log(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, 'pandas', None)
+    with pytest.raises(InputError, match='^pandas: not installed; to get it: '): go(tmp_path/'run')
+    assert list(tmp_path.iterdir()) == []
+
+
+HEAVY = 'accelerate', 'matplotlib', 'pandas', 'scipy', 'seaborn', 'sklearn', 'tensorboard', 'torchvision'
+
+
+def imported(body):
+    "The packages that statements import, those below `if TYPE_CHECKING` aside."
+    for n in body:
+        if isinstance(n, ast.Import): yield from (a.name.split('.')[0] for a in n.names)
+        if isinstance(n, ast.ImportFrom) and not n.level: yield n.module.split('.')[0]
+
+
+@pytest.mark.parametrize('module', ['training', 'denoisers'])
+def test_imports_are_light(module):
+    source = (ROOT/'cfg_course'/f'{module}.py').read_text(encoding='utf-8')
+    assert set(imported(ast.parse(source).body)).isdisjoint(HEAVY)
+
+
+LIGHT = '''
+import sys
+for name in 'accelerate', 'matplotlib', 'pandas', 'seaborn': sys.modules[name] = None
+from cfg_course.training import make_accelerator
+print(type(make_accelerator(device='cpu')).__name__)
+'''
+
+
+def test_a_light_install_in_a_fresh_process():
+    done = subprocess.run([sys.executable, '-c', LIGHT], env=environment(), capture_output=True, text=True)
+    assert (done.returncode, done.stdout.split()) == (0, ['OneProcess']), done.stderr
 
 
 # Two processes
