@@ -3,6 +3,8 @@ PYTHON ?= python3
 VENV ?= .venv
 VENV_DEV ?= .venv-dev
 WORKERS ?= 2
+# extras of the package that the commands are installed with: `make demo` trains, measures and draws
+EXTRAS ?= train,measure,figures
 # of PyTorch in chapters: the last digits of a network's sums depend on it
 THREADS ?= 1
 
@@ -23,7 +25,7 @@ $(VENV)/.installed: settings.ini setup.py
 	@echo "Installing the package and what it needs (PyTorch and others) into $(VENV); this may take some minutes."
 	$(PYTHON) -m venv $(VENV)
 	$(VENV)/bin/pip install -q --upgrade pip
-	$(VENV)/bin/pip install -q .
+	$(VENV)/bin/pip install -q '.[$(EXTRAS)]'
 	@rm -rf build
 	@touch $@
 
@@ -46,6 +48,7 @@ test: $(VENV_DEV)/.installed ## everything that CI checks: notebooks clean and e
 	$(TEST) python tools/check_sync.py
 	$(TEST) python tools/readme.py --check
 	$(TEST) python tools/api.py --check
+	$(TEST) python tools/index.py --check
 	$(TEST) OMP_NUM_THREADS=1 nbdev_test --n_workers $(WORKERS) --do_print --timing
 	$(TEST) pytest -q
 	$(TEST) ruff check cfg_course tests tools setup.py train.py sample.py evaluate.py
@@ -53,6 +56,7 @@ test: $(VENV_DEV)/.installed ## everything that CI checks: notebooks clean and e
 prepare: $(VENV_DEV)/.installed ## after editing notebooks: export the package, clean the notebooks, check both
 	$(DEV) nbdev_export
 	$(DEV) nbdev_clean
+	$(DEV) python tools/index.py
 	$(DEV) python tools/readme.py
 	$(DEV) python tools/api.py
 	$(DEV) python tools/check_sync.py

@@ -31,7 +31,8 @@ def __getattr__(
     name:str, # one of `__all__`
 )->Any: # from the module that has it
     "The names at the front door; each module is imported when a name of it is first asked for."
-    if name not in _HOME: raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
+    if name not in _HOME:
+        raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
     value = getattr(import_module(f'.{_HOME[name]}', __name__), name)
     globals()[name] = value
     return value

@@ -5,16 +5,15 @@
 # %% ../nbs/40_cli.ipynb #84ea78e2
 from __future__ import annotations
 
-import argparse, ast, json, math, os, re, sys
+import argparse, ast, difflib, json, math, os, re, sys
 from collections.abc import Callable
 from functools import cache
 from importlib import resources
 from typing import Any, NoReturn
 
 # %% auto #0
-__all__ = ['TRAIN_HELP', 'SAMPLE_HELP', 'WORDS', 'EVALUATE_HELP', 'Parser', 'number', 'command', 'index', 'train_parser',
-           'train_main', 'sample_parser', 'key_value', 'list_guidance', 'describe_technique', 'ListGuidance',
-           'sample_main', 'evaluate_parser', 'evaluate_main']
+__all__ = ['TRAIN_HELP', 'SAMPLE_HELP', 'EVALUATE_HELP', 'Parser', 'number', 'command', 'index', 'train_parser', 'train_main',
+           'sample_parser', 'key_value', 'list_guidance', 'sample_main', 'evaluate_parser', 'evaluate_main']
 
 # %% ../nbs/40_cli.ipynb #e0f0e5e2
 class Parser(argparse.ArgumentParser):
@@ -27,12 +26,23 @@ class Parser(argparse.ArgumentParser):
         super().__init__(*args, formatter_class=look, allow_abbrev=False, **kwargs)
         self._negative_number_matcher = re.compile(r'^-(\d|\.\d|inf|nan)')
 
+    def parse_args(self,
+        args:list[str]|None=None, # words; the process's own when not given
+        namespace:argparse.Namespace|None=None, # gets the values
+    )->argparse.Namespace: # the values
+        "Read a line; what is no option is refused, with a hint."
+        values, unknown = self.parse_known_args(args, namespace)
+        if unknown:
+            self.error(f'unrecognized arguments: {" ".join(unknown)}{hint(unknown[0], self)}')
+        return values
+
     def error(self,
         message:str, # what is wrong
     )->NoReturn:
         "Print one line and stop; in a run of several processes the first one speaks."
-        line = ' '.join(str(message).split())
-        if os.environ.get('RANK', '0') == '0': print(f'{self.prog}: {line}', file=sys.stderr)
+        if os.environ.get('RANK', '0') == '0':
+            line = ' '.join(str(message).split())
+            print(f'{self.prog}: {line}', file=sys.stderr)
         raise SystemExit(2)
 
 # %% ../nbs/40_cli.ipynb #d074f609
@@ -43,15 +53,33 @@ def number(
     most:float=10**12, # a whole number above this is refused too, and only then is this said
 )->Callable[[str], Any]: # a `type` for `add_argument`
     "Parse a finite number in a range, or say what is allowed."
-    top = most if kind is int else sys.float_info.max
     def parse(text):
-        try: value = kind(text)
-        except ValueError: value = math.nan
+        value = read_number(kind, text)
         fits = low <= value <= high
-        if fits and -top <= value <= top: return value
-        said = top if fits and kind is int else high
-        raise argparse.ArgumentTypeError(f'got {brief(text)}, allowed: {number_words(kind, low, said)}')
+        if fits and is_small(value, most):
+            return value
+        words = number_words(kind, low, most if fits and kind is int else high)
+        raise argparse.ArgumentTypeError(f'got {brief(text)}, allowed: {words}')
     return parse
+
+# %% ../nbs/40_cli.ipynb #c40a0018
+def read_number(
+    kind:type, # float or int
+    text:str, # what was typed
+)->float: # what is no number for what cannot be read
+    "A number from its text."
+    try:
+        return kind(text)
+    except ValueError:
+        return math.nan
+
+def is_small(
+    value:float, # a number
+    most:float, # for whole numbers
+)->bool: # and finite
+    "Whether a number is one that can be counted or computed with."
+    top = most if isinstance(value, int) else sys.float_info.max
+    return abs(value) <= top
 
 # %% ../nbs/40_cli.ipynb #c40a0001
 def number_words(
@@ -61,15 +89,20 @@ def number_words(
 )->str: # such as 'a whole number >= 1'
     "What numbers are allowed."
     bounds = []
-    if low > -math.inf: bounds.append(f' >= {low}')
-    if high < math.inf: bounds.append(f' <= {high}')
-    return ('a whole number' if kind is int else 'a finite number') + ' and'.join(bounds)
+    if low > -math.inf:
+        bounds.append(f' >= {low}')
+    if high < math.inf:
+        bounds.append(f' <= {high}')
+    words = 'a whole number' if kind is int else 'a finite number'
+    return words + ' and'.join(bounds)
 
 def brief(
     text:str, # what was typed
 )->str: # in quotes, cut where it is long
     "How a word is shown in a message."
-    return repr(text) if len(text) <= 100 else f'{text[:80]!r}... ({len(text)} characters)'
+    if len(text) <= 100:
+        return repr(text)
+    return f'{text[:80]!r}... ({len(text)} characters)'
 
 def as_option(
     message:str, # of an `InputError`
@@ -77,11 +110,12 @@ def as_option(
 )->str: # the same, with the option in place of the parameter
     "Put `--batch-size` for `batch_size` at the start of a message, and `--guidance-arg eta` for `guidance-arg eta`."
     name, _, rest = message.partition(':')
-    first, _, key = name.partition(' ')
-    if not first.endswith('-arg'): first, key = name, ''
+    first, *key = name.split(' ', 1)
     flag = '--' + first.replace('_', '-')
-    if flag not in parser._option_string_actions: return message
-    return f'argument {" ".join([flag, key]).strip()}:{rest}'
+    alone = not key or flag.endswith('-arg')
+    if flag not in parser._option_string_actions or not alone:
+        return message
+    return f'argument {" ".join([flag, *key])}:{rest}'
 
 # %% ../nbs/40_cli.ipynb #c40a0002
 def command(
@@ -94,11 +128,14 @@ def command(
     try:
         main(p.parse_args(argv))
         sys.stdout.flush()
-    except BrokenPipeError: stop_writing()
-    except OSError as e: p.error(f'{e.strerror or e}' + (f': {e.filename}' if e.filename else ''))
-    except MemoryError: p.error('out of memory: ask for fewer images or steps at a time')
-    except KeyboardInterrupt: stop(p, 'interrupted', 130)
-    except Exception as e: explain(p, e)
+    except BrokenPipeError:
+        stop_writing()
+    except KeyboardInterrupt:
+        stop(p, 'interrupted', 130)
+    except (OSError, MemoryError) as e:
+        p.error(machine_words(e))
+    except Exception as e:
+        explain(p, e)
 
 # %% ../nbs/40_cli.ipynb #c40a0003
 def explain(
@@ -107,12 +144,24 @@ def explain(
 )->NoReturn:
     "Say in a line what the caller can mend; anything else is a fault of ours, and goes on as it is."
     from cfg_course.core import InputError
-    if isinstance(error, InputError): parser.error(as_option(str(error), parser))
-    if isinstance(error, RuntimeError) and "can't allocate memory" in str(error): parser.error(f'out of memory: {error}')
     from cfg_course.training import Diverged
-    if isinstance(error, Diverged): stop(parser, str(error), 1)
+    if isinstance(error, InputError):
+        parser.error(as_option(str(error), parser))
+    if isinstance(error, Diverged):
+        stop(parser, str(error), 1)
+    if "can't allocate memory" in str(error):
+        parser.error(machine_words(error))
     raise error
 
+def machine_words(
+    error:Exception, # of the system, or for want of memory
+)->str: # one line
+    "What the machine refused."
+    if isinstance(error, OSError):
+        return ': '.join(str(part) for part in (error.strerror or error, error.filename) if part)
+    return 'out of memory: ask for fewer images, or fewer steps, at a time'
+
+# %% ../nbs/40_cli.ipynb #c40a0015
 def stop(
     parser:Parser, # of the command
     message:str, # one line
@@ -260,7 +309,8 @@ examples:
 
 scale 0 is the unconditional model, 1 the conditional model without guidance, above 1 guidance.
 writes samples.npz (images uint8 (N, H, W, C), labels), grid.png and samples.json, which says how to make them again.
-image i depends on the seed and on i alone: not on the batch size, the number of processes or the other images."""
+image i depends on the seed and on i alone: not on the batch size, the number of processes or the other images;
+but for fkc, which lets the images of a class in a batch compete."""
 
 def sample_parser()->Parser: # of `sample.py`
     "The options of `sample.py`."
@@ -303,24 +353,34 @@ def add_sampling(
 )->None:
     "Options of model and sampler, common to `sample.py` and `evaluate.py`."
     samplers = index()['samplers']
-    own = ', '.join(f'{name} {known["steps"]}' for name, known in samplers.items())
-    takes = '; '.join(f'{name}: {", ".join(known["options"])}' for name, known in samplers.items() if known['options'])
     models = ', '.join(index()['models'])
     add = p.add_argument
     add('--model', default='mnist', help=f'{models}, or the folder or file of a run of train.py (mnist)')
     add('--sampler', choices=list(samplers), default='heun', help='how to integrate (heun)')
-    add('--steps', type=number(int, 1, most=10**6), metavar='T', help=f'steps ({own})')
+    add('--steps', type=number(int, 1, most=10**6), metavar='T', help=f'steps ({default_steps()})')
     add('--grid', choices=index()['grids'], help='noise levels (karras; for ddpm the cosine of the paper)')
     add('--v', type=number(float, 0, 1), help='ddpm: exponent of the variance interpolation (.3)')
     add('--S-churn', type=number(float, 0), help="heun: EDM's S_churn (0)")
     add('--sampler-arg', action='append', default=[], type=key_value, metavar='KEY=VALUE',
-        help=f'an option of the sampler; may be given several times ({takes})')
+        help=f'an option of the sampler; may be given several times ({sampler_arguments()})')
     add('--batch-size', type=BATCH, default=64, metavar='B', help='images at a time in each process (64)')
     add('--device', default='auto', help='auto, cpu, cuda, cuda:1, mps')
 
-# %% ../nbs/40_cli.ipynb #59bf3388
-WORDS = dict(true='True', false='False', none='None', inf='1e999') # as they are typed, and as Python reads them
+# %% ../nbs/40_cli.ipynb #c40a0016
+def default_steps()->str: # such as heun 18, ddim 50
+    "How many steps each sampler takes."
+    samplers = index()['samplers'].items()
+    return ', '.join(f'{name} {known["steps"]}' for name, known in samplers)
 
+def sampler_arguments()->str: # such as ddpm: v
+    "What options the samplers have."
+    lines = []
+    for name, known in index()['samplers'].items():
+        if known['options']:
+            lines.append(f'{name}: ' + ', '.join(known['options']))
+    return '; '.join(lines)
+
+# %% ../nbs/40_cli.ipynb #59bf3388
 def key_value(
     text:str, # such as eta=0.5
 )->tuple[str, Any]: # name, value: a number, several, True, None, or the text itself
@@ -330,9 +390,20 @@ def key_value(
         raise argparse.ArgumentTypeError(f'got {brief(text)}, allowed: KEY=VALUE')
     if len(value) > 1000:
         raise argparse.ArgumentTypeError(f'got {brief(text)}, allowed: KEY=VALUE of at most 1000 characters')
-    literal = re.sub(r'\b(true|false|none|inf)\b', lambda word: WORDS[word[0]], value)
-    try: return key, ast.literal_eval(literal)
-    except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError): return key, value
+    return key, read_literal(value)
+
+# %% ../nbs/40_cli.ipynb #c40a0019
+WORDS = dict(true='True', false='False', none='None', inf='1e999') # as they are typed, and as Python reads them
+
+def read_literal(
+    text:str, # a value, as typed
+)->Any: # what it means, or the text itself
+    "A literal of Python, with a few words in small letters; nothing is executed."
+    literal = re.sub(r'\b(true|false|none|inf)\b', lambda word: WORDS[word[0]], text)
+    try:
+        return ast.literal_eval(literal)
+    except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
+        return text
 
 # %% ../nbs/40_cli.ipynb #c40a0012
 def list_guidance()->str: # a table as text
@@ -340,21 +411,32 @@ def list_guidance()->str: # a table as text
     lines = []
     for kind, shelf in index()['guidance'].items():
         lines += ['', f'{kind}:']
-        for name, known in shelf.items(): lines += describe_technique(name, known)
+        for name, known in shelf.items():
+            lines += describe_technique(name, known)
     return '\n'.join(lines[1:])
 
+# %% ../nbs/40_cli.ipynb #c40a0020
 def describe_technique(
     name:str, # of a technique
     known:dict[str, Any], # what the index has of it
 )->list[str]: # three lines
     "Formula, origin and options of a technique."
     options = [f'{k}={option["default"]}' for k, option in known['options'].items()]
-    origin = f'{known["paper"]}; evaluations per step {known["cost"]:g}'
-    if known['space']: origin += f', acts on {known["space"]}'
-    if known['needs']: origin += f'; needs {known["needs"]}'
     indent = ' '*20
-    return [f'  {name:17} {known["formula"]}', indent + origin, indent + (', '.join(options) or 'no options')]
+    return [
+        f'  {name:17} {known["formula"]}',
+        indent + origin_of(known),
+        indent + (', '.join(options) or 'no options')]
 
+def origin_of(
+    known:dict[str, Any], # what the index has of a technique
+)->str: # one line
+    "Paper and cost of a technique, and what it needs."
+    space = f', acts on {known["space"]}' if known['space'] else ''
+    needs = f'; needs {known["needs"]}' if known['needs'] else ''
+    return f'{known["paper"]}; evaluations per step {known["cost"]:g}{space}{needs}'
+
+# %% ../nbs/40_cli.ipynb #c40a0017
 class ListGuidance(argparse.Action):
     "Print `list_guidance()` and stop, like --help."
     def __call__(self, parser, namespace, values, option_string=None):
@@ -377,7 +459,7 @@ EVALUATE_HELP = """Measure techniques against the guidance scale: accuracy, spre
 examples:
   python evaluate.py --model mnist --scales 0 1 2 4 --num 1000
   python evaluate.py --model runs/mine --scales 1 1.5 2 3 --judge my-classifier.safetensors --out rows.csv
-  python evaluate.py --guidance cfg apg autoguidance cfgpp --scales 2 4     several; cfgpp has no scale, is measured once
+  python evaluate.py --guidance cfg apg autoguidance cfgpp --scales 2 4     several; cfgpp has no scale: measured once
   python evaluate.py --scales 1 2 --num 5000 --metrics all --seed 0 1 --out rows.csv     FID ... against real MNIST
   python evaluate.py --guidance cfg reg --scales 3 --budget 36 --sampler ddim     steps that 36 evaluations allow
   python evaluate.py --guidance cfg apg --effective-scale 2     each where it guides as much as cfg at 2
@@ -386,7 +468,8 @@ examples:
 
 prints a table; with --out also writes the rows, a note of how they were made (.json) and a picture (.png).
 interrupted, the same command goes on where it was. with --keep FOLDER images stay, and other metrics draw nothing.
-the judge had no part in training the model; FID and its relatives use its features, unless --inception-weights is given."""
+the judge had no part in training the model; FID and its relatives use its features,
+unless --inception-weights is given."""
 
 def evaluate_parser()->Parser: # of `evaluate.py`
     "The options of `evaluate.py`."
@@ -433,6 +516,18 @@ def add_measuring(
     add('--keep', metavar='FOLDER', help='keep the images there, and take them from there')
 
 # %% ../nbs/40_cli.ipynb #b9387cfb
+def hint(
+    word:str, # no option of `parser`
+    parser:Parser, # of a command
+)->str: # for the end of a message
+    "Which command has such an option, or else what it resembles."
+    for other in (train_parser(), sample_parser(), evaluate_parser()):
+        if word in other._option_string_actions:
+            return f'; {word} is an option of {other.prog}'
+    near = difflib.get_close_matches(word, parser._option_string_actions, 1)
+    return f'; did you mean {near[0]}?' if near else ''
+
+# %% ../nbs/40_cli.ipynb #c40a0021
 def evaluate_main(
     argv:list[str]|None=None, # arguments; the process's own when not given
 )->None:
