@@ -27,7 +27,8 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from cfg_course.cli import Parser, check_out, command, number
+from cfg_course.cli import Parser, command, number
+from cfg_course.commands import check_out
 from cfg_course.core import InputError, check, mix_seed, pick_device, save_grid, write_json
 from cfg_course.data import Images, load_data
 from cfg_course.denoisers import Denoiser, save_denoiser
