@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math, os, tempfile, time
 from argparse import Namespace
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import fields, replace
 from functools import cache
@@ -46,7 +46,7 @@ if TYPE_CHECKING:
 
 # %% auto #0
 __all__ = ['as_point', 'check_out', 'is_first', 'say', 'sample_point', 'sample_command', 'write_samples', 'given_fields',
-           'train_command', 'settle', 'evaluation_points', 'evaluate_command', 'measure_points', 'say_plan',
+           'as_field', 'train_command', 'settle', 'evaluation_points', 'evaluate_command', 'measure_points', 'say_plan',
            'scale_figure']
 
 # %% ../nbs/39_commands.ipynb #9960ebd5
@@ -58,9 +58,9 @@ def find_class(
     if word in classes:
         return classes.index(word)
     last = len(classes) - 1
-    short = word.isdecimal() and len(word) < 10
-    exists = short and int(word) <= last
-    check(exists, 'classes', word, f'0 to {last}, or ' + ', '.join(classes))
+    names = ', '.join(classes)
+    is_short = word.isdecimal() and len(word) < 10
+    check(is_short and int(word) <= last, 'classes', word, f'0 to {last}, or {names}')
     return int(word)
 
 def find_classes(
@@ -84,6 +84,17 @@ def check_sampler_arg(
 
 TWINS = dict(gamma='S_churn', v='v') # option of a step -> what sets it under a name of its own
 
+def check_twin(
+    name:str, # of an option, as typed after --sampler-arg
+    value:Any, # its value
+    given:Iterable[str], # options that were given by names of their own
+)->None:
+    "Refuse an option that is given twice."
+    twin = TWINS.get(name, name)
+    flag = twin.replace('_', '-')
+    check(twin not in given, f'sampler-arg {name}', value, f'nothing beside --{flag}')
+
+# %% ../nbs/39_commands.ipynb #c39a0053
 def sampler_options(
     args:Namespace, # with the options of the sampler
 )->dict[str, Any]: # for `sample`: those that were given
@@ -92,9 +103,8 @@ def sampler_options(
     given = {k: value for k, value in own.items() if value is not None}
     named = dict(args.sampler_arg)
     for k, value in named.items():
-        twin = TWINS.get(k, k)
         check_sampler_arg(k, value, args.sampler)
-        check(twin not in given, f'sampler-arg {k}', value, f'nothing beside --{twin.replace("_", "-")}')
+        check_twin(k, value, given)
     options = dict(sampler=args.sampler, **given, **named)
     make_sampler(**options)
     return options
@@ -118,7 +128,8 @@ def check_technique(
     names = parse_guidance(point.method)
     dealt = deal_options(names, dict(point.options))
     for kind, name in names.items():
-        check_options(SHELVES[kind][name].options, dealt[kind])
+        takes = SHELVES[kind][name].options
+        check_options(takes, dealt[kind])
 
 # %% ../nbs/39_commands.ipynb #c39a0014
 def as_point(
@@ -145,18 +156,25 @@ def arguments_of(
 
 OTHERWISE = dict(label='labels', part='skip') # what a complaint may call an option, if there is none of that name
 
+def typed_name(
+    name:str, # what a complaint is about: one parameter, or several with commas
+    mine:set[str], # options that could be typed
+)->str: # the same as it was typed; nothing if it could not be
+    "The option or the options that a complaint means."
+    names = [k if k in mine else OTHERWISE.get(k, k) for k in name.split(', ')]
+    return ', '.join(names) if set(names) <= mine else ''
+
 def as_typed(
     message:str, # of an `InputError`
     point:Point, # the setting that was to be drawn
 )->str: # the same, in the words of the command
     "A complaint of a technique, under the name by which its option was typed."
     name, _, rest = message.partition(':')
-    mine = arguments_of(point.method)
-    typed = [k if k in mine else OTHERWISE.get(k, k) for k in name.split(', ')]
     if rest.startswith(f' got {point.model!r},'):
         return message
-    if set(typed) <= mine:
-        return f'guidance-arg {", ".join(typed)}:{rest}'
+    typed = typed_name(name, arguments_of(point.method))
+    if typed:
+        return f'guidance-arg {typed}:{rest}'
     if name == 'model':
         wanted = rest.partition('allowed: ')[2]
         return f'guidance: got {point.method!r}, allowed: techniques of which each finds {wanted}'
@@ -305,12 +323,15 @@ def given_fields(
     args:Namespace, # of `train.py`
 )->dict[str, Any]: # field of `TrainConfig` -> value
     "The fields of a recipe that were given."
-    given = {}
-    for field in fields(TrainConfig):
-        value = getattr(args, field.name, None)
-        if value is not None:
-            given[field.name] = tuple(value) if isinstance(value, list) else value
-    return given
+    names = [field.name for field in fields(TrainConfig)]
+    given = {k: getattr(args, k, None) for k in names}
+    return {k: as_field(value) for k, value in given.items() if value is not None}
+
+def as_field(
+    value:Any, # as a parser gives it
+)->Any: # as a recipe has it
+    "Several values are a tuple there."
+    return tuple(value) if isinstance(value, list) else value
 
 def train_command(
     args:Namespace, # of `train.py`
@@ -322,14 +343,19 @@ def train_command(
     name = args.recipe or recipe_name(given)
     out = Path(args.out or f'runs/{name}')
     recipe = config_changes(out, given) if resume else replace(find_recipe(name, given), **given)
-    watch = watch_fid(judge_of(recipe, args.data_dir), args.fid) if args.fid else None
     begin = time.perf_counter()
     model = train(
-        out, recipe, args.net or network_of(args.recipe), args.data_dir, args.device, resume, args.overwrite,
-        args.save_every, args.log_every, args.tensorboard,
-        watch=watch, start=None if resume else args.resume or None)
-    then = f'draw from it with: python sample.py --model {out} --guidance-scale 2'
-    say(f'{model}: {recipe.steps} steps in {time.perf_counter() - begin:.0f} s; {then}')
+        out, recipe, args.net or network_of(args.recipe),
+        data_dir=args.data_dir,
+        device=args.device,
+        resume=resume,
+        start=None if resume else args.resume or None,
+        overwrite=args.overwrite,
+        save_every=args.save_every,
+        log_every=args.log_every,
+        tensorboard=args.tensorboard,
+        watch=watch_fid(judge_of(recipe, args.data_dir), args.fid) if args.fid else None)
+    say(trained_text(model, recipe.steps, time.perf_counter() - begin, out))
 
 # %% ../nbs/39_commands.ipynb #c39a0030
 def recipe_name(
@@ -349,6 +375,17 @@ def find_recipe(
         return RECIPES[name]
     return recipe_for(name, given.get('image_size'))
 
+def trained_text(
+    model:Path, # its file
+    steps:int, # of the run
+    seconds:float, # that it took
+    out:Path, # the run's folder
+)->str: # one line
+    "What was done, and what to do next."
+    then = f'draw from it with: python sample.py --model {out} --guidance-scale 2'
+    return f'{model}: {steps} steps in {seconds:.0f} s; {then}'
+
+# %% ../nbs/39_commands.ipynb #c39a0054
 def network_of(
     recipe:str|None, # name of a recipe
 )->str|None: # in `CONFIGS`; none for the data set's own
@@ -361,14 +398,21 @@ def judge_of(
     data_dir:str|None=None, # where data sets are kept
 )->Judge: # for its images
     "The shipped judge of a run's images: of their data and of their shape."
-    shape = data_shape(recipe.dataset, recipe.image_size)
-    if shape is None:
-        data = load_data(recipe.dataset, 'train', data_dir, recipe.image_size)
-        shape = data.shape
     name = data_name(recipe.dataset, data_dir)
-    judge, _ = load_classifier(name, shape=shape)
+    judge, _ = load_classifier(name, shape=run_shape(recipe, data_dir))
     return judge
 
+def run_shape(
+    recipe:TrainConfig, # of a run
+    data_dir:str|None=None, # where data sets are kept
+)->tuple[int, ...]: # (C, H, W)
+    "The shape of a run's images; pictures of a folder are read for it."
+    shape = data_shape(recipe.dataset, recipe.image_size)
+    if shape is not None:
+        return shape
+    return load_data(recipe.dataset, 'train', data_dir, recipe.image_size).shape
+
+# %% ../nbs/39_commands.ipynb #c39a0055
 def watch_fid(
     judge:Judge, # of the run's data
     num:int, # images
@@ -402,9 +446,10 @@ def settle(
     point:Point, # a setting; its scale is the effective one, where that was asked for
     args:Namespace, # of `evaluate.py`
 )->Point: # what to measure
-    "The same at equal cost, at equal strength, or as it is."
+    "The same at equal cost, at equal strength, or as it is; raises `InputError` for what cannot be drawn."
     check_technique(point)
     with in_words_of(point):
+        find_guidance(point, *find_model(point.model))
         if args.budget:
             point = fit_steps(point, args.budget)
         if args.effective_scale and point.scale is not None:
@@ -462,6 +507,9 @@ def evaluation_yardstick(
         shape=meta['shape'], split=real_part(meta),
         data_dir=args.data_dir, real=args.real, inception=args.inception_weights)
 
+FOR_TABLES = 'pandas',
+FOR_PICTURES = 'pandas', 'matplotlib', 'seaborn'
+
 def check_evaluation(
     args:Namespace, # of `evaluate.py`
 )->None:
@@ -469,7 +517,7 @@ def check_evaluation(
     table = not args.out or Path(args.out).suffix == '.csv'
     check(table, 'out', args.out, 'a file ending in .csv')
     metric_names(args)
-    for name in ('pandas', 'matplotlib', 'seaborn') if args.out else ('pandas',):
+    for name in FOR_PICTURES if args.out else FOR_TABLES:
         optional(name)
 
 # %% ../nbs/39_commands.ipynb #c39a0035
@@ -527,13 +575,14 @@ def interval_text(
     value, low, high = (float(text or 'nan') for text in texts)
     return f'{value:.3f} ({low:.3f}-{high:.3f})'
 
+SHOWN = 'method', 'parameters', 'scale', 'steps', 'nfe', 'seed' # columns, if they tell points apart
+ALWAYS = 'scale', 'nfe'
+
 def point_columns(
     table:pd.DataFrame, # rows of `run_sweep`, as text
 )->list[str]: # scale, cost, and what differs
     "The columns that tell the points of a table apart."
-    kept = {'scale', 'nfe'}
-    columns = 'method', 'parameters', 'scale', 'steps', 'nfe', 'seed'
-    return [k for k in columns if k in kept or table[k].nunique() > 1]
+    return [k for k in SHOWN if k in ALWAYS or table[k].nunique() > 1]
 
 def print_table(
     table:pd.DataFrame, # rows of `run_sweep`, as text
@@ -550,13 +599,6 @@ def print_table(
     print(wide.reset_index().rename_axis(None, axis=1).to_string(index=False))
 
 # %% ../nbs/39_commands.ipynb #c39a0049
-def as_numbers(
-    table:pd.DataFrame, # rows of `run_sweep`, as text
-)->pd.DataFrame: # the same, with numbers as numbers
-    "A table that can be drawn."
-    to_numeric = optional('pandas').to_numeric
-    return table.assign(**{k: to_numeric(table[k]) for k in ('scale', 'value', 'low', 'high')})
-
 def draw_ten(
     point:Point, # a setting
 )->Tensor: # `(10, C, H, W)` uint8
@@ -573,13 +615,22 @@ def draw_tens(
     points:list[Point], # settings with the same seed
 )->dict[tuple[str, float], Tensor]: # (method, scale) -> images of each class
     "Samples of all settings; a method without scale has one that is no number."
-    grids = {}
-    for point in points:
-        scale = math.nan if point.scale is None else point.scale
-        grids[point.method, scale] = draw_ten(point)
-    return grids
+    return {(point.method, scale_of(point)): draw_ten(point) for point in points}
+
+def scale_of(
+    point:Point, # a setting
+)->float: # its scale; no number for none
+    "A scale that can be formatted and drawn."
+    return math.nan if point.scale is None else point.scale
 
 # %% ../nbs/39_commands.ipynb #c39a0050
+def as_numbers(
+    table:pd.DataFrame, # rows of `run_sweep`, as text
+)->pd.DataFrame: # the same, with numbers as numbers
+    "A table that can be drawn."
+    to_numeric = optional('pandas').to_numeric
+    return table.assign(**{k: to_numeric(table[k]) for k in ('scale', 'value', 'low', 'high')})
+
 def write_picture(
     table:pd.DataFrame, # rows of `run_sweep`, as text
     points:list[Point], # settings
@@ -659,8 +710,9 @@ def shown_metrics(
 )->list[str]: # one or two
     "The metrics of the picture: accuracy and spread if they are there, else the first ones."
     there = list(rows.metric.unique())
-    shown = [m for m in ('accuracy', 'class_std') if m in there]
-    return list(dict.fromkeys([*shown, *there][:2]))
+    first = [m for m in MEANING if m in there]
+    shown = [*first, *there][:2]
+    return list(dict.fromkeys(shown))
 
 def show_curves(
     ax:Axes, # where

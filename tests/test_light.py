@@ -227,6 +227,24 @@ def test_complaints_name_what_was_typed(line, tmp_path, capsys):
     assert [w for w in WRONG[line] if w not in said] == [], said
 
 
+def test_evaluate_names_what_was_typed(tmp_path, capsys):
+    status, said = ask(evaluate_main, ['--guidance', 'cfg', 'negative', '--scales', '2', '--model', 'digits', '-n', '20', '--device', 'cpu', '--keep', tmp_path/'kept'], capsys)
+    assert is_refusal(status, said) and '--guidance-arg label: got None' in said and not (tmp_path/'kept').exists()
+
+
+def examples(text, script): return [line.split('  ')[0] for line in re.findall(rf'python {script}.py(.*)$', text, re.M)]
+
+
+@pytest.mark.parametrize('script', ['train', 'sample', 'evaluate'])
+def test_examples_of_the_help_can_be_read(script):
+    "Each example of --help is a line that the parser takes."
+    parser = getattr(cli, f'{script}_parser')()
+    lines = examples(getattr(cli, f'{script.upper()}_HELP'), script)
+    assert len(lines) >= 6
+    for line in lines:
+        if '--list-guidance' not in line: parser.parse_args(line.split())
+
+
 def test_every_option_of_a_sampler_can_be_typed(tmp_path, capsys):
     line = ['--guidance-scale', '2', *CAP]
     for name, words in dict(a=['--sampler', 'ddpm', '--v', '.5'], b=['--sampler', 'ddpm', '--sampler-arg', 'v=.5'], c=['--sampler', 'ddpm'],
