@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from .core import NULL, Denoise, InputError, check, optional
+from .core import NULL, Denoise, InputError, check, is_number, optional
 from .guidance import Look, Rule, apply
 from .scores import FROM_X0, TO_X0, as_denoiser, pick, t_to_sigma, z_to_x
 
@@ -74,12 +74,15 @@ def sigma_to_step(
 
 # %% ../nbs/41_adapters.ipynb #a7e80f46
 def step_to_sigma(
-    t:Tensor, # timestep
+    t:Tensor, # timestep, whole or not
     table:Tensor|None, # `(T,)` as for `sigma_to_step`
 )->Tensor: # noise level
-    "The noise level of a timestep."
-    if table is None: return t_to_sigma(t.double()/1000)
-    return table[t.long().cpu()].exp()
+    "The noise level of a timestep; timesteps beyond the table, or above 999 without one, are taken for its end."
+    t = t.double()
+    if table is None: return t_to_sigma(t.clamp(max=999)/1000)
+    t = t.cpu().clamp(0, len(table) - 1)
+    i = t.long().clamp(max=len(table) - 2)
+    return table[i].lerp(table[i+1], t - i).exp()
 
 # %% ../nbs/41_adapters.ipynb #aa92c637
 def ask_by_class(
@@ -103,8 +106,7 @@ def from_diffusers(
     ask = ask or ask_by_class
     def predict(z, t, y):
         labels = torch.where(y == NULL, null, y)
-        out = ask(model, z, t, labels)
-        return out[:, :z.shape[1]]
+        return ask(model, z, t, labels)[:, :z.shape[1]]
     def to_step(sigma): return sigma_to_step(sigma, table)
     return as_denoiser(predict, kind, coords, to_step)
 
@@ -113,36 +115,70 @@ def asks_again(*_):
     "Stands for the branches, which a guider cannot ask again."
     raise InputError('rule: got one that asks the model again, allowed in a guider: rules of the two predictions')
 
-def combine_predictions(
-    rule:Rule, # how to combine
-    preds:tuple[Tensor, Tensor], # weak and strong prediction of the model, in its own space
-    scale:float, # guidance scale s
-    latents:Tensor|None, # in the pipeline's coordinates; None when nobody told the guider
-    timestep:Any, # of the scheduler: a number or a tensor
-    memory:dict[str, Tensor], # of the rule
+class Blind(Look):
+    "What a rule may know in a guider to which nobody showed the noisy sample."
+    @property
+    def x(self):
+        "Raise an `InputError`: the rule needs the sample."
+        raise InputError('rule: got one that looks at the noisy sample, allowed: guider.see(latents) before each step')
+
+# %% ../nbs/41_adapters.ipynb #28c7b5e9
+def look_in(
     space:Language, # what `describe` says of the scheduler
-)->tuple[Tensor, dict[str, Tensor]]: # the guided prediction in the model's own space, the rule's memory
-    "What a rule makes of two predictions of a diffusers model."
-    kind, coords, table = space
-    like = preds[1]
-    known = latents is not None
-    allowed = f'guider.see(latents) before each step: the rule acts on {rule.space}, the model predicts {kind}'
-    check(known or rule.space == kind, 'latents', None, allowed)
-    sigma, x = torch.ones(()).to(like), torch.zeros_like(like)
-    if known:
-        sigma = step_to_sigma(torch.as_tensor(timestep), table).to(like)
-        x = z_to_x(latents, sigma, coords)
-    look = Look(x, sigma, None, dict(memory), asks_again, asks_again)
+    latents:Tensor|None, # in the pipeline's coordinates; None when nobody told the guider
+    timestep:Tensor|float|None, # of the scheduler
+    memory:dict[str, Tensor], # of the rule
+    like:Tensor, # says on which device and in which precision
+)->Look: # for one step
+    "What a rule may know at a timestep."
+    check(timestep is not None, 'timestep', None, 'guider.set_state(step, steps, timestep) before each step')
+    sigma = step_to_sigma(torch.as_tensor(timestep), space.table).to(like)
+    rest = None, dict(memory), asks_again, asks_again
+    if latents is None: return Blind(None, sigma, *rest)
+    x = z_to_x(latents.to(like), sigma, space.coords)
+    return Look(x, sigma, *rest)
+
+def at_least_single(
+    pred:Tensor, # of a model, in any precision
+)->Tensor: # float32 or wider
+    "A prediction in a precision in which the squares of many numbers can be summed."
+    wide = torch.promote_types(pred.dtype, torch.float32)
+    return pred.to(wide)
+
+# %% ../nbs/41_adapters.ipynb #c61d7f32
+def combine_images(
+    kind:str, # what the model predicts
+    rule:Rule, # how to combine
+    preds:tuple[Tensor, Tensor], # weak and strong prediction, in the model's own space
+    scale:float, # guidance scale s
+    look:Look, # what else is known; its memory is changed
+)->Tensor: # the guided prediction, in the model's own space
+    "What a rule makes of two predictions of a model, by way of the denoised images."
+    x, sigma = look.x, look.sigma
     D_u, D_c = (TO_X0[kind](o, x, sigma) for o in preds)
     D = apply(rule, D_u, D_c, scale, look)
-    return FROM_X0[kind](D, x, sigma), look.memory
+    return FROM_X0[kind](D, x, sigma)
+
+def combine_blindly(
+    kind:str, # what the model predicts
+    rule:Rule, # how to combine, in the same space
+    preds:tuple[Tensor, Tensor], # weak and strong prediction, in the model's own space
+    scale:float, # guidance scale s
+    look:Blind, # what else is known; its memory is changed
+)->Tensor: # the guided prediction, in the model's own space
+    "The same without the noisy sample; raises `InputError` for a rule that acts in another space."
+    allowed = f'guider.see(latents) before each step: the rule acts on {rule.space}, the model predicts {kind}'
+    check(rule.space == kind, 'latents', None, allowed)
+    return rule.combine(*preds, scale, look)
 
 # %% ../nbs/41_adapters.ipynb #89d4effd
 def guider_class(
     rule:Rule, # how to combine
-    space:Language, # what `describe` says of the scheduler
+    scheduler:Any, # of the pipeline
 )->type: # of a diffusers guider
-    "Guiders that combine by a rule."
+    "Guiders that combine by a rule; what it leaves at the first question of a step is remembered."
+    space = describe(scheduler)
+    looks = getattr(scheduler, 'order', 1) # within a step
     theirs = optional('diffusers.guiders')
     output = optional('diffusers.guiders.guider_utils').GuiderOutput
 
@@ -157,23 +193,39 @@ def guider_class(
             super().set_state(step, num_inference_steps, timestep)
             if step == 0: self.memory = {}
 
+        def combine(self, preds):
+            look = look_in(space, self.latents, self._timestep, self.memory, preds[1])
+            combine = combine_blindly if isinstance(look, Blind) else combine_images
+            pred = combine(space.kind, rule, preds, self.guidance_scale, look)
+            first = self._step % looks == 0
+            if first: self.memory = look.memory
+            return pred
+
         def forward(self, pred_cond, pred_uncond=None):
             if not self._is_cfg_enabled():
                 return super().forward(pred_cond, pred_uncond)
-            pred, self.memory = combine_predictions(
-                rule,
-                (pred_uncond, pred_cond),
-                self.guidance_scale,
-                self.latents,
-                self._timestep,
-                self.memory,
-                space)
+            pred = self.combine((
+                at_least_single(pred_uncond),
+                at_least_single(pred_cond)))
             return output(
-                pred=pred,
+                pred=pred.to(pred_cond),
                 pred_cond=pred_cond,
                 pred_uncond=pred_uncond)
 
     return Guider
+
+def check_guider(
+    rule:Any, # what was given for the rule
+    scale:Any, # for the scale
+    start:Any, # for the fraction at which guidance begins
+    stop:Any, # for that at which it ends
+)->None:
+    "Raise an `InputError` for what a guider cannot do: other branches, and anything that depends on the noise level."
+    check(isinstance(rule, Rule), 'rule', type(rule).__name__, 'a Rule: the branches are those of the pipeline')
+    check(is_number(scale), 'scale', scale, 'a finite number; guidance in an interval of the steps: start and stop')
+    numbers = is_number(start) and is_number(stop)
+    ordered = numbers and 0 <= start <= stop <= 1 and start < 1
+    check(ordered, 'start, stop', (start, stop), 'fractions of the steps, 0 <= start < 1 and start <= stop <= 1')
 
 # %% ../nbs/41_adapters.ipynb #7f14b8e3
 def to_guider(
@@ -184,5 +236,6 @@ def to_guider(
     stop:float=1., # fraction of the steps after which it ends
 )->Any: # a diffusers guider, with one more method: `see(latents)`
     "A rule of this course as a diffusers guider. Its memory is empty at step 0 of every run."
-    make = guider_class(rule, describe(scheduler))
+    check_guider(rule, scale, start, stop)
+    make = guider_class(rule, scheduler)
     return make(guidance_scale=scale, start=start, stop=stop)
