@@ -21,8 +21,7 @@ from .core import check, load_tensors, mix_seed, one_of, pick_device, rng, save_
 from .data import Images
 from .denoisers import edm_coefs
 from .guidance import LINEAR, Guided, Method, Rule, Strength, guide, technique
-from .networks import Block, conv, fourier
-from .networks import norm as group_norm
+from .networks import Block, conv, fourier, group_norm
 from .schedules import lognormal_sigma, stratified
 from .scores import as_batch, expand
 
