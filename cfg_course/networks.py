@@ -152,8 +152,6 @@ def group_norm(
     groups = math.gcd(c//8, 32) if c >= 16 else 1
     return nn.GroupNorm(groups, c)
 
-norm = group_norm  # its name until chapter 16 says group_norm
-
 def conv(
     cin:int, # channels in
     cout:int, # channels out

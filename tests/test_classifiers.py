@@ -5,8 +5,8 @@ import pytest, torch
 from torch.nn import functional as F
 
 from cfg_course import classifiers
-from cfg_course.classifiers import CLASSIFIER, DESIGNS, Classifier, NoisyClassifier, ResidualClassifier, Tilted
-from cfg_course.classifiers import classifier_guidance, classifier_step, load_classifier, mirror, once, predict, save_classifier
+from cfg_course.classifiers import CLASSIFIER, DESIGNS, Classifier, NoisyClassifier, Once, ResidualClassifier
+from cfg_course.classifiers import classifier_guidance, classifier_step, load_classifier, mirror, predict, save_classifier
 from cfg_course.classifiers import shift, shipped_classifiers, train_classifier, train_noisy
 from cfg_course.core import NULL, InputError, Run, mix_seed, present_run, rng, to_float, to_uint8
 from cfg_course.data import Images, load_data
@@ -197,7 +197,7 @@ def test_shelf():
 def test_once():
     "The last answer is kept for the same samples, level and labels, and for nothing else."
     asked = []
-    ask = once(lambda x, sigma, y: asked.append(1) or x*sigma)
+    ask = Once(lambda x, sigma, y: asked.append(1) or x*sigma)
     x, y, sigma = torch.ones(3), torch.arange(3), 2.
     assert torch.equal(ask(x, sigma, y), ask(x, sigma, y.clone())) and len(asked) == 1
     for other in ((x.clone(), sigma, y), (x, 3., y), (x, sigma, y + 1)): ask(*other)

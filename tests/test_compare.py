@@ -39,7 +39,9 @@ GREY = np.full((8, 8, 3), 128, np.uint8)
     (stream('<Styler at 0x7f01>\n'), stream('<Styler at 0x7f99>\n'), SAME),
     (data(text_plain='1.00000', text_html='<b>1.0</b>'), data(text_html='<b>1.0</b>', text_plain='1.00001'), ROUNDED),
     (data(text_plain='1'), data(text_html='1'), DIFFERS),
-    (svg('<path id="m5e99" d="M 1 2.00"/><use xlink:href="#m5e99"/>'), svg('<path id="m7f" d="M 1 2.04"/><use xlink:href="#m7f"/>'), ROUNDED),
+    (
+        svg('<path id="m5e99" d="M 1 2.00"/><use xlink:href="#m5e99"/>'),
+        svg('<path id="m7f" d="M 1 2.04"/><use xlink:href="#m7f"/>'), ROUNDED),
     (svg('<path d="M 1 2"/>'), svg('<path d="M 1 3"/>'), DIFFERS),
     (png(GREY), png(GREY), SAME),
     (png(GREY), png(GREY + np.eye(8, dtype=np.uint8)[..., None]), ROUNDED),
@@ -51,11 +53,16 @@ def test_verdicts(old, new, verdict): assert judge(old, new) == verdict
 def test_a_chapter_that_differs_is_named(tmp_path):
     "An output changed by hand is found by a new run, with notebook and cell, and the notebook stays as it is."
     shutil.copy(ROOT/'settings.ini', tmp_path)
-    cell = dict(cell_type='code', id='abc123', metadata={}, execution_count=None, source=['print(1 + 1)'], outputs=[dict(output_type='stream', name='stdout', text=['3\n'])])
+    outputs = [dict(output_type='stream', name='stdout', text=['3\n'])]
+    common = dict(cell_type='code', metadata={}, execution_count=None, outputs=outputs)
+    cell = dict(common, id='abc123', source=['print(1 + 1)'])
     varies = dict(cell, id='abc124', source=['#| varies\n', 'print(2)'])
     (tmp_path/'nbs').mkdir()
     text = json.dumps(dict(cells=[cell, varies], metadata={}, nbformat=4, nbformat_minor=5))
     (tmp_path/'nbs'/'01_page.ipynb').write_text(text)
-    done = subprocess.run([sys.executable, ROOT/'tools'/'compare_nb.py', 'nbs/01_page.ipynb'], cwd=tmp_path, capture_output=True, text=True)
-    assert done.returncode == 1 and 'cell abc123: different' in done.stdout and 'abc124' not in done.stdout, done.stdout + done.stderr
-    assert '1 different, 1 vary by nature' in done.stdout and (tmp_path/'nbs'/'01_page.ipynb').read_text() == text
+    words = [sys.executable, ROOT/'tools'/'compare_nb.py', 'nbs/01_page.ipynb']
+    done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert 'cell abc123: different' in done.stdout and 'abc124' not in done.stdout
+    assert '1 different, 1 vary by nature' in done.stdout
+    assert (tmp_path/'nbs'/'01_page.ipynb').read_text() == text

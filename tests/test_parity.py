@@ -8,15 +8,17 @@ import math
 
 import pytest, torch
 from diffusers import (DDIMScheduler, DDPMScheduler, DPMSolverMultistepScheduler, EDMDPMSolverMultistepScheduler,
-    EDMEulerScheduler, HeunDiscreteScheduler)
+    EDMEulerScheduler, EulerDiscreteScheduler, FlowMatchEulerDiscreteScheduler, HeunDiscreteScheduler)
 from diffusers.guiders import ClassifierFreeGuidance
 from diffusers.schedulers import scheduling_ddpm
 from hypothesis import given, settings, strategies as st
 
-from cfg_course.core import NULL, rng
+from cfg_course.adapters import describe, from_diffusers, sigma_to_step, step_to_sigma, to_guider
+from cfg_course.core import NULL, InputError, Run, present_run, rng
 from cfg_course.denoisers import Denoiser
-from cfg_course.guidance import guide, lerp, scale_to_w, w_to_scale
+from cfg_course.guidance import Label, Rule, guide, interval, lerp, ramp, scale_to_w, w_to_scale
 from cfg_course.networks import UNet, UNetConfig
+from cfg_course.rules import adaptive, apg, cfg_zero, fbg, power, random_label, reg, tcfg
 from cfg_course.samplers import SAMPLERS, ddim_step, ddpm_step, dpmpp_step, heun_step, make_sampler, trajectory
 from cfg_course.schedules import ends_in_zero, karras_grid, logsnr_grid
 from cfg_course.scores import (FROM_X0, TO_X0, logsnr_to_sigma, sigma_to_alpha, sigma_to_logsnr, sigma_to_t, t_to_sigma,
@@ -248,6 +250,154 @@ def test_guider(scale):
     guided = guide(denoise, scale=scale)(randn(6), 1., torch.arange(4))
     for guider in (ClassifierFreeGuidance(scale), paper):
         for result in (lerp(D_u, D_c, scale), guided): assert gap(result, guider.forward(D_c, D_u).pred) < EXACT
+
+
+# Our rules in their guiders, and their models under our guidance
+
+REMEMBERING = dict(apg=apg, fbg=fbg, adaptive=lambda: adaptive(cosine=.9))
+
+
+def guider_at(guider, step, steps, t, z=None):
+    "A guider that was told where it is, and was shown the noisy sample."
+    guider.set_state(step, steps, t)
+    if z is not None: guider.see(z)
+    return guider
+
+
+@pytest.mark.parametrize('kind', KINDS)
+@pytest.mark.parametrize('name', REMEMBERING)
+def test_remembering_rules_in_a_guider(denoise, y, kind, name):
+    "A whole pass outside any run, twice with one guider, is the guided denoiser in a run: the memory is the guider's own."
+    scheduler, sigmas = discrete(DDIMScheduler, steps=10, set_alpha_to_one=True, prediction_type=KINDS[kind])
+    rule = REMEMBERING[name]()
+    guider = to_guider(rule, 3., scheduler)
+    strong, weak = (predictor(denoise, kind, k) for k in (y, y*0 + NULL))
+    steps = {sigma: i for i, sigma in enumerate(sigmas[:-1].tolist())}
+    def predict(x, sigma):
+        i = steps[sigma]
+        guider_at(guider, i, 10, scheduler.timesteps[i], sigma_to_alpha(sigma)*x)
+        return guider.forward(strong(x, sigma), weak(x, sigma)).pred
+    mine = ours(ddim_step, guide(denoise, scale=3., rule=rule), sigmas, y)
+    for _ in range(2):
+        assert gap(mine, theirs(scheduler, predict, sigmas)) < 1e-9
+        assert present_run() is None and guider.memory
+    forgetful = ours(ddim_step, guide(denoise, scale=3., rule=Rule(lambda u, c, s, look: rule.combine(u, c, s, look._replace(memory={})), rule.space)), sigmas, y)
+    assert gap(mine, forgetful) > 1e-6
+
+
+@pytest.mark.parametrize('name', REMEMBERING)
+def test_remembering_rules_in_a_guider_of_heun(denoise, y, name):
+    "A scheduler of second order asks twice within a step: the first answer is remembered, as in a run. 10 steps visit trained levels, in 19 questions."
+    scheduler = HeunDiscreteScheduler()
+    scheduler.set_timesteps(10)
+    scheduler.set_begin_index(0)
+    scheduler.alphas_cumprod = scheduler.alphas_cumprod.double()
+    levels = step_to_sigma(scheduler.timesteps, describe(scheduler).table)
+    scheduler.sigmas = torch.cat([levels, levels.new_zeros(1)])
+    rule = REMEMBERING[name]()
+    guider = to_guider(rule, 3., scheduler)
+    strong, weak = (predictor(denoise, 'eps', k) for k in (y, y*0 + NULL))
+    sigmas, states, x = ends_in_zero(levels[::2]), [], levels[0]*randn(2)
+    for i, (t, sigma) in enumerate(zip(scheduler.timesteps, levels.tolist())):
+        guider_at(guider, i, 19, t, scheduler.scale_model_input(x, t))
+        x = scheduler.step(guider.forward(strong(x, sigma), weak(x, sigma)).pred, t, x).prev_sample
+        if scheduler.state_in_first_order: states.append(sigma_to_alpha(sigmas[i//2 + 1])*x)
+    states.append(x)
+    assert gap(ours(heun_step, guide(denoise, scale=3., rule=rule), sigmas, y), torch.stack(states)) < 1e-9
+
+
+def test_memory_begins_with_the_pass():
+    "At step 0, and at no other; steps without guidance leave it as it is."
+    scheduler, c, u = DDPMScheduler(), randn(4), randn(5)
+    def count(u, c, s, look):
+        look.memory['n'] = look.memory.get('n', torch.zeros(())) + 1
+        return c*look.memory['n']
+    guider = to_guider(Rule(count, 'eps'), 2., scheduler, start=.2)
+    def ask(step): return (guider_at(guider, step, 10, 500).forward(c, u).pred/c).mean().item()
+    assert [round(ask(i)) for i in (0, 1, 2, 3, 0, 5, 6)] == [1, 1, 1, 2, 1, 1, 2]
+    other = to_guider(Rule(count, 'eps'), 2., scheduler)
+    assert not other.memory and round((guider_at(other, 3, 10, 500).forward(c, u).pred/c).mean().item()) == 1
+
+
+BAD_GUIDERS = {
+    'rule: got \'RandomLabel\'': lambda s: to_guider(random_label(None, classes=10), 3., s),
+    'rule: got \'Label\'': lambda s: to_guider(Label(3), 3., s),
+    'rule: got \'Guided\'': lambda s: to_guider(guide(None, scale=2., interval=(.1, 2.)), 3., s),
+    'rule: got \'str\'': lambda s: to_guider('apg', 3., s),
+    'scale: got <function interval': lambda s: to_guider(apg(), interval(3., .1, 2.), s),
+    'scale: got <function ramp': lambda s: to_guider(apg(), ramp(3.), s),
+    'scale: got tensor': lambda s: to_guider(apg(), torch.tensor([1., 2.]), s),
+    'scale: got nan': lambda s: to_guider(apg(), float('nan'), s),
+    'start, stop: got (2.0, 0.1)': lambda s: to_guider(apg(), 3., s, start=2., stop=.1),
+    'start, stop: got (None, 1.0)': lambda s: to_guider(apg(), 3., s, start=None),
+    'timestep: got None': lambda s: to_guider(apg(), 3., s).forward(randn(4), randn(5)),
+    'latents: got None': lambda s: guider_at(to_guider(apg(), 3., s), 0, 10, 500).forward(randn(4), randn(5)),
+    'rule: got one that asks the model again': lambda s: guider_at(to_guider(reg(), 3., s), 0, 10, 500, randn(3)).forward(randn(4), randn(5)),
+}
+
+
+@pytest.mark.parametrize('message', BAD_GUIDERS)
+def test_what_a_guider_cannot_do(message):
+    "Other branches, random ones among them, intervals of noise levels, and rules that ask again: each in one line."
+    with pytest.raises(InputError) as e: BAD_GUIDERS[message](DDPMScheduler())
+    assert str(e.value).startswith(message) and 'allowed' in str(e.value) and '\n' not in str(e.value)
+
+
+def test_unseen_sample():
+    "A rule in the model's own space needs no sample, unless it looks at it; the noise level is known all the same."
+    preds = randn(4), randn(5)
+    flow, clean = FlowMatchEulerDiscreteScheduler(), DDPMScheduler(prediction_type='sample')
+    def ask(rule, scheduler, t, z=None): return guider_at(to_guider(rule, 3., scheduler), 0, 10, t, z).forward(*preds).pred
+    for t in (950., 300.):
+        assert gap(ask(cfg_zero(zero_from=.9), flow, t), ask(cfg_zero(zero_from=.9), flow, t, randn(3))) < 1e-9
+    assert ask(cfg_zero(zero_from=.9), flow, 950.).abs().max() == 0 < ask(cfg_zero(zero_from=.9), flow, 300.).abs().max()
+    assert gap(ask(apg(), clean, 500), ask(apg(), clean, 500, randn(3))) < EXACT
+    with pytest.raises(InputError, match='looks at the noisy sample'): ask(fbg(), clean, 500)
+
+
+@pytest.mark.parametrize('make', [apg, power, cfg_zero, tcfg])
+def test_flow_matching_begins_with_noise_alone(make):
+    "Their first timestep, 1000, is an infinite noise level of ours. It is taken for one at which any rule can act, in float32 too."
+    scheduler = FlowMatchEulerDiscreteScheduler()
+    scheduler.set_timesteps(8)
+    first, preds, z = scheduler.timesteps[0], (randn(4), randn(5)), randn(3)
+    def ask(guider, dtype): return guider_at(guider, 0, 8, first, z.to(dtype)).forward(*(o.to(dtype) for o in preds)).pred
+    short, exact = (ask(to_guider(make(), 3., scheduler), dtype) for dtype in (torch.float32, torch.float64))
+    assert first == 1000 and gap(short.double(), exact) < 1e-3
+
+
+def test_guider_in_half_precision():
+    "Sums of squares do not fit into float16 where the noise is high: a guider computes in float32, and answers as it was asked."
+    scheduler = DDPMScheduler()
+    c, u, z = (randn(k, shape=(2, 4, 64, 64)).half() for k in (4, 5, 3))
+    def ask(*preds): return guider_at(to_guider(apg(), 3., scheduler), 0, 10, 999, z).forward(*preds).pred
+    short, full = ask(c, u), ask(c.float(), u.float())
+    assert short.dtype == torch.float16 and torch.equal(short, full.half()) and gap(full, c.float()) > 1e-4
+
+
+@pytest.mark.parametrize('cls', [EulerDiscreteScheduler, HeunDiscreteScheduler])
+def test_timesteps_between_whole_ones(cls):
+    "Their noise levels, which they interpolate, and back. A whole timestep is a level of the table, exactly."
+    scheduler = cls(use_karras_sigmas=True)
+    scheduler.set_timesteps(12)
+    table = describe(scheduler).table
+    levels = step_to_sigma(scheduler.timesteps, table)
+    assert (scheduler.timesteps % 1 > .01).any()
+    torch.testing.assert_close(levels, scheduler.sigmas[:-1].double(), rtol=1e-4, atol=0)
+    torch.testing.assert_close(sigma_to_step(levels, table), scheduler.timesteps.double(), rtol=0, atol=2e-3)
+    assert torch.equal(step_to_sigma(torch.arange(1000), table), table.exp())
+
+
+def test_random_branches_and_intervals_of_their_models():
+    "A denoiser made of a diffusers model is guided like any other: both need a run, which says which step it is."
+    denoise = from_diffusers(lambda z, timestep, class_labels: torch.stack([z[i]*(k + 1) for i, k in enumerate(class_labels)]), DDPMScheduler(), 10,
+                             lambda model, z, t, y: model(z, t, y))
+    x, y = randn(3), torch.arange(4)
+    for options, name in ((dict(weak=random_label(denoise, classes=10)), 'random branch'), (dict(interval=(.1, 2.)), 'interval'), (dict(rule=apg()), 'rule')):
+        guided = guide(denoise, scale=2., **options)
+        with pytest.raises(InputError, match=f'^{name}: .*none outside a run'): guided(x, 1., y)
+        run = Run()
+        with run.next_step(): assert guided(x, 1., y).isfinite().all()
 
 
 # Properties: the same examples in every run

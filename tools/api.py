@@ -16,7 +16,7 @@ repo-actions: false
 <!-- Written by tools/api.py. To change a line, change the docstring in the notebook. -->
 
 {count} names in {modules} modules. A module imports only from modules above it. `from cfg_course.guidance import guide`
-is how to get one; there is nothing to import from `cfg_course` itself.
+is how to get one; those that most people need are at the front door too: `from cfg_course import guide, sample, find_model`.
 """
 
 
@@ -77,7 +77,7 @@ def names_in(
     node:ast.stmt # a statement of the module
 )->str: # name that it defines, or ''
     "What a top-level statement defines, if it defines one name."
-    target = node.targets[0] if isinstance(node, ast.Assign) else node
+    target = node.targets[0] if isinstance(node, ast.Assign) else getattr(node, 'target', node)
     return getattr(target, 'name', getattr(target, 'id', ''))
 
 
@@ -86,7 +86,7 @@ def describe(
     source:str # text of the module
 )->Name: # the name, its line and its place
     "A constant by its value; a function or class by the first line of its docstring."
-    constant = isinstance(node, ast.Assign)
+    constant = isinstance(node, (ast.Assign, ast.AnnAssign))
     text = constant_text(node, source) if constant else (ast.get_docstring(node) or '').split('\n')[0]
     return Name(names_in(node), text, cell_at(source, node.lineno))
 
