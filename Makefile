@@ -13,7 +13,7 @@ DEV = PATH="$$(cd "$(VENV_DEV)/bin" && pwd):$$PATH"
 TEST = $(DEV) MPLBACKEND=Agg TQDM_DISABLE=1 HF_HUB_OFFLINE=1
 
 .DELETE_ON_ERROR:
-.PHONY: help venv venv-dev demo test prepare run-nb compare site docs visit clean
+.PHONY: help venv venv-dev demo test mutants prepare run-nb compare site docs visit clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-10s %s\n", $$1, $$2}' Makefile
@@ -52,6 +52,10 @@ test: $(VENV_DEV)/.installed ## everything that CI checks: notebooks clean and e
 	$(TEST) OMP_NUM_THREADS=1 nbdev_test --n_workers $(WORKERS) --do_print --timing
 	$(TEST) pytest -q
 	$(TEST) ruff check cfg_course tests tools setup.py train.py sample.py evaluate.py
+	$(TEST) pyrefly check
+
+mutants: $(VENV_DEV)/.installed ## put small faults into the package, one at a time, and see who notices: about an hour
+	$(TEST) python tools/mutants.py --workers $(WORKERS)
 
 prepare: $(VENV_DEV)/.installed ## after editing notebooks: export the package, clean the notebooks, check both
 	$(DEV) nbdev_export

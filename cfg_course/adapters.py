@@ -40,7 +40,8 @@ def describe(
 )->Language: # kind, coordinates, log sigma of every whole timestep or None
     "What a scheduler says about its model; raises `InputError` for one that prescribes its own preconditioning."
     name = type(scheduler).__name__
-    if 'FlowMatch' in name: return Language('flow', 'rf', None)
+    if 'FlowMatch' in name:
+        return Language('flow', 'rf', None)
     config = scheduler.config
     preserving = hasattr(scheduler, 'alphas_cumprod') and 'sigma_data' not in config
     allowed = 'a variance-preserving one with alphas_cumprod, or flow matching'
@@ -63,7 +64,8 @@ def sigma_to_step(
     table:Tensor|None, # `(T,)` log sigma of every whole timestep, rising; None: flow matching
 )->Tensor: # `(B,)` timestep; whole where sigma is in the table
     "The timestep of a noise level; levels beyond the table are taken for its ends."
-    if table is None: return 1000*sigma/(1 + sigma)
+    if table is None:
+        return 1000*sigma/(1 + sigma)
     table = table.to(sigma.device)
     at = sigma.double().log()
     i = torch.searchsorted(table, at).clamp(1, len(table) - 1)
@@ -79,7 +81,8 @@ def step_to_sigma(
 )->Tensor: # noise level
     "The noise level of a timestep; timesteps beyond the table, or above 999 without one, are taken for its end."
     t = t.double()
-    if table is None: return t_to_sigma(t.clamp(max=999)/1000)
+    if table is None:
+        return t_to_sigma(t.clamp(max=999)/1000)
     t = t.cpu().clamp(0, len(table) - 1)
     i = t.long().clamp(max=len(table) - 2)
     return table[i].lerp(table[i+1], t - i).exp()
@@ -107,7 +110,8 @@ def from_diffusers(
     def predict(z, t, y):
         labels = torch.where(y == NULL, null, y)
         return ask(model, z, t, labels)[:, :z.shape[1]]
-    def to_step(sigma): return sigma_to_step(sigma, table)
+    def to_step(sigma):
+        return sigma_to_step(sigma, table)
     return as_denoiser(predict, kind, coords, to_step)
 
 # %% ../nbs/41_adapters.ipynb #e921d3ad
@@ -122,7 +126,6 @@ class Blind(Look):
         "Raise an `InputError`: the rule needs the sample."
         raise InputError('rule: got one that looks at the noisy sample, allowed: guider.see(latents) before each step')
 
-# %% ../nbs/41_adapters.ipynb #28c7b5e9
 def look_in(
     space:Language, # what `describe` says of the scheduler
     latents:Tensor|None, # in the pipeline's coordinates; None when nobody told the guider
@@ -134,7 +137,8 @@ def look_in(
     check(timestep is not None, 'timestep', None, 'guider.set_state(step, steps, timestep) before each step')
     sigma = step_to_sigma(torch.as_tensor(timestep), space.table).to(like)
     rest = None, dict(memory), asks_again, asks_again
-    if latents is None: return Blind(None, sigma, *rest)
+    if latents is None:
+        return Blind(None, sigma, *rest)
     x = z_to_x(latents.to(like), sigma, space.coords)
     return Look(x, sigma, *rest)
 
@@ -171,7 +175,6 @@ def combine_blindly(
     check(rule.space == kind, 'latents', None, allowed)
     return rule.combine(*preds, scale, look)
 
-# %% ../nbs/41_adapters.ipynb #89d4effd
 def guider_class(
     rule:Rule, # how to combine
     scheduler:Any, # of the pipeline
@@ -191,14 +194,16 @@ def guider_class(
 
         def set_state(self, step, num_inference_steps, timestep):
             super().set_state(step, num_inference_steps, timestep)
-            if step == 0: self.memory = {}
+            if step == 0:
+                self.memory = {}
 
         def combine(self, preds):
             look = look_in(space, self.latents, self._timestep, self.memory, preds[1])
             combine = combine_blindly if isinstance(look, Blind) else combine_images
             pred = combine(space.kind, rule, preds, self.guidance_scale, look)
             first = self._step % looks == 0
-            if first: self.memory = look.memory
+            if first:
+                self.memory = look.memory
             return pred
 
         def forward(self, pred_cond, pred_uncond=None):

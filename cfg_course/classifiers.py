@@ -111,7 +111,8 @@ def passage(
     cout:int, # channels out
 )->nn.Module: # from what comes into a block to the size of what comes out
     "Nothing where the number of channels stays, else a convolution of every second pixel."
-    if cin == cout: return nn.Identity()
+    if cin == cout:
+        return nn.Identity()
     return nn.Sequential(*normed(cin, cout, 2, 1))
 
 class ResidualBlock(nn.Module):
@@ -254,7 +255,6 @@ def draw_images(
         x = mirror(x, generator)
     return x, data.y[rows]
 
-# %% ../nbs/16_classifiers.ipynb #2f60b9ce
 def descend(
     net:nn.Module, # to be trained, changed in place
     loss:Callable[[], Tensor], # `loss()` of a new batch
@@ -339,7 +339,8 @@ def as_pixels(
     x:Tensor, # uint8, or float in [-1, 1]
 )->Tensor: # float32 in [-1, 1]
     "Images as a classifier takes them."
-    if x.dtype == torch.uint8: return to_float(x)
+    if x.dtype == torch.uint8:
+        return to_float(x)
     return x.float()
 
 # %% ../nbs/16_classifiers.ipynb #58fb1f01
@@ -366,7 +367,8 @@ def shipped_classifiers(
     for path in folder.glob(f'*{end}'):
         name = path.name.removesuffix(end)
         guides = name.endswith('-noisy')
-        if not guides: files[name] = path
+        if not guides:
+            files[name] = path
     return dict(sorted(files.items()))
 
 # %% ../nbs/16_classifiers.ipynb #90ac35d8
@@ -611,7 +613,8 @@ class Tilted(NamedTuple):
         y:Tensor, # `(B,)` labels
     )->Tensor: # `(B,)`
         "The labels that the denoiser is told."
-        if self.on == 'conditional': return y
+        if self.on == 'conditional':
+            return y
         return torch.full_like(y, NULL)
 
     def __call__(self,
@@ -621,7 +624,8 @@ class Tilted(NamedTuple):
     )->Tensor: # `(B, ...)`
         "One of the two branches."
         D = self.denoise(x, sigma, self.told(y))
-        if not self.weight: return D
+        if not self.weight:
+            return D
         g = classifier_step(self.classifier, x, sigma, y)
         return D + self.weight*g
 

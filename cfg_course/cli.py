@@ -12,8 +12,7 @@ from importlib import resources
 from typing import Any, NoReturn
 
 # %% auto #0
-__all__ = ['TRAIN_HELP', 'SAMPLE_HELP', 'EVALUATE_HELP', 'Parser', 'number', 'command', 'index', 'train_parser', 'train_main',
-           'sample_parser', 'key_value', 'list_guidance', 'sample_main', 'evaluate_parser', 'evaluate_main']
+__all__ = ['Parser', 'number', 'command', 'train_main', 'list_guidance', 'sample_main', 'evaluate_main']
 
 # %% ../nbs/40_cli.ipynb #e0f0e5e2
 class Parser(argparse.ArgumentParser):
@@ -161,7 +160,6 @@ def machine_words(
         return ': '.join(str(part) for part in (error.strerror or error, error.filename) if part)
     return 'out of memory: ask for fewer images, or fewer steps, at a time'
 
-# %% ../nbs/40_cli.ipynb #c40a0015
 def stop(
     parser:Parser, # of the command
     message:str, # one line
@@ -226,7 +224,6 @@ def train_parser()->Parser: # of `train.py`
     add_recipe(p.add_argument_group('recipe'))
     return p
 
-# %% ../nbs/40_cli.ipynb #c40a0009
 SEED = number(int, 0, most=2**63 - 1)
 BATCH = number(int, 1, most=10**7)
 WIDTH = number(float, .005, .28)
@@ -335,7 +332,6 @@ def sample_parser()->Parser: # of `sample.py`
     add_sampling(p)
     return p
 
-# %% ../nbs/40_cli.ipynb #c40a0010
 def add_guidance(
     p:Parser, # gets more options
 )->None:
@@ -392,7 +388,6 @@ def key_value(
         raise argparse.ArgumentTypeError(f'got {brief(text)}, allowed: KEY=VALUE of at most 1000 characters')
     return key, read_literal(value)
 
-# %% ../nbs/40_cli.ipynb #c40a0019
 WORDS = dict(true='True', false='False', none='None', inf='1e999') # as they are typed, and as Python reads them
 
 def read_literal(
@@ -436,7 +431,6 @@ def origin_of(
     needs = f'; needs {known["needs"]}' if known['needs'] else ''
     return f'{known["paper"]}; evaluations per step {known["cost"]:g}{space}{needs}'
 
-# %% ../nbs/40_cli.ipynb #c40a0017
 class ListGuidance(argparse.Action):
     "Print `list_guidance()` and stop, like --help."
     def __call__(self, parser, namespace, values, option_string=None):
@@ -496,7 +490,6 @@ def evaluate_parser()->Parser: # of `evaluate.py`
     add_sampling(p)
     return p
 
-# %% ../nbs/40_cli.ipynb #c40a0014
 def add_measuring(
     group:argparse._ArgumentGroup, # gets more options
 )->None:
@@ -515,7 +508,6 @@ def add_measuring(
     add('--data-dir', help='where data sets are kept ($CFG_COURSE_DATA, else data/)')
     add('--keep', metavar='FOLDER', help='keep the images there, and take them from there')
 
-# %% ../nbs/40_cli.ipynb #b9387cfb
 def hint(
     word:str, # no option of `parser`
     parser:Parser, # of a command

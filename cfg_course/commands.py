@@ -45,9 +45,7 @@ if TYPE_CHECKING:
     from cfg_course.training import Trainer
 
 # %% auto #0
-__all__ = ['as_point', 'check_out', 'is_first', 'say', 'sample_point', 'sample_command', 'write_samples', 'given_fields',
-           'as_field', 'train_command', 'settle', 'evaluation_points', 'evaluate_command', 'measure_points', 'say_plan',
-           'scale_figure']
+__all__ = ['sample_command', 'train_command', 'evaluate_command']
 
 # %% ../nbs/39_commands.ipynb #9960ebd5
 def find_class(
@@ -94,7 +92,6 @@ def check_twin(
     flag = twin.replace('_', '-')
     check(twin not in given, f'sampler-arg {name}', value, f'nothing beside --{flag}')
 
-# %% ../nbs/39_commands.ipynb #c39a0053
 def sampler_options(
     args:Namespace, # with the options of the sampler
 )->dict[str, Any]: # for `sample`: those that were given
@@ -131,7 +128,6 @@ def check_technique(
         takes = SHELVES[kind][name].options
         check_options(takes, dealt[kind])
 
-# %% ../nbs/39_commands.ipynb #c39a0014
 def as_point(
     args:Namespace, # what was typed
     **own, # fields of `Point` that a command reads in its own way: method, scale, seed, classes
@@ -226,7 +222,6 @@ def say(
     if is_first():
         print(text)
 
-# %% ../nbs/39_commands.ipynb #c39a0022
 def sample_point(
     args:Namespace, # of `sample.py`
 )->Point: # a setting
@@ -239,6 +234,7 @@ def sample_point(
     meta = find_model(point.model)[1]
     return point._replace(classes=find_classes(args.classes, meta['classes']))
 
+# %% ../nbs/39_commands.ipynb #c39a0022
 def sample_command(
     args:Namespace, # of `sample.py`
 )->None:
@@ -279,7 +275,6 @@ def sample_note(
         nfe_per_image=drawn.nfe,
         seconds=round(drawn.seconds, 2))
 
-# %% ../nbs/39_commands.ipynb #c39a0046
 def grid_columns(
     y:Tensor, # `(N,)` labels in class order
 )->int: # images in a row
@@ -301,7 +296,6 @@ def samples_text(
     cost = f"{note['nfe_per_image']:.0f} network evaluations each"
     return f'{num} images, {strength}, in {seconds}, {cost}'
 
-# %% ../nbs/39_commands.ipynb #c39a0024
 def write_samples(
     out:Path, # folder
     drawn:Drawn, # images and their labels
@@ -318,7 +312,7 @@ def write_samples(
     done = samples_text(len(images), note)
     say(f'{done}: {out}/grid.png, {out}/samples.npz')
 
-# %% ../nbs/39_commands.ipynb #2e5c2544
+# %% ../nbs/39_commands.ipynb #2199fd8d
 def given_fields(
     args:Namespace, # of `train.py`
 )->dict[str, Any]: # field of `TrainConfig` -> value
@@ -333,6 +327,7 @@ def as_field(
     "Several values are a tuple there."
     return tuple(value) if isinstance(value, list) else value
 
+# %% ../nbs/39_commands.ipynb #2e5c2544
 def train_command(
     args:Namespace, # of `train.py`
 )->None:
@@ -385,7 +380,6 @@ def trained_text(
     then = f'draw from it with: python sample.py --model {out} --guidance-scale 2'
     return f'{model}: {steps} steps in {seconds:.0f} s; {then}'
 
-# %% ../nbs/39_commands.ipynb #c39a0054
 def network_of(
     recipe:str|None, # name of a recipe
 )->str|None: # in `CONFIGS`; none for the data set's own
@@ -412,7 +406,6 @@ def run_shape(
         return shape
     return load_data(recipe.dataset, 'train', data_dir, recipe.image_size).shape
 
-# %% ../nbs/39_commands.ipynb #c39a0055
 def watch_fid(
     judge:Judge, # of the run's data
     num:int, # images
@@ -539,6 +532,7 @@ def evaluate_command(
     if is_first() and args.out:
         write_picture(table, points, out)
 
+# %% ../nbs/39_commands.ipynb #151efdca
 def measure_points(
     points:list[Point], # settings
     out:Path, # the .csv file
@@ -646,7 +640,6 @@ def write_picture(
     optional('matplotlib.pyplot').close(fig)
     print(f"written: {out}, {out.with_suffix('.json')}, {picture}")
 
-# %% ../nbs/39_commands.ipynb #c39a0038
 def scale_figure(
     rows:pd.DataFrame, # of `measure`
     grids:dict[tuple[str, float], Tensor], # (method, scale) -> images of each class

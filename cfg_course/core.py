@@ -27,11 +27,11 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 # %% auto #0
-__all__ = ['NULL', 'Level', 'Device', 'InputError', 'Denoise', 'check', 'check_number', 'check_count', 'Option', 'number',
-           'count', 'one_of', 'flag', 'several', 'maybe', 'optional', 'mix_seed', 'rng', 'Noise', 'Run', 'present_run',
-           'follow', 'pick_device', 'writing', 'write_json', 'save_tensors', 'load_tensors', 'write_results',
-           'read_results', 'claim', 'say_unmeasured', 'prose', 'prose_table', 'smoke', 'set_style', 'to_float',
-           'to_uint8', 'image_grid', 'save_grid', 'show_rows', 'to_picture']
+__all__ = ['NULL', 'InputError', 'Denoise', 'check', 'check_number', 'check_count', 'Option', 'number', 'count', 'one_of', 'flag',
+           'several', 'maybe', 'optional', 'mix_seed', 'rng', 'Noise', 'Run', 'present_run', 'follow', 'pick_device',
+           'writing', 'write_json', 'save_tensors', 'load_tensors', 'write_results', 'read_results', 'claim',
+           'say_unmeasured', 'prose', 'prose_table', 'smoke', 'set_style', 'to_float', 'to_uint8', 'image_grid',
+           'save_grid', 'show_rows', 'to_picture']
 
 # %% ../nbs/00_core.ipynb #68fdd749
 NULL = -1  # the label that means "no label": the unconditional denoiser
@@ -39,9 +39,12 @@ NULL = -1  # the label that means "no label": the unconditional denoiser
 class InputError(ValueError):
     "Something the caller passed cannot be used; the message is one line that names it, its value and what is allowed."
 
+# %% ../nbs/00_core.ipynb #4cff9ffb
 Level = Tensor | float  # a noise level: a number, `()`, or one for each sample, `(B,)`
+
 Device = torch.device | str
 
+# %% ../nbs/00_core.ipynb #8d2f61db
 class Denoise(Protocol):
     "A denoiser."
     def __call__(self,

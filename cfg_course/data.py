@@ -128,7 +128,6 @@ def data_folder(
     "`data_dir`, else the environment's `CFG_COURSE_DATA`, else `data`."
     return Path(data_dir or os.environ.get('CFG_COURSE_DATA') or 'data')
 
-# %% ../nbs/10_data.ipynb #5d21aa13
 def first_line(
     error:Exception, # any exception
 )->str: # at most 120 characters
@@ -440,7 +439,6 @@ def check_split(
     allowed = ', '.join(splits)
     check(split in splits, 'split', split, allowed)
 
-# %% ../nbs/10_data.ipynb #5d21aa20
 def load_split(
     data:DataSet, # of `DATA`
     split:str, # train or test

@@ -23,9 +23,9 @@ if TYPE_CHECKING:
     import pandas as pd
 
 # %% auto #0
-__all__ = ['METRICS', 'wilson', 'accuracy', 'stratified_error', 'class_std', 'Seen', 'observe', 'load_inception', 'Reference',
-           'make_reference', 'Metric', 'metric', 'frechet', 'fid_effect', 'fid', 'kid', 'isc', 'precision', 'recall',
-           'density', 'coverage', 'nearest_images', 'measure', 'wasserstein', 'mmd', 'kl_on_grid']
+__all__ = ['METRICS', 'wilson', 'accuracy', 'class_std', 'Seen', 'observe', 'load_inception', 'Reference', 'make_reference',
+           'Metric', 'metric', 'fid', 'kid', 'isc', 'precision', 'recall', 'density', 'coverage', 'measure',
+           'wasserstein', 'mmd', 'kl_on_grid']
 
 # %% ../nbs/19_metrics.ipynb #3b1e5a33
 Estimate = tuple[float, float, float] # value, low, high
@@ -81,7 +81,6 @@ def known_classes(
     y = torch.where(rare, len(counts), y)
     return y, y.bincount().double()
 
-# %% ../nbs/19_metrics.ipynb #3b1e5a02
 def stratified_error(
     g:Tensor, # `(N,)` a number for each sample
     y:Tensor, # `(N,)` classes; those with fewer than three samples count as one
@@ -153,7 +152,6 @@ def groups_of(
     groups = [x[y == k] for k in y.unique()]
     return [g for g in groups if len(g) > 1]
 
-# %% ../nbs/19_metrics.ipynb #3b1e5a49
 def std_effect(
     x:Tensor, # `(N, P)`, N >= 2
 )->Tensor: # `(N,)`
@@ -252,7 +250,6 @@ def own_look(
     hidden = judge.features(to_float(x.to(device)))
     return hidden, judge.head(hidden)
 
-# %% ../nbs/19_metrics.ipynb #3b1e5a37
 def judge_extractor(
     judge:Judge, # on the CPU
 )->type: # to be registered with torch-fidelity
@@ -369,7 +366,6 @@ def equal_shares(
     rows = place.argsort(stable=True)[:num]
     return rows.sort().values
 
-# %% ../nbs/19_metrics.ipynb #3b1e5a58
 def distances(
     a:Tensor, # `(N, D)`
     b:Tensor, # `(M, D)`
@@ -439,7 +435,6 @@ def frechet(
         False) # in silence
     return found['frechet_inception_distance']
 
-# %% ../nbs/19_metrics.ipynb #3b1e5a42
 def square_root(
     C:Tensor, # `(D, D)` symmetric, no eigenvalue below 0
 )->Tensor: # `(D, D)` symmetric
@@ -483,7 +478,6 @@ def inverse_root(
     kept = torch.where(there, inverse, 0.)
     return vectors*kept@vectors.T
 
-# %% ../nbs/19_metrics.ipynb #3b1e5a08
 def fid_effect(
     f:Tensor, # `(N, D)` float64 features
     real:Reference, # real images
@@ -500,6 +494,7 @@ def fid_effect(
     bent = (away@A*away).sum(1)
     return 2*away@shift + bent
 
+# %% ../nbs/19_metrics.ipynb #3b1e5a08
 @metric('fid', 'lower', ('reference', 'features'), 'Heusel et al. 2017', 'Fréchet distance of features')
 def fid(
     seen:Seen, # samples
@@ -792,7 +787,6 @@ def confidence(
     error = stratified_error(p, seen.y)
     return bounded(p.mean().item(), error, len(p))
 
-# %% ../nbs/19_metrics.ipynb #3b1e5a54
 def class_means(
     f:Tensor, # `(N, D)` float64 features
     y:Tensor, # `(N,)` classes
@@ -863,7 +857,6 @@ def ink(
     brightness = pixels.mean(1)/255
     return mean_of(brightness, seen.y)
 
-# %% ../nbs/19_metrics.ipynb #99425e18
 def nearest_images(
     x:Tensor, # `(N, C, H, W)` uint8
     real:Reference, # real images
@@ -1037,7 +1030,6 @@ def uneven_cost(
         b_eq=[m]*n + [n]*m)
     return plan.fun/(n*m)
 
-# %% ../nbs/19_metrics.ipynb #3b1e5a56
 def gaussian(
     x:Tensor, # `(N, D)`
     y:Tensor, # `(M, D)`

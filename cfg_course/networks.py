@@ -82,7 +82,6 @@ def embedder(
         nn.SiLU(),
         nn.Linear(dim, dim))
 
-# %% ../nbs/12_networks.ipynb #e382c23d
 class Embedding(nn.Module):
     "Noise level and label to one vector; the label `NULL` has a learned row of its own."
     def __init__(self,

@@ -33,9 +33,8 @@ if TYPE_CHECKING:
 
 # %% auto #0
 __all__ = ['Point', 'sweep_points', 'describe_point', 'equal_shares', 'find_guidance', 'Drawn', 'draw_point', 'fit_steps',
-           'match_effective', 'fingerprint', 'Yardstick', 'make_yardstick', 'run_sweep', 'find_images', 'read_sweep',
-           'point_of', 'plan_sweep', 'resample_fid', 'technique_of', 'strength_of', 'rank_fid', 'add_verdicts',
-           'fid_differences', 'stratified_covariance', 'best_scale', 'compare_points', 'add_to_ranking']
+           'match_effective', 'Yardstick', 'make_yardstick', 'run_sweep', 'read_sweep', 'point_of', 'plan_sweep',
+           'technique_of', 'rank_fid', 'best_scale', 'compare_points', 'add_to_ranking']
 
 # %% ../nbs/20_sweeps.ipynb #3f19d045
 class Point(NamedTuple):
@@ -96,8 +95,10 @@ def as_text(
     value:Any, # a number, a text, or None
 )->str: # as in the table; a whole number stays whole
     "How a table spells a value: six digits, and nothing for None and for what is not a number."
-    if value is None: return ''
-    if not isinstance(value, float): return str(value)
+    if value is None:
+        return ''
+    if not isinstance(value, float):
+        return str(value)
     return '' if math.isnan(value) else f'{value:.6g}'
 
 def sampler_of(
@@ -111,7 +112,6 @@ def sampler_of(
     usual = SAMPLERS[name].steps
     return name, usual if steps is None else steps
 
-# %% ../nbs/20_sweeps.ipynb #7c20a119
 def parameters_text(
     point:Point, # a setting
 )->str: # words name=value
@@ -125,9 +125,11 @@ def parameters_in(
 )->dict[str, Any]: # name -> value
     "What a point says beside its other columns."
     named = dict(point.options)
-    if point.interval: named['interval'] = interval_text(*point.interval)
+    if point.interval:
+        named['interval'] = interval_text(*point.interval)
     named.update(point.sampling)
-    if point.classes: named['class'] = ','.join(map(str, point.classes))
+    if point.classes:
+        named['class'] = ','.join(map(str, point.classes))
     apart = 'sampler', 'steps'
     return {k: v for k, v in named.items() if v is not None and k not in apart}
 
@@ -185,8 +187,10 @@ def draw_share(
     def part(indices, **other):
         x = sample(denoise, y[indices], shape, indices=indices, **how | other)
         return to_uint8(x)
-    try: return part(mine)
-    except torch.cuda.OutOfMemoryError: pass  # outside of this clause its frames, and what they hold, are gone
+    try:
+        return part(mine)
+    except torch.cuda.OutOfMemoryError:
+        pass  # outside of this clause its frames, and what they hold, are gone
     batch_size = min(how.get('batch_size') or len(mine), len(mine))
     return out_of_memory(batch_size, lambda b: part(mine[:b], batch_size=b))
 
@@ -256,7 +260,6 @@ def guide_of(
     guide, _ = load_classifier(meta['data'], NoisyClassifier, meta['shape'])
     return guide.requires_grad_(False)
 
-# %% ../nbs/20_sweeps.ipynb #7c20a11a
 def student_scale(
     point:Point, # a setting of a network that takes the scale
 )->float: # the scale
@@ -274,9 +277,11 @@ def check_point(
     meta:dict[str, Any], # the model's header
 )->None:
     "Refuse a point that says too little, and what its model or its sampler cannot do."
-    if 'procedure' not in names: check_scale(point)
+    if 'procedure' not in names:
+        check_scale(point)
     student = denoise.net.cfg.scaled
-    if asks_no_label(point, names) and not student: check_dropout(point, meta)
+    if asks_no_label(point, names) and not student:
+        check_dropout(point, meta)
     check_interval(point)
     check_classes(point, meta)
 
@@ -285,7 +290,8 @@ def check_scale(
 )->None:
     "Refuse a point without a scale."
     words = f'required, the strength of {point.method}; or w, which is the scale - 1'
-    if point.scale is None: raise InputError(f'guidance_scale: {words}')
+    if point.scale is None:
+        raise InputError(f'guidance_scale: {words}')
 
 def asks_no_label(
     point:Point, # a setting
@@ -314,13 +320,13 @@ def check_dropout(
     words = f'a weak branch other than no label, as {point.model} was trained without label dropout'
     check(p_uncond > 0, 'guidance', point.method, words)
 
-# %% ../nbs/20_sweeps.ipynb #7c20a11b
 def check_interval(
     point:Point, # a setting
 )->None:
     "Refuse a sampler that cannot be, and an interval that is empty or in which the sampler never is."
     levels = levels_of(point)
-    if point.interval is None: return
+    if point.interval is None:
+        return
     low, high = point.interval
     check(low < high, 'interval', (low, high), 'low < high')
     words = f'one that holds {levels_words(levels)}'
@@ -403,7 +409,8 @@ def mean_effective(
     sizes:list[int], # of the batches
 )->Estimate: # value, low, high
     "The effective scale of a run, equation 'sweep-effective', with its 95 % interval over samples."
-    if not record: return math.nan, math.nan, math.nan
+    if not record:
+        return math.nan, math.nan, math.nan
     _, steps = sampler_of(point)
     unguided = 0. if point.scale == 0 else 1.
     each = []
@@ -442,8 +449,10 @@ def fit_steps(
 )->Point: # the same with as many steps as the budget allows
     "Equal cost: as many steps as stay within the budget. Raises `InputError` when the fewest possible do not."
     def affordable(steps):
-        try: return count_evaluations(point, steps) <= budget
-        except InputError: return True  # the technique wants more steps
+        try:
+            return count_evaluations(point, steps) <= budget
+        except InputError:
+            return True  # the technique wants more steps
     steps = largest(affordable, int(budget) + 1)
     cost = count_evaluations(point, steps)
     words = f'at least {cost:g} evaluations, for {steps} steps of {point.method}'
@@ -475,8 +484,10 @@ def largest(
     low, high = 1, most
     while high - low > 1:
         middle = (low + high)//2
-        if fits(middle): low = middle
-        else: high = middle
+        if fits(middle):
+            low = middle
+        else:
+            high = middle
     return low
 
 # %% ../nbs/20_sweeps.ipynb #a8974178
@@ -520,7 +531,6 @@ def find_bracket(
         high = End(scale, excess(scale))
     return low, high
 
-# %% ../nbs/20_sweeps.ipynb #7c20a11d
 def false_position(
     excess:Callable[[float], float], # scale -> effective scale minus the target
     low:End, # one end
@@ -531,7 +541,8 @@ def false_position(
     for _ in range(12):
         scale = crossing(low, high)
         new = End(scale, excess(scale))
-        if abs(new.excess) <= tol: break
+        if abs(new.excess) <= tol:
+            break
         low, high = narrow(low, high, new)
     return scale
 
@@ -612,11 +623,11 @@ def read_text(
     "A table as it is written."
     pd = optional('pandas')
     unreadable = pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError
-    try: return pd.read_csv(path, dtype=str, keep_default_na=False, on_bad_lines='error')
+    try:
+        return pd.read_csv(path, dtype=str, keep_default_na=False, on_bad_lines='error')
     except unreadable as e:
         raise InputError(f'out: {str(path)!r} is damaged ({str(e).strip()})') from None
 
-# %% ../nbs/20_sweeps.ipynb #7c20a109
 NUMBERS = ('nfe', 'scale', 'value', 'low', 'high')
 COUNTS = ('steps', 'samples', 'seed')
 
@@ -624,8 +635,10 @@ def is_sound(
     row:dict[str, str], # column -> text
 )->bool: # can it be one of ours?
     "Whether a row has a metric, and numbers where numbers belong."
-    try: numbers = numbers_in(row)
-    except (ValueError, TypeError): return False
+    try:
+        numbers = numbers_in(row)
+    except (ValueError, TypeError):
+        return False
     infinite = any(map(math.isinf, numbers))
     return bool(row['metric']) and not infinite
 
@@ -647,7 +660,6 @@ def fingerprint(
         digest.update(name.encode() + weights.tobytes())
     return digest.hexdigest()
 
-# %% ../nbs/20_sweeps.ipynb #7c20a10a
 def distinct(
     values:Iterable, # any that can be looked up
 )->list: # each once
@@ -693,7 +705,8 @@ def open_rows(
 )->tuple[list[dict[str, str]], dict[str, Any]]: # rows so far, the note so far
     "The table to go on with; raises `InputError` when it was made with another configuration."
     path = Path(path)
-    if not path.exists(): return [], {}
+    if not path.exists():
+        return [], {}
     note, made = read_note(path)
     check_config(path.name, made, config)
     return read_rows(path), note
@@ -752,7 +765,6 @@ def short_digest(
     digest = hashlib.blake2b(text.encode(), digest_size=8)
     return digest.hexdigest()
 
-# %% ../nbs/20_sweeps.ipynb #7c20a12b
 def keep(
     drawn:Drawn, # images and facts
     path:Path, # a .npz file
@@ -762,7 +774,8 @@ def keep(
         x=drawn.x.numpy(),
         y=drawn.y.numpy(),
         facts=np.array([drawn.nfe, drawn.seconds, *drawn.effective]))
-    with writing(path) as tmp: np.savez_compressed(tmp, **arrays)
+    with writing(path) as tmp:
+        np.savez_compressed(tmp, **arrays)
 
 def kept(
     path:Path, # a .npz file
@@ -805,17 +818,20 @@ class Yardstick(NamedTuple):
     @property
     def num_features(self)->int: # 0 where there are no real images
         "How many features are compared."
-        if self.reference is None: return 0
+        if self.reference is None:
+            return 0
         return self.reference.seen.features.shape[1]
 
     def compared_with(self,
         data:str, # of the model
     )->int|str: # number of real images, and of which data where that is another
         "The real images, for a note."
-        if not self.reference: return 0
+        if not self.reference:
+            return 0
         num = len(self.reference.x)
         name = self.reference.name
-        if self.split != 'train': return f'{num} of {name}, {self.split}'
+        if self.split != 'train':
+            return f'{num} of {name}, {self.split}'
         return num if name == data else f'{num} of {name}'
 
 def make_yardstick(
@@ -864,7 +880,8 @@ def run_sweep(
     shown = progress and acc.is_main_process
     for point in with_bar(todo, shown):
         drawn = find_images(point, config['weights'], keep_in, acc, batch_size)
-        if each: each(point, drawn)
+        if each:
+            each(point, drawn)
         if acc.is_main_process:
             rows += point_rows(point, data, drawn.nfe, yard.measure(drawn))
             note = update_note(note, config, point, drawn, acc)
@@ -883,22 +900,23 @@ def find_images(
     path = keep_path(folder, point, weights[Path(point.model).name]) if folder else None
     drawn = kept(path) if path else None
     acc.wait_for_everyone()
-    if drawn: return drawn
+    if drawn:
+        return drawn
     drawn = draw_point(point, acc, batch_size)
-    if path and acc.is_main_process: keep(drawn, path)
+    if path and acc.is_main_process:
+        keep(drawn, path)
     return drawn
 
-# %% ../nbs/20_sweeps.ipynb #73b2fead
 def find_judge(
     name:str|None, # a classifier: a name or a file
     dataset:str, # name of the data, whose shipped one is taken where none is named
     shape:Sequence[int]|None, # `(C, H, W)` of the images that it is to judge; its own when not given
 )->Judge: # in evaluation mode
     "The classifier to measure with."
-    if name: return load_classifier(name)[0]
+    if name:
+        return load_classifier(name)[0]
     return load_classifier(dataset, shape=shape)[0]
 
-# %% ../nbs/20_sweeps.ipynb #7c20a128
 def common_data(
     points:Iterable[Point], # settings
 )->tuple[str, tuple[int, ...]]: # name of the data, `(C, H, W)`
@@ -936,7 +954,8 @@ def check_model(
 )->None:
     "Refuse what a model cannot draw, or a judge cannot judge."
     denoise, meta = find_model(model)
-    for point in points: find_guidance(point, denoise, meta)
+    for point in points:
+        find_guidance(point, denoise, meta)
     check_judge(judge, meta)
 
 def check_judge(
@@ -1041,7 +1060,6 @@ def merge_lists(
         k: distinct([*old.get(k, []), *values])
         for k, values in new.items()}
 
-# %% ../nbs/20_sweeps.ipynb #7c20a11f
 def write_table(
     rows:list[dict[str, str]], # column -> text
     note:dict[str, Any], # for the .json
@@ -1050,7 +1068,8 @@ def write_table(
     "Write the note, then the table; each is whole or not there."
     table = as_table(rows)
     write_json(note, out.with_suffix('.json'))
-    with writing(out) as tmp: table.to_csv(tmp, index=False)
+    with writing(out) as tmp:
+        table.to_csv(tmp, index=False)
 
 def as_table(
     rows:list[dict[str, str]], # column -> text
@@ -1064,7 +1083,8 @@ def commit()->str|None: # none outside of a source tree
     try:
         head = git('rev-parse', '--short=12', 'HEAD')
         changed = git('status', '--porcelain', '-uno')
-    except (OSError, subprocess.SubprocessError, NameError): return None
+    except (OSError, subprocess.SubprocessError, NameError):
+        return None
     return head + '+' if changed else head or None
 
 def git(
@@ -1080,7 +1100,8 @@ def device_name(
 )->str: # in words
     "The device that draws."
     kind = acc.device.type
-    if kind == 'cuda': return torch.cuda.get_device_name(acc.device)
+    if kind == 'cuda':
+        return torch.cuda.get_device_name(acc.device)
     return f'{kind.upper()}, {torch.get_num_threads()} threads'
 
 # %% ../nbs/20_sweeps.ipynb #a22f2faf
@@ -1130,8 +1151,10 @@ def as_value(
     text:str, # of a parameter
 )->Any: # a number, a tuple, True, None, or the text itself
     "What a parameter's text stands for."
-    try: return ast.literal_eval(text)
-    except (ValueError, SyntaxError): return text
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        return text
 
 def as_numbers(
     text:str, # numbers and what is between them
@@ -1240,7 +1263,6 @@ def resample_fid(
         draws.append(fids)
     return torch.stack(draws)
 
-# %% ../nbs/20_sweeps.ipynb #7c20a111
 def fid_draws(
     distance:Callable[[Tensor], float], # of `distance_to`
     f:Tensor, # `(N, D)` features
@@ -1285,10 +1307,12 @@ def technique_of(
     "A point's technique, however strong: with its kind of sampler, its interval, its form."
     given = parameters_of(row)
     name = row['method'] + sampler_mark(row['sampler'])
-    if 'interval' in given: name += ' in an interval'
+    if 'interval' in given:
+        name += ' in an interval'
     form = given.get('form', 'ddim')
     return name if form == 'ddim' else f'{name} ({form})'
 
+# %% ../nbs/20_sweeps.ipynb #8b22e3dd
 def strength_of(
     row:dict[str, Any], # column -> text, of a table or of `describe_point`
 )->float: # its scale, or the option that takes the place of one; not a number where it has neither
@@ -1297,6 +1321,7 @@ def strength_of(
     strength = given.get('lam', given.get('delta', row['scale']))
     return math.nan if strength == '' else float(strength)
 
+# %% ../nbs/20_sweeps.ipynb #50f02ad8
 def rank_fid(
     points:list[Point], # as for `resample_fid`, `cfg` among them
     yardstick:Yardstick, # with real images
@@ -1321,7 +1346,8 @@ def sampler_mark(
 )->str: # to be put behind a technique's name
     "The family of a sampler, in brackets; its own name where it has none; nothing for the two that are usual."
     known = SAMPLERS.get(sampler)
-    if known and known.family: return f' ({known.family})'
+    if known and known.family:
+        return f' ({known.family})'
     return '' if sampler in UNMARKED else f' ({sampler})'
 
 DDIM, ANCESTRAL = 'cfg (ddim)', 'cfg (ancestral)'
@@ -1333,7 +1359,8 @@ def own_kind(
     technique:str, # of `technique_of`
 )->str: # another
     "Plain guidance under the kind of steps that a technique takes: its procedure's own, or those of its sampler."
-    if technique in OWN_KIND: return OWN_KIND[technique]
+    if technique in OWN_KIND:
+        return OWN_KIND[technique]
     mark = re.search(r' \(\w+\)', technique)
     return 'cfg' + (mark[0] if mark else '')
 
@@ -1402,7 +1429,6 @@ def paired_row(
     std = away[1:].std().item()
     return fid_row(point, fids[0].item(), away[0].item(), std, **more)
 
-# %% ../nbs/20_sweeps.ipynb #7c20a114
 def add_verdicts(
     ranking:pd.DataFrame, # rows of `rank_fid`
 )->pd.DataFrame: # with the half width of the interval, and a verdict
@@ -1413,7 +1439,6 @@ def add_verdicts(
     verdict = np.select([better, sure], ['better', 'worse'], 'within noise')
     return ranking.assign(half=half, verdict=verdict)
 
-# %% ../nbs/20_sweeps.ipynb #7c20a122
 def sure_quantile(
     comparisons:int, # how many
 )->float: # of a standard normal
@@ -1432,7 +1457,7 @@ def fid_differences(
     pairs = zip(points, draws)
     return [paired_row(point, fids, beat) for point, fids in pairs]
 
-# %% ../nbs/20_sweeps.ipynb #9c20e002
+# %% ../nbs/20_sweeps.ipynb #1a6ed101
 def stratified_covariance(
     effects:Tensor, # `(N, P)` effects of each sample, with the same noise, on P numbers
     y:Tensor, # `(N,)` classes, at least two samples of each
@@ -1446,6 +1471,7 @@ def stratified_covariance(
     total = (bessel[y, None]*away).T@away
     return total/len(y)**2
 
+# %% ../nbs/20_sweeps.ipynb #9c20e002
 def best_scale(
     scales:Sequence[float], # P numbers, rising
     curve:Sequence[Seen], # P of them, of the same noise and labels
@@ -1510,7 +1536,6 @@ def step_from(
     up = value_at(values, i) - value_at(values, j)
     return x[i] - x[j], up
 
-# %% ../nbs/20_sweeps.ipynb #7c20a12d
 def value_at(
     values:Tensor, # `(..., P)` curves
     i:Tensor, # `(...)` a place of each curve

@@ -33,10 +33,9 @@ if TYPE_CHECKING:
     from accelerate import Accelerator
 
 # %% auto #0
-__all__ = ['RECIPES', 'drop_labels', 'Batch', 'denoising_loss', 'batch_rows', 'TrainConfig', 'recipe_for', 'draw_batch',
-           'lr_factor', 'power_gamma', 'power_beta', 'power_average', 'PowerAverage', 'Diverged', 'Trainer', 'fit',
-           'heldout_loss', 'OneProcess', 'make_accelerator', 'net_config', 'train', 'distillation', 'model_guidance',
-           'guidance_free', 'student_of', 'at_scale']
+__all__ = ['RECIPES', 'drop_labels', 'Batch', 'denoising_loss', 'TrainConfig', 'recipe_for', 'draw_batch', 'PowerAverage',
+           'Diverged', 'Trainer', 'fit', 'heldout_loss', 'OneProcess', 'make_accelerator', 'train', 'distillation',
+           'model_guidance', 'guidance_free']
 
 # %% ../nbs/15_training.ipynb #7b1e0001
 Loss = Callable[..., Tensor] # `loss(denoise, batch, c_out)`: `()`
@@ -107,7 +106,6 @@ def epoch_order(
     "The order in which an epoch visits the data."
     return torch.randperm(n, generator=rng(seed, 0, epoch))
 
-# %% ../nbs/15_training.ipynb #52398502
 def batch_rows(
     n:int, # size of the data set
     batch_size:int, # over all processes
@@ -945,7 +943,6 @@ RANGES = dict(
 
 LEAST = dict(steps=1, batch_size=1, warmup=1, seed=0, fall=0, begun=0)
 
-# %% ../nbs/15_training.ipynb #7b1e0011
 def check_train_config(
     cfg:TrainConfig, # a configuration
 )->TrainConfig: # the same
@@ -974,7 +971,6 @@ def check_together(
     words = 'a model with objective distillation, and none without'
     check((cfg.teacher is not None) == taught, 'teacher', cfg.teacher, words)
 
-# %% ../nbs/15_training.ipynb #7b1e0016
 def fitted(
     net:UNetConfig, # a configuration
     shape:tuple[int, ...], # of the images, (C, H, W)
@@ -1001,7 +997,6 @@ def net_config(
     net = fitted(base, data.shape)
     return replace(net, num_classes=len(data.classes))
 
-# %% ../nbs/15_training.ipynb #7b1e0010
 def net_name(
     dataset:str, # a data set's name
     shape:tuple[int, ...], # of its images, (C, H, W)
@@ -1073,7 +1068,6 @@ def check_same(
     chosen = (name, value) == ('precision', 'auto')
     check(value == kept or chosen, name, value, f'{kept!r}, as in the run that is resumed')
 
-# %% ../nbs/15_training.ipynb #7b1e0017
 def run_config(
     out:Path|str, # a run's folder
 )->dict[str, Any]: # what is in its config.json
@@ -1142,7 +1136,6 @@ def with_scale(
     net = UNet(replace(denoise.net.cfg, scaled=True))
     return Denoiser(net, denoise.precond, denoise.sigma_data)
 
-# %% ../nbs/15_training.ipynb #7b1e0018
 def find_teacher(
     name:str, # of a shipped model, or a path
     net:UNetConfig, # for the images to be trained on
@@ -1334,7 +1327,6 @@ class Journal:
         for name in 'loss', 'lr':
             self.board.add_scalar(name, row[name], row['step'])
 
-# %% ../nbs/15_training.ipynb #7b1e0013
 def advance(
     bar:tqdm, # of a run
     row:Row, # the newest

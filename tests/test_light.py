@@ -123,7 +123,7 @@ def test_requirements_are_few():
 def test_extras_have_what_is_imported_on_demand():
     "The extra that a message names brings the library."
     for module, extra in core.EXTRAS.items():
-        if module != 'tensorboard': assert module.replace('_', '-') in packages(settings()[f'{extra}_requirements']), module
+        assert module.replace('_', '-') in packages(settings()[f'{extra}_requirements']), module
     assert set(core.EXTRAS.values()) <= set(settings()['extras'].split())
 
 

@@ -350,7 +350,7 @@ def test_installer_installs_on_colab(machine):
     home, s = machine/'home'/settings()['repo'], settings()
     out, folder, calls = run_installer(machine, COLAB_RELEASE_TAG='release')
     assert (out, folder) == ('', str(home/'nbs'))
-    pip = [o for o in calls if o.startswith(f'pip install -q {home} ')]
+    pip = [o for o in calls if o.startswith(f'pip install -q {home}[all] ')]
     assert calls == [f"git clone -q --depth 1 {s['git_url']} {home}", *pip] and len(pip) == 2
 
 
@@ -366,7 +366,8 @@ def test_installer_brings_what_the_lessons_import():
     "Every package that a chapter imports is required by ours, or by one of those, or is named in the cell."
     found_ = {o for p in NBS for c in code(p) for o in re.findall(r'^(?:from|import)\s+(\w+)', src(c), re.M)}
     wanted = found_ - set(sys.stdlib_module_names) - {settings()['lib_name']}
-    asked = [plain(o) for o in settings()['requirements'].split()]
+    extras = (settings()[f'{extra}_requirements'] for extra in settings()['extras'].split())
+    asked = [plain(o) for text in (settings()['requirements'], *extras) for o in text.split()]
     asked += re.search(r'pip install -q \S+ (.+)', installer())[1].split()
     brought = {*asked, *(plain(r) for o in asked for r in metadata.requires(o) or [])}
     dists = metadata.packages_distributions()
