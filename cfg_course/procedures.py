@@ -413,23 +413,23 @@ def effective(
 def systematic(
     logw:Tensor, # `(K,)` log weights
     uniform:float, # in [0, 1]
-)->Tensor: # `(K,)` numbers of the chosen, ascending
-    "Systematic resampling: K evenly spaced points, shifted by one uniform number, on the cumulated weights."
+)->Tensor: # `(K,)` numbers of the chosen, each place in proportion to the weights
+    "Systematic resampling: K evenly spaced points, turned by one uniform number, on a circle of weights."
     last = len(logw) - 1
-    points = (uniform + torch.arange(len(logw)))/len(logw)
+    turns = torch.arange(len(logw), dtype=torch.float64)/len(logw)
     cumulated = logw.softmax(0).cumsum(0)
-    return torch.searchsorted(cumulated, points.double()).clamp(max=last)
+    return torch.searchsorted(cumulated, (uniform + turns)%1).clamp(max=last)
 
 def choose_parents(
-    logw:Tensor, # `(B,)` float64 log weights on the CPU; those of a class that is resampled become 0
-    y:Tensor, # `(B,)` labels
-    uniform:Tensor, # `(B,)` in [0, 1]; a class uses that of its first sample
-    threshold:float, # resample a class when its effective share is below
-)->Tensor: # `(B,)` the parent of every sample
-    "Resample each class within itself where its weights have become uneven."
-    parents = torch.arange(len(y))
-    for label in y.unique():
-        mine = (y == label).nonzero()[:, 0]
+    logw:Tensor, # `(B,)` float64 log weights on the CPU; those of a population that is resampled become 0
+    group:Tensor, # `(B,)` the population of every particle, such as its label
+    uniform:Tensor, # `(B,)` in [0, 1]; a population uses that of its first particle
+    threshold:float, # resample a population when its effective share is below
+)->Tensor: # `(B,)` the parent of every particle
+    "Resample each population within itself where its weights have become uneven."
+    parents = torch.arange(len(group))
+    for label in group.unique():
+        mine = (group == label).nonzero()[:, 0]
         if effective(logw[mine]) >= threshold:
             continue
         parents[mine] = mine[systematic(logw[mine], uniform[mine[0]].item())]
@@ -441,13 +441,14 @@ def reverse_step(
     denoise:Denoise, # guided or not
     now:Now, # where the sampler is, with a source of noise
 )->Step: # at `now.sigma_next`
-    r"Euler's step of the reverse equation, $x + (\tau-\tau')s + \sqrt{\tau-\tau'}\,n$, $\tau=\sigma^2$; the last: $D$."
+    "A random step with the prediction held, equation 'proc-reverse'; the last step returns the prediction."
     x, sigma, sigma_next = now.x, now.sigma, now.sigma_next
     D = denoise(x, sigma, now.y)
-    time = sigma**2 - sigma_next**2
     if sigma_next == 0:
         return Step(D, D, sigma, sigma_next)
-    return Step(x + time/sigma**2*(D - x) + time**.5*now.noise(), D, sigma, sigma_next)
+    keep = (sigma_next/sigma)**2
+    fresh = (sigma_next**2*(1 - keep))**.5
+    return Step(D + keep*(x - D) + fresh*now.noise(), D, sigma, sigma_next)
 
 # %% ../nbs/18_procedures.ipynb #c9d07261
 def is_window(
@@ -462,32 +463,33 @@ WINDOW = Option('two noise levels, 0 <= low < high', is_window)
 # %% ../nbs/18_procedures.ipynb #7dc78084
 @procedure('fkc', 'Skreta et al. 2025, arXiv:2503.02819',
     'random steps with s; d log w = s (s - 1)/2 |score_c - score_u|^2 d(sigma^2); resample',
-    needs='several samples of each class in a batch',
-    options=dict(scale=number(), threshold=number(0, 1), window=WINDOW))
+    needs='several samples of a class in a batch, on which an image then depends; or particles=K, at K times the cost',
+    options=dict(scale=number(), threshold=number(0, 1), window=WINDOW, particles=count(1, 10_000)))
 def fkc(
     *,
-    scale:float=2., # guidance scale s; at 0 and 1 there is nothing to weigh
-    threshold:float=.5, # resample a class below this effective share, in [0, 1]
+    scale:float=2., # guidance scale s; at 0 and 1 there is nothing to weigh, and one particle is drawn
+    threshold:float=.5, # resample a population below this effective share, in [0, 1]
     window:tuple[float, float]=(0., math.inf), # noise levels (low, high] in which samples are weighed
-)->Callable[..., Iterator[Step]]: # procedure; the samples of a class in a batch are one population
+    particles:int=1, # 1: the images of a class in a batch are one population; more: each image has its own
+)->Callable[..., Iterator[Step]]: # procedure; with one particle, image i depends on its batch and not on the seed alone
     "Feynman-Kac correctors (Skreta et al. 2025, proposition 3.1): a random population, weighed and resampled."
     if scale in (0, 1):
         return own(lambda denoise, now: reverse_step(guide(denoise, scale=scale), now))
     def loop(denoise, start):
-        logw = torch.zeros(len(start.x), dtype=torch.float64)
+        crowd, group = populate(start, particles)
+        logw = torch.zeros(len(group), dtype=torch.float64)
         levels = torch.as_tensor(start.sigmas, dtype=torch.float64).tolist()
-        x = start.x
+        x = crowd.x
         for sigma, sigma_next in pairwise(levels):
-            now = Now(x, sigma, sigma_next, start.y, start.noise)
-            with start.run.next_step():
+            now = Now(x, sigma, sigma_next, crowd.y, crowd.noise)
+            with crowd.run.next_step():
                 record, gain = weighed_step(denoise, now, scale)
             if window[0] < sigma <= window[1]:
                 logw += gain
-            uniform = torch.special.ndtr(start.noise().flatten(1)[:, 0].double().cpu())
             last = sigma_next == levels[-1] # the last step leaves no weights
-            parents = choose_parents(logw, start.y.cpu(), uniform, 1. if last else threshold).to(x.device)
+            parents = choose_parents(logw, group, uniform_of(crowd.noise()), 1. if last else threshold).to(x.device)
             x = record.x[parents]
-            yield record._replace(x=x, x0_hat=record.x0_hat[parents])
+            yield record._replace(x=x[::particles], x0_hat=record.x0_hat[parents[::particles]])
     return looped(loop)
 
 # %% ../nbs/18_procedures.ipynb #cc1d601e
@@ -503,6 +505,31 @@ def weighed_step(
     squares = delta.flatten(1).double().square().sum(1).cpu()
     time = now.sigma**2 - now.sigma_next**2
     return record, scale*(scale - 1)/2*(squares*time/now.sigma**4)
+
+def uniform_of(
+    noise:Tensor, # `(B, ...)` standard normal
+)->Tensor: # `(B,)` float64 on the CPU, in [0, 1]
+    "One uniform number for each sample, from the first of its normal ones."
+    return torch.special.ndtr(noise.flatten(1)[:, 0].double().cpu())
+
+def populate(
+    start:Start, # one sample an image
+    particles:int, # how many an image instead
+)->tuple[Start, Tensor]: # the same with as many; `(B K,)` on the CPU, the population of each: its class, or its image
+    "The particles of a start, those of an image one after the other and all from its own stream of noise."
+    if particles == 1:
+        return start, start.y.cpu()
+    def spread(draws):
+        return torch.stack(draws, 1).flatten(0, 1)
+    def noise():
+        return spread([start.noise() for _ in range(particles)])
+    sigma = float(start.sigmas[0])
+    others = [(sigma*start.noise()).to(start.x) for _ in range(particles - 1)]
+    numbers = range(len(start.x)) if start.run.rows is None else start.run.rows
+    run = Run([row for row in numbers for _ in range(particles)])
+    y = start.y.repeat_interleave(particles)
+    image = torch.arange(len(start.y)).repeat_interleave(particles)
+    return Start(spread([start.x, *others]), start.sigmas, y, start.step, noise, run), image
 
 # %% ../nbs/18_procedures.ipynb #7b94903b
 class Renamed(Mapping):

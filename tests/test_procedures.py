@@ -7,20 +7,21 @@ import math
 import pytest, torch
 from scipy.stats import wasserstein_distance
 
-from cfg_course.core import InputError, Noise, Run, rng
-from cfg_course.denoisers import Counted, Denoiser
-from cfg_course.guidance import guide, make_method, method_options
-from cfg_course.laws import Gauss, sde_law
+from cfg_course.classifiers import load_classifier, predict
+from cfg_course.core import NULL, InputError, Noise, Run, rng
+from cfg_course.denoisers import Counted, Denoiser, load_denoiser
+from cfg_course.guidance import Rule, guide, make_method, method_options
+from cfg_course.laws import Gauss, sde_law, tilt_law
 from cfg_course.mixtures import Mixture, mesh, narrow_in_wide, tilt_on, three_gaussians
 from cfg_course.networks import UNet, UNetConfig
 from cfg_course.procedures import (PROCEDURES, cfgig, cfgpp, delay, delayed, fkc, fsg, pcg, rectified, regrid,
-    choose_parents, reverse_step, systematic, zsampling)
-from cfg_course.samplers import SAMPLERS, ddim_step, ddpm_step, heun_step, sample, trajectory
+    choose_parents, rectified_step, reverse_step, systematic, weighed_step, zsampling)
+from cfg_course.samplers import SAMPLERS, Now, ddim_step, ddpm_step, heun_step, sample, trajectory
 from cfg_course.schedules import karras_grid, logsnr_grid
 
 LINE = Mixture([[-1.], [.5], [2.]], [.2, .3, .1], [.3, .3, .4], [0, 0, 1])
 GRID, Y = karras_grid(8), torch.tensor([0, 1, 1, 0, -1, 1])
-FORMS = {**{name: {} for name in PROCEDURES}, 'cfgpp-ancestral': dict(form='ancestral'), 'cfgpp-dpmpp': dict(form='dpmpp')}
+FORMS = {**{name: {} for name in PROCEDURES}, 'cfgpp-ancestral': dict(form='ancestral'), 'cfgpp-dpmpp': dict(form='dpmpp'), 'fkc-own': dict(particles=5)}
 POPULATION = 'the samples of a class in a batch are one population: who is in it decides who is chosen'
 
 
@@ -182,6 +183,50 @@ def test_no_delay_is_plain_sweeps():
 def test_foresight_without_loops_is_cfgpp(): assert torch.equal(follow(fsg(loops=()))[-1].x, follow(cfgpp(lam=1.))[-1].x)
 
 
+# What is remembered
+
+LOOPED = {'zsampling-3': dict(loops=3), 'pcg-3': dict(repeats=3), 'fsg-3': dict(loops=((0., .25, 3), (.5, .25, 2)))}
+
+
+@pytest.mark.parametrize('name', [*FORMS, *LOOPED])
+def test_a_rule_inside_remembers_once_a_step(name):
+    "However often a procedure asks within a step, forward or on the way back: the first look of a step is remembered, and no other."
+    found = []
+    def combine(u, c, s, look):
+        found.append(int(look.memory.get('steps', torch.tensor(0))))
+        look.memory['steps'] = torch.tensor(found[-1] + 1)
+        return u + s*(c - u)
+    steps, run = [], make(name, **LOOPED.get(name, {}))
+    inner = guide(LINE, scale=1.5, rule=Rule(combine))
+    noise = Noise(0, range(6), (1,), dtype=torch.float64)
+    for record in run(inner, 80*noise(), GRID, Y, ddim_step, noise, Run(range(6))):
+        steps.append(found.copy()); found.clear()
+    assert all(looks[0] == i and set(looks[1:]) <= {i + 1} for i, looks in enumerate(steps)), steps
+
+
+# Where a look is taken
+
+@pytest.mark.parametrize('ahead', [0., .25, None, .9])
+@pytest.mark.parametrize('power', [0., .5, 3.])
+@pytest.mark.parametrize('sigma,sigma_next', [(5., 2.), (.8, .1), (.3, 0.)])
+def test_rectified_by_hand(ahead, power, sigma, sigma_next):
+    "The weight belongs to the time of the step's beginning, the difference of the branches to the look ahead."
+    x, y = torch.linspace(-2, 3, 6, dtype=torch.float64)[:, None], torch.tensor([0, 1, 0, 1, 1, 0])
+    def velocity(z, t, labels): return (z - LINE(z/(1 - t), t/(1 - t), labels))/t
+    t, t_next = sigma/(1 + sigma), sigma_next/(1 + sigma_next)
+    z, dt = (1 - t)*x, t_next - t
+    f, share = velocity(z, t, y), .5 if ahead is None else ahead
+    there = z + share*dt*f
+    gap = velocity(there, t + share*dt, y) - velocity(there, t + share*dt, torch.full_like(y, NULL))
+    by_hand = (z + dt*(f + 3.2*(1 - t)**power*gap))/(1 - t_next)
+    options = {} if ahead is None else dict(ahead=ahead)
+    ours = rectified_step(LINE, Now(x, sigma, sigma_next, y), scale=4.2, power=power, **options).x
+    torch.testing.assert_close(ours, by_hand, rtol=0, atol=1e-10)
+    ours = follow(rectified(scale=4.2, power=power, **options), y=y, sigmas=torch.tensor([sigma, sigma_next], dtype=torch.float64))[0]
+    x = sigma*Noise(0, range(6), (1,), dtype=torch.float64)()
+    torch.testing.assert_close(ours.x, rectified_step(LINE, Now(x, sigma, sigma_next, y), scale=4.2, power=power, **options).x, rtol=0, atol=1e-12)
+
+
 # Grids, delays and choices
 
 def test_regrid():
@@ -226,7 +271,137 @@ def test_window():
     assert (follow(fkc(scale=4.))[-1].x - plain).abs().max() > .01
 
 
+# FKC: its step, its weights, its populations
+
+@pytest.mark.parametrize('sigma,sigma_next', [(80., 40.), (3., 2.9), (1., .1), (.01, .002)])
+@pytest.mark.parametrize('dtype', [torch.float32, torch.float64])
+def test_the_random_step_keeps_the_noise_level(sigma, sigma_next, dtype):
+    "Where all data are one point, noise of one level becomes noise of the next; guided or not, a step ends in the prediction."
+    point = lambda x, sigma, y: torch.full_like(x, .3)
+    x, n = torch.tensor([[.3], [.3 + sigma], [.3]], dtype=dtype), torch.tensor([[0.], [0.], [1.]], dtype=dtype)
+    done = reverse_step(point, Now(x, sigma, sigma_next, Y[:3], lambda: n)).x
+    mean, kept, fresh = done[0], done[1] - done[0], done[2] - done[0]
+    torch.testing.assert_close(mean, x[0]); torch.testing.assert_close(kept**2 + fresh**2, torch.tensor([sigma_next**2], dtype=dtype))
+    assert torch.equal(reverse_step(point, Now(x, sigma, 0., Y[:3], lambda: n)).x, torch.full_like(x, .3))
+
+
+@pytest.mark.parametrize('steps', [6, 12, 40])
+@pytest.mark.parametrize('particles', [1, 4])
+@pytest.mark.parametrize('scale', [0., 1., 1.3, 3.7])
+def test_no_more_noise_comes_out_than_the_network_was_told(steps, particles, scale):
+    "At the last level above zero, samples of a point are as noisy as the level says, on coarse grids too."
+    point = lambda x, sigma, y: torch.full_like(x, .3)
+    y = torch.zeros(500, dtype=torch.long)
+    last = follow(fkc(scale=scale, particles=particles), World(point), y, sigmas=karras_grid(steps)[:-1])[-1]
+    assert (last.x - .3).square().mean().sqrt().item()/last.sigma_next == pytest.approx(1, abs=.1)
+
+
+class World:
+    "A function as a world of one dimension."
+    dim = 1
+    def __init__(self, f): self.f = f
+    def __call__(self, *args): return self.f(*args)
+
+
+@pytest.mark.parametrize('scale', [-.5, .5, 1.3, 2., 3.7])
+@pytest.mark.parametrize('world,dim', [(LINE, 1), (three_gaussians(), 2)])
+def test_a_weight_is_the_product_of_the_branches_over_the_guided_step(scale, world, dim):
+    y, sigma, sigma_next = torch.tensor([0, 1, 1, 0]), 1.1, 1.0999
+    x, landed = (1.5*torch.randn(4, dim, generator=rng(i), dtype=torch.float64) for i in range(2))
+    record, gain = weighed_step(world, Now(x, sigma, sigma_next, y, lambda: landed), scale)
+    D_u, D_c = world(x, sigma, torch.full_like(y, NULL)), world(x, sigma, y)
+    keep, var = (sigma_next/sigma)**2, sigma_next**2*(1 - (sigma_next/sigma)**2)
+    def log_p(D): return -(record.x - D - keep*(x - D)).square().sum(1)/2/var
+    product = scale*log_p(D_c) + (1 - scale)*log_p(D_u) - log_p(D_u + scale*(D_c - D_u))
+    torch.testing.assert_close(gain, product, rtol=1e-3, atol=1e-8)
+
+
+def weighed_law(pair, scale, steps):
+    "The law of FKC for Gaussians, without sampling: the log weight is quadratic, so that a weighed Gaussian is one."
+    m, V, spots, levels = 0., 80.**2, torch.tensor([[0.], [1.], [-1.]], dtype=torch.float64), karras_grid(steps).tolist()
+    for a, b in zip(levels, levels[1:]):
+        now = Now(spots, a, b, torch.zeros(3, dtype=torch.long))
+        still, gain = weighed_step(pair, now._replace(noise=lambda: torch.zeros_like(spots)), scale)
+        kicked, _ = weighed_step(pair, now._replace(noise=lambda: torch.ones_like(spots)), scale)
+        curve, slope = gain[1:].mean() - gain[0], (gain[1] - gain[2])/2
+        m, V = (m/V + slope)/(1/V - 2*curve), 1/(1/V - 2*curve)
+        factor, kick = (still.x[1] - still.x[0])[0], (kicked.x - still.x)[0, 0]
+        m, V = factor*m + still.x[0, 0], factor**2*V + kick**2
+    return Gauss(float(m), float(V))
+
+
+@pytest.mark.parametrize('scale', [1.3, 1.6, 2., 3.7])
+def test_weighed_gaussians_become_the_tilt(scale):
+    exact, few, many = tilt_law(Gauss(1., .5), Gauss(0., 2.), scale), *(weighed_law(narrow_in_wide(.5, 2., 1.), scale, n) for n in (200, 400))
+    assert 2*many.mean - few.mean == pytest.approx(exact.mean, abs=.006) and 2*many.var - few.var == pytest.approx(exact.var, abs=.006)
+
+
+def test_particles_bring_an_image_nearer_to_the_tilt(tilted):
+    "As near as one shared population of the same size, and much nearer than guided samples that nobody weighs."
+    far = lambda run: wasserstein_distance(out(run, 400, karras_grid(64)).flatten(), tilted.means[:, 0], v_weights=tilted.weights)
+    shared, own, unweighed = far(fkc()), far(fkc(particles=30)), far(fkc(window=(1e5, math.inf)))
+    assert own < .75*unweighed and own < shared + .1
+
+
+@pytest.mark.parametrize('particles', [2, 3, 16])
+@pytest.mark.parametrize('scale', [0., 1., 1.3, 3.7])
+def test_each_particle_is_paid_for(particles, scale):
+    counted, y = Counted(LINE), torch.tensor([0, 1, 1, 0])
+    steps = follow(fkc(scale=scale, particles=particles), World(counted), y)
+    assert counted.rows/4/8 == (1 if scale in (0, 1) else 2*particles)
+    assert all(s.x.shape == s.x0_hat.shape == (4, 1) for s in steps)
+
+
+@pytest.mark.parametrize('size', [1, 3])
+@pytest.mark.parametrize('scale', [1.3, 4.])
+def test_an_image_with_a_population_of_its_own_depends_on_nobody(size, scale):
+    y = torch.tensor([0, 0, 0, 1, 0, 0])
+    whole = follow(fkc(scale=scale, particles=7), y=y)
+    parts = [follow(fkc(scale=scale, particles=7), y=y[i:i+size], rows=range(i, i + size)) for i in range(0, 6, size)]
+    for step, *others in zip(whole, *parts): torch.testing.assert_close(torch.cat([s.x for s in others]), step.x, rtol=0, atol=1e-10)
+    assert len(whole[-1].x.unique()) == 6
+
+
+def test_a_run_knows_whose_particles_it_has():
+    "What is drawn or looked up by a sample's number inside a run fits the particles, whatever the numbers are."
+    from cfg_course.core import present_run
+    seen = []
+    def world(x, sigma, y): seen.append((present_run().rows, present_run().step, len(x))); return LINE(x, sigma, y)
+    follow(fkc(particles=3), World(world), Y[:2], rows=[5, 9])
+    assert all(list(rows) == [5, 5, 5, 9, 9, 9] and n == 12 for rows, _, n in seen) and [s for _, s, _ in seen] == list(range(1, 9))
+
+
+def test_every_place_is_chosen_in_proportion():
+    "The one that is returned must not be the first of the list more often than its weight says."
+    logw = torch.tensor([.1, .6, .3], dtype=torch.float64).log()
+    chosen = torch.stack([systematic(logw, u) for u in torch.linspace(.0005, .9995, 1000).tolist()])
+    for place in range(3): torch.testing.assert_close(torch.bincount(chosen[:, place], minlength=3)/1000, logw.exp().float(), rtol=0, atol=2e-3)
+
+
+@pytest.mark.parametrize('scale,least', [(1., .95), (1.25, .85), (2., .97)])
+def test_digits_of_few_steps_are_recognised(scale, least):
+    "Coarse grids: 12 steps, 200 digits of the shipped model, the shipped judge."
+    from importlib import resources
+    model, y = load_denoiser(resources.files('cfg_course')/'weights'/'mnist.safetensors')[0], torch.arange(200)//20
+    x = sample(model, y, (1, 28, 28), 'ddim', steps=12, grid='karras', loop=fkc(scale=scale), batch_size=200)
+    assert (predict(load_classifier('mnist')[0], x).argmax(1) == y).double().mean() >= least
+
+
 # Where they end
+
+@pytest.mark.parametrize('lam', [.3, .6, 1.])
+@pytest.mark.parametrize('form', ['ddim', 'dpmpp', 'ancestral'])
+def test_cfgpp_ends_where_the_classifier_is_surest(lam, form):
+    "With more steps all samples come together at the maximum of p(c|x), 4/3 in this world, whatever the strength."
+    few, many = (out(cfgpp(lam=lam, form=form), 100, karras_grid(n), world=narrow_in_wide(.5, 2., 1.)) for n in (200, 800))
+    assert (many.mean() - 4/3).abs() < .05 and many.std() < .6*few.std() and many.std() < .25
+
+
+@pytest.mark.parametrize('form', ['ddim', 'dpmpp'])
+def test_cfgpp_climbs_a_hill_without_a_top(form):
+    means = [out(cfgpp(form=form), 100, karras_grid(n)).mean().item() for n in (32, 128, 512)]
+    assert -1 > means[1] > -3 > means[2]
+
 
 def normals(n):
     g = rng(0)
@@ -247,7 +422,7 @@ def test_who_reaches_the_tilt(tilted):
     far = lambda x: wasserstein_distance(x.flatten(), tilted.means[:, 0], v_weights=tilted.weights)
     cfg = lambda step: out(lambda world, *args: trajectory(guide(world, scale=2.), *args), 2000, karras_grid(64), step)
     best = min(far(cfg(heun_step)), far(cfg(reverse_step)))
-    assert far(out(fkc(), 2000, karras_grid(128))) < best/5
+    assert far(out(fkc(), 8000, karras_grid(512))) < best/5
     assert far(out(cfgig(level=.25, sweeps=40, start=.1), 2000, karras_grid(135))) < best/5
     assert far(out(lambda world, *args: trajectory(delay(world, 2., .1), *args), 2000, karras_grid(32))) < best/2
 
@@ -273,7 +448,7 @@ def test_pcg_has_the_variance_of_the_random_sampler():
     ('zsampling', dict(loops=-1), 'loops'), ('zsampling', dict(inverse=None), 'inverse'), ('fsg', dict(lam=2.), 'lam'), ('fsg', dict(loops=((1., .1, 1),)), 'loops'), ('fsg', dict(loops=((0., .1, 0),)), 'loops'),
     ('cfgig', dict(level=0.), 'level: got 0.0'), ('cfgig', dict(sweeps=-1), 'sweeps'), ('cfgig', dict(start=1.5), 'start'), ('cfgig', dict(scale=math.nan), 'scale'), ('cfgig', dict(start_scale=math.nan), 'scale'),
     ('delayed', dict(scale=.9), 'scale: got 0.9'), ('delayed', dict(delta=0.), 'delta'), ('delayed', dict(level=-1.), 'level'),
-    ('fkc', dict(threshold=1.1), 'threshold'), ('fkc', dict(window=(2., 1.)), 'window'), ('fkc', dict(window=(1.,)), 'window'), ('fkc', dict(particles=4), 'fkc, particles')])
+    ('fkc', dict(threshold=1.1), 'threshold'), ('fkc', dict(window=(2., 1.)), 'window'), ('fkc', dict(window=(1.,)), 'window'), ('fkc', dict(walkers=4), 'fkc, walkers'), ('fkc', dict(particles=0), 'particles: got 0'), ('fkc', dict(particles=2.), 'particles'), ('fkc', dict(particles=True), 'particles')])
 def test_bad_options_are_refused_before_anything_is_sampled(kind, options, said):
     with pytest.raises(InputError) as e: make_method(PROCEDURES, kind, **options)
     assert said in str(e.value)
