@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .core import check, optional
+from .core import check
 
 # %% auto #0
 __all__ = ['Gauss', 'tilt_law', 'ode_law', 'sde_law', 'gibbs_law']
@@ -44,12 +44,25 @@ def check_variances(
             g.var,
             'positive')
 
+def finite(
+    law:Gauss, # a result
+    scale:float, # guidance scale s that it has
+)->Gauss: # the same
+    "Raise `InputError` for a law whose mean or variance is too large for a number."
+    fits = np.isfinite(law.mean) & np.isfinite(law.var)
+    check(
+        bool(np.all(fits)),
+        'scale', scale,
+        'one whose mean and variance floating point can hold')
+    return law
+
 def noisy(
     g:Gauss, # clean
     sigma:float, # noise level
 )->Gauss: # with noise
     "A Gaussian that is blurred."
-    return Gauss(g.mean, g.var + sigma**2)
+    var = g.var + sigma**2
+    return Gauss(g.mean, var)
 
 def carried(
     g:Gauss, # where samples are
@@ -79,31 +92,102 @@ def tilt_law(
     return Gauss(pull/precision, 1/precision)
 
 # %% ../nbs/06_laws.ipynb #471a9bfb
+def weigh(
+    of_c:Value, # of the conditional density
+    of_u:Value, # of the unconditional one
+    scale:float, # guidance scale s
+)->Value: # s times the first and 1 - s times the second
+    "What guidance makes of two numbers."
+    strong = scale*of_c
+    weak = (1 - scale)*of_u
+    return strong + weak
+
+def log_phi(
+    c:Gauss, # conditional
+    u:Gauss, # unconditional
+    scale:float, # guidance scale s
+    sigma:float, # noise level
+)->Value: # logarithm of a standard deviation
+    r"$\log\Phi$ with $\Phi = A^{s/2}B^{(1-s)/2}$: how the guided flow stretches."
+    of_c = np.log(noisy(c, sigma).var)
+    of_u = np.log(noisy(u, sigma).var)
+    return weigh(of_c, of_u, scale)/2
+
 def phi(
     c:Gauss, # conditional
     u:Gauss, # unconditional
     scale:float, # guidance scale s
     sigma:float, # noise level
 )->Value: # standard deviation
-    r"$\Phi = A^{s/2}B^{(1-s)/2}$: how the guided flow stretches."
-    A = noisy(c, sigma).var
-    B = noisy(u, sigma).var
-    of_c = A**(scale/2)
-    of_u = B**((1 - scale)/2)
-    return of_c*of_u
+    r"$\Phi = A^{s/2}B^{(1-s)/2}$."
+    stretch = log_phi(c, u, scale, sigma)
+    return np.exp(stretch)
 
-def drift_so_far(
+# %% ../nbs/06_laws.ipynb #c3e17a8f
+def shrinking(
+    g:Gauss, # clean
+    start:float, # noise level where samples are
+    end:float, # noise level where they go
+)->Value: # factor of the variance
+    "By how much the variance of a noisy Gaussian changes on the way."
+    before = noisy(g, start).var
+    after = noisy(g, end).var
+    return after/before
+
+def log_gain(
     c:Gauss, # conditional
     u:Gauss, # unconditional
     scale:float, # guidance scale s
-    sigma:float, # noise level
-)->Value: # in units of the difference of means, over a standard deviation
-    r"$H(\sigma)$ of equation 'law-ode': how far the guided flow has moved since there was only noise."
-    hyp2f1 = optional('scipy.special').hyp2f1
-    A = noisy(c, sigma).var
-    ratio = (c.var - u.var)/A
-    F = hyp2f1((1 - scale)/2, .5, 1.5, ratio)
-    return F/np.sqrt(A)
+    start:float, # noise level where the sample is
+    end:float, # noise level where it goes
+)->Value: # logarithm of a factor
+    r"$\log\Phi(\sigma')/\Phi(\sigma)$, also where neither can be written."
+    of_c = np.log(shrinking(c, start, end))
+    of_u = np.log(shrinking(u, start, end))
+    return weigh(of_c, of_u, scale)/2
+
+# %% ../nbs/06_laws.ipynb #c3e17a90
+def unit_nodes()->tuple[np.ndarray, np.ndarray, np.ndarray]: # points of (0, 1), their distances from 1, weights
+    "Points for an integral over (0, 1), dense at both ends: the tanh-sinh rule (Takahasi & Mori 1974)."
+    t = np.linspace(-4, 4, 401)
+    grow = np.exp(np.pi*np.sinh(t))
+    rest = 1/(1 + grow)
+    point = grow*rest
+    slope = np.pi*np.cosh(t)
+    step = t[1] - t[0]
+    return point, rest, step*slope*point*rest
+
+def mean_power(
+    ratio:Value, # what is averaged with one, > 0
+    power:float, # exponent
+    low:Value=0., # where to begin, 0 to 1
+)->Value: # the integral from `low` to 1
+    r"$\int(y^2 + (1-y^2)\,\text{ratio})^\text{power}\,\mathrm dy$, the integral of equation 'law-ode'."
+    point, rest, weights = unit_nodes()
+    low = np.asarray(low)[..., None]
+    ratio = np.asarray(ratio)[..., None]
+    width = 1 - low
+    y = low + width*point
+    from_end = width*rest
+    bracket = y**2 + from_end*(1 + y)*ratio
+    height = np.exp(power*np.log(bracket))
+    total = height@weights
+    return total*width[..., 0]
+
+# %% ../nbs/06_laws.ipynb #c3e17a91
+def moved(
+    c:Gauss, # conditional
+    u:Gauss, # unconditional
+    scale:float, # guidance scale s
+    end:float, # noise level where samples go
+    low:Value=0., # square root of A there over A where they were; 0 from pure noise
+)->Value: # distance
+    "How far the guided flow carries samples from the unconditional mean."
+    A = noisy(c, end).var
+    B = noisy(u, end).var
+    delta = c.mean - u.mean
+    power = (scale - 1)/2
+    return scale*delta*mean_power(A/B, power, low)
 
 def ode_map(
     c:Gauss, # conditional
@@ -114,24 +198,13 @@ def ode_map(
 )->tuple[Value, Value]: # gain, offset: x(end) = gain*x(start) + offset
     "The guided probability flow between two noise levels (equation 'law-ode' of chapter 6)."
     check_variances(c, u)
-    delta = c.mean - u.mean
-    stretch = phi(c, u, scale, end)
-    gain = stretch/phi(c, u, scale, start)
-    before = drift_so_far(c, u, scale, start)
-    moved = drift_so_far(c, u, scale, end) - before
+    gain = np.exp(log_gain(c, u, scale, start, end))
+    low = np.sqrt(shrinking(c, start, end))
     rest = u.mean*(1 - gain)
-    offset = rest + scale*delta*stretch*moved
+    offset = rest + moved(c, u, scale, end, low)
     return gain, offset
 
 # %% ../nbs/06_laws.ipynb #a2c9508d
-def pure_noise(
-    c:Gauss, # conditional
-    u:Gauss, # unconditional
-)->float: # noise level
-    "A noise level beside which the data are nothing."
-    widest = max(np.max(c.var), np.max(u.var))
-    return 1e9*np.sqrt(widest)
-
 def from_pure_noise(
     c:Gauss, # conditional
     u:Gauss, # unconditional
@@ -139,9 +212,10 @@ def from_pure_noise(
     low:float, # noise level
 )->Gauss: # of the samples at `low`
     "Samples that were guided from the beginning (equation 'law-limit')."
-    _, offset = ode_map(c, u, scale, pure_noise(c, u), low)
-    stretch = phi(c, u, scale, low)
-    return Gauss(offset, stretch**2)
+    stretch = log_phi(c, u, scale, low)
+    shift = moved(c, u, scale, low)
+    mean = u.mean + shift
+    return Gauss(mean, np.exp(2*stretch))
 
 def from_level(
     c:Gauss, # conditional
@@ -162,6 +236,7 @@ def ode_law(
     interval:tuple[float, float]|None=None, # noise levels (low, high] in which to guide; everywhere when not given
 )->Gauss: # of the output
     "What deterministic sampling with guidance returns, from infinite noise (equations 'law-limit' and 'law-interval')."
+    check_variances(c, u)
     low, high = interval or (0., math.inf)
     check(
         0 <= low < high,
@@ -172,21 +247,23 @@ def ode_law(
     else:
         inside = from_pure_noise(c, u, scale, low)
     below = ode_map(c, u, 1., low, 0.)
-    return carried(inside, *below)
+    law = carried(inside, *below)
+    return finite(law, scale)
 
 # %% ../nbs/06_laws.ipynb #6ef13b70
-def growth(
+def decay(
     p:float, # exponent
-    a:Value, # variance at the start
-    k:Value, # what is added to it
-)->Value: # (r^p - 1)/(p k), with r = 1 + k/a
-    "A difference of powers over its exponent, also where the exponent or `k` vanish."
+    a:Value, # a variance
+    b:Value, # another
+)->Value: # (1 - (a/b)^p)/(p (b - a))
+    "A difference of powers over its exponent, also where the exponent or `b - a` vanish."
+    k = b - a
     least = 1e-12*a
     k = np.where(np.abs(k) < least, least, k)
     log_r = np.log1p(k/a)
     if abs(p) < 1e-12:
         return log_r/k
-    return np.expm1(p*log_r)/(p*k)
+    return -np.expm1(-p*log_r)/(p*k)
 
 # %% ../nbs/06_laws.ipynb #f22977c0
 def sde_law(
@@ -196,14 +273,14 @@ def sde_law(
 )->Gauss: # of the output
     "What fully random (ancestral) sampling with guidance returns in the limit of many steps (equation 'law-sde')."
     check_variances(c, u)
-    k = u.var - c.var
-    stretch = phi(c, u, scale, 0.)
     delta = c.mean - u.mean
-    of_mean = growth(scale, c.var, k)
-    of_var = growth(2*scale - 1, c.var, k)
-    shift = delta*scale*stretch**2*of_mean
-    var = stretch**4*of_var
-    return Gauss(u.mean + shift, var)
+    of_mean = decay(scale, c.var, u.var)
+    of_var = decay(2*scale - 1, c.var, u.var)
+    shift = scale*delta*of_mean
+    spread = c.var*of_var
+    mean = u.mean + u.var*shift
+    law = Gauss(mean, u.var*spread)
+    return finite(law, scale)
 
 # %% ../nbs/06_laws.ipynb #a746e2ec
 def gibbs_law(
@@ -213,7 +290,7 @@ def gibbs_law(
     level:float, # noise level of a sweep, > 0
 )->Gauss: # stationary law
     "Where Gibbs-like guidance ends after many sweeps (equation 'law-gibbs'; the method is Moufad et al. 2025)."
-    check(level > 0, 'level', level, '> 0')
+    check(0 < level < math.inf, 'level', level, '> 0 and finite')
     gain, offset = ode_map(c, u, scale, level)
     check(
         all_positive(1 - gain),

@@ -115,6 +115,29 @@ def test_closed_and_gridded_tilt_agree(seed, parts, scale):
     torch.testing.assert_close(tilt(pair, scale).score(at, .5), grid.score(at, .5), rtol=1e-6, atol=1e-6)
 
 
+@pytest.mark.parametrize('sigma', [0., .3, 2.])
+@pytest.mark.parametrize('scale', [2, 3])
+def test_tilt_on_a_grid_mixes_densities_of_its_noise_level(scale, sigma):
+    "It is the tilt of the blurred densities, not the blurred tilt, nor the tilt without noise."
+    def pair_at(s): return Pair(Mixture([[0.], [1.5]], [.3 + s**2, .5 + s**2], [.7, .3], [0, 0]), Mixture([[.5]], 2. + s**2))
+    grid = tilt_on(mesh(-25, 25, 5001), pair_at(0.), scale, sigma=sigma)
+    want = tilt(pair_at(sigma), scale)
+    for got, true in zip(grid.moments(), want.moments()): torch.testing.assert_close(got, true, rtol=1e-8, atol=1e-8)
+    if sigma: assert (grid.moments()[1] - tilt(pair_at(0.), scale).moments()[1]).abs() > .01
+
+
+def test_a_pair_has_a_density_without_noise_only_if_both_have():
+    "Points and boxes have none, on whichever side they stand."
+    bell, points, box = Mixture([[0.]], 1.), Points(torch.zeros(3, 1)), Boxes([0.], [1.])
+    x = torch.zeros(2, 1)
+    assert Pair(bell, bell).clean and Pair(bell, bell).log_prob(x).isfinite().all()
+    for none in (Pair(bell, points), Pair(points, bell), Pair(box, bell), Pair(bell, box), Pair(points, box)):
+        assert not none.clean
+        for ask in (none.log_prob, none.score):
+            with pytest.raises(InputError, match='^sigma: got .*, allowed: finite and > 0'): ask(x)
+        assert none.log_prob(x, .1).isfinite().all()
+
+
 @PROPERTY
 @given(st.floats(.1, 4), st.floats(.1, 4), st.floats(-2, 2), st.floats(-2, 6), st.floats(.05, 2))
 def test_law_of_the_guided_flow(v_c, v_u, shift, scale, end):

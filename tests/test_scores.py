@@ -131,6 +131,26 @@ def test_what_a_network_sees(coords):
     assert torch.equal(seen['level'], to_level(sigma)) and seen['y'] is y
 
 
+@pytest.mark.parametrize('dtype', [torch.float16, torch.bfloat16, torch.float32, torch.float64], ids=str)
+@pytest.mark.parametrize('coords', COORDS)
+def test_a_level_is_not_rounded_to_half_precision(coords, dtype):
+    "Whatever samples come in, a network is told the level in single precision at least, and a denoiser of ours too."
+    seen = []
+    def listen(x, level, y):
+        seen.append(level)
+        return torch.zeros_like(x)
+    x, level = torch.zeros(2, 3, dtype=dtype), torch.tensor([.1234567, 12.34567], dtype=torch.float64)
+    to_level, _ = LEVELS[NATURAL[coords]]
+    for sigma in (level, level[1], level[1].item()):
+        as_denoiser(listen, 'x0', coords)(x, sigma, None)
+        as_predictor(listen, 'x0', coords)(x, to_level(torch.as_tensor(sigma)), None)
+        told, ours = seen[-2:]
+        assert told.dtype == ours.dtype == torch.promote_types(dtype, torch.float32) and told.shape == ours.shape == (2,)
+        want = torch.as_tensor(sigma, dtype=torch.float64).expand(2)
+        torch.testing.assert_close(told.double(), to_level(want), rtol=1e-6, atol=1e-6)
+        torch.testing.assert_close(ours.double(), want, rtol=2e-5 if coords == 'rf' else 1e-6, atol=0.)
+
+
 def test_gradients_flow():
     "Guidance rules differentiate through the translation."
     x = torch.randn(2, 3, dtype=torch.float64, requires_grad=True)
