@@ -442,8 +442,10 @@ def writing(
     tmp = Path(name)
     tmp.unlink() # only its owner could read it
     tmp.touch(exist_ok=False) # this one has the rights that the user's umask leaves
+    rights = tmp.stat().st_mode
     try:
         yield tmp
+        tmp.chmod(rights) # some libraries put a file of their own in its place
         tmp.replace(path)
     finally:
         tmp.unlink(missing_ok=True)

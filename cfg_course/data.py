@@ -177,7 +177,8 @@ def check_idx(
     with open(path, 'rb') as f:
         start = f.read(16)
     axes = 3 if 'idx3' in path.name else 1
-    lengths = np.frombuffer(start, '>u4', count=1 + axes)[1:].tolist()
+    words = [start[i:i + 4] for i in range(4, 4 + 4*axes, 4)]
+    lengths = [int.from_bytes(word, 'big') for word in words]
     size = 4 + 4*axes + math.prod(lengths)
     sound = start[:4] == bytes([0, 0, 8, axes]) and size == path.stat().st_size < 2**30
     if not sound:
