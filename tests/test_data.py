@@ -380,7 +380,8 @@ def mirror():
             content = packed.get(self.path[1:])
             if whole: served.fetched[self.path[1:]] += 1
             if served.down or content is None: return self.send_error(404)
-            while whole and self.path[1:] in served.held: time.sleep(.01)
+            for _ in range(3000):  # half a minute at most
+                if whole and self.path[1:] in served.held: time.sleep(.01)
             self.send_response(200)
             self.send_header('Content-Length', str(len(content)))
             self.end_headers()
