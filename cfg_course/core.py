@@ -443,9 +443,12 @@ def writing(
     handle, name = tempfile.mkstemp(prefix=f'.{path.name}.', suffix=f'.part{path.suffix}', dir=path.parent)
     os.close(handle)
     tmp = Path(name)
+    tmp.unlink() # only its owner could read it
+    tmp.touch(exist_ok=False) # this one has the rights that the user's umask leaves
+    rights = tmp.stat().st_mode
     try:
         yield tmp
-        tmp.chmod(0o644)
+        tmp.chmod(rights) # some libraries put a file of their own in its place
         tmp.replace(path)
     finally:
         tmp.unlink(missing_ok=True)

@@ -5,25 +5,38 @@
 # %% ../nbs/10_data.ipynb #3091c8c3
 from __future__ import annotations
 
-import os, shutil
-from collections.abc import Callable
+import math, os, shutil, stat, sys, time, warnings
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from importlib import resources
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from threading import Lock
+from typing import IO, Any, NamedTuple, NoReturn, TypeVar
 
 import numpy as np
 import torch
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
-from .core import InputError, check, check_count, optional, to_float
+from .core import InputError, check, check_count, optional, shorten, to_float, writing
 
 # %% auto #0
 __all__ = ['DATA', 'DATASETS', 'PARTS', 'Images', 'dataset', 'load_digits8', 'shrink', 'load_folder', 'Part', 'load_data',
            'data_shape']
+
+# %% ../nbs/10_data.ipynb #9f1e4a60
+PIECE = 2**20 # pixels that are floats at a time
+
+def pieces(
+    x:Tensor, # `(N, C, H, W)` uint8
+)->tuple[Tensor, ...]: # the same in parts, each `(M, C, H, W)`
+    "A data set in parts, of at least one image, that are small even as floats."
+    pixels = max(1, math.prod(x.shape[1:]))
+    return x.split(max(1, PIECE//pixels))
 
 # %% ../nbs/10_data.ipynb #9702c7d3
 @dataclass
@@ -54,17 +67,23 @@ class Images:
 
     def rms(self)->float: # root mean square, about .5 for natural images
         "Root mean square of all pixels in [-1, 1]: the `sigma_data` of preconditioning."
-        squares = to_float(self.x).square()
-        return squares.mean().sqrt().item()
+        total = 0.
+        for part in pieces(self.x):
+            squares = to_float(part).square()
+            total += squares.sum(dtype=torch.float64).item()
+        return math.sqrt(total/self.x.numel())
 
 # %% ../nbs/10_data.ipynb #0f3c51ab
 def place_in_class(
     y:Tensor, # `(N,)` labels, 0 to K-1
 )->Tensor: # `(N,)` int64
     "How many images of its own class stand before each image."
-    seen = F.one_hot(y).cumsum(0) # of each class, up to and with each image
-    own = seen.gather(1, y[:, None])
-    return own[:, 0] - 1
+    order = y.argsort(stable=True) # class by class
+    counts = y.bincount()
+    first = counts.cumsum(0) - counts # where each class begins in that order
+    place = torch.empty_like(y)
+    place[order] = torch.arange(len(y)) - first[y[order]]
+    return place
 
 # %% ../nbs/10_data.ipynb #5d21aa11
 class DataSet(NamedTuple):
@@ -125,8 +144,13 @@ def load_digits8(
 def data_folder(
     data_dir:Path|str|None=None, # the caller's choice, if any
 )->Path: # folder of data sets
-    "`data_dir`, else the environment's `CFG_COURSE_DATA`, else `data`."
-    return Path(data_dir or os.environ.get('CFG_COURSE_DATA') or 'data')
+    "`data_dir`, else the environment's `CFG_COURSE_DATA`, else `data`; `~` is the home folder."
+    chosen = data_dir or os.environ.get('CFG_COURSE_DATA') or 'data'
+    return Path(os.path.expanduser(chosen))
+
+def is_offline()->bool: # True: use what is there
+    "Whether `CFG_COURSE_OFFLINE` forbids downloads."
+    return os.environ.get('CFG_COURSE_OFFLINE', '') not in ('', '0')
 
 def first_line(
     error:Exception, # any exception
@@ -144,6 +168,180 @@ def channels_first(
         return pixels[:, None]
     return pixels.permute(0, 3, 1, 2).contiguous()
 
+# %% ../nbs/10_data.ipynb #9f1e4a62
+def check_idx(
+    path:Path, # a file in MNIST's format
+)->None:
+    "Raise a `ValueError` for a file whose first bytes do not fit its size."
+    with open(path, 'rb') as f:
+        start = f.read(16)
+    axes = 3 if 'idx3' in path.name else 1
+    words = [start[i:i + 4] for i in range(4, 4 + 4*axes, 4)]
+    lengths = [int.from_bytes(word, 'big') for word in words]
+    size = 4 + 4*axes + math.prod(lengths)
+    sound = start[:4] == bytes([0, 0, 8, axes]) and size == path.stat().st_size < 2**30
+    if not sound:
+        raise ValueError(f'{path.name} is damaged')
+
+def as_images(
+    found:Any, # a data set of torchvision's
+    name:str, # of the data set, here
+)->Images: # its pictures
+    "A set of torchvision's as our own; raises a `ValueError` where its pictures or labels are not those of the set."
+    x = channels_first(torch.as_tensor(found.data))
+    y = torch.as_tensor(found.targets).long()
+    classes = list(found.classes)
+    shaped = x.dtype == torch.uint8 and x.shape[1:] == SHAPES[name] and y.shape == x.shape[:1]
+    if not shaped:
+        raise ValueError(f'pictures {tuple(x.shape)} with labels {tuple(y.shape)}')
+    if y.min() < 0 or y.max() >= len(classes):
+        raise ValueError('labels that are no classes')
+    return Images(x, y, classes, name)
+
+def read_set(
+    open_set:Callable[..., Any], # its class in torchvision.datasets
+    name:str, # of the data set, here
+    root:Path, # folder of data sets
+    split:str, # train or test
+)->Images|None: # all images of the split; none where they are not there
+    "A data set that was downloaded before; raises `InputError` for one that is damaged."
+    try:
+        for path in root.glob(f'{open_set.__name__}/raw/*-ubyte'):
+            check_idx(path)
+        return as_images(open_set(root, train=split == 'train', download=False), name)
+    except Exception as e: # other people's code on a file that may hold anything
+        if 'not found' in str(e):
+            return None
+        what = f'--dataset {name}: its files under {str(root)!r} cannot be read ({first_line(e)})'
+        raise InputError(f'{what}; remove them to have them downloaded anew') from None
+
+# %% ../nbs/10_data.ipynb #9f1e4a64
+def lock(
+    file:IO, # an open file
+)->None:
+    "Lock a file until it is closed; raises an `OSError` where another process has locked it."
+    if sys.platform == 'win32':
+        import msvcrt
+        msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
+    else:
+        import fcntl
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+def make_missing(
+    folder:Path, # may be there or not
+)->list[Path]: # those that were made, the innermost first
+    "Make a folder and those that it is in."
+    missing = [p for p in (folder, *folder.parents) if not p.exists()]
+    folder.mkdir(parents=True, exist_ok=True)
+    return missing
+
+def take_lock(
+    path:Path, # of a lock file
+)->tuple[IO|None, list[Path]]: # the locked file, none where another process has it; folders that were made for it
+    "Try to be the only one who has locked a file."
+    made = make_missing(path.parent)
+    file = open(path, 'a') # noqa: SIM115
+    try:
+        lock(file)
+        if os.path.samestat(os.fstat(file.fileno()), path.stat()):
+            return file, made
+    except (BlockingIOError, PermissionError, FileNotFoundError):
+        pass
+    file.close()
+    return None, made
+
+# %% ../nbs/10_data.ipynb #9f1e4a65
+@contextmanager
+def alone(
+    path:Path, # of a lock file
+)->Iterator[None]:
+    "Inside the block no other process is in such a block; the lock file and folders that stay empty are removed."
+    file, made = take_lock(path)
+    if file is None:
+        print(f'waiting for the process that holds {path}', file=sys.stderr)
+    while file is None:
+        time.sleep(.2)
+        with suppress(FileNotFoundError): # the other one has just removed the folder
+            file, more = take_lock(path)
+            made = more + made
+    try:
+        yield
+    finally:
+        clear_lock(file, path, made)
+
+def clear_lock(
+    file:IO, # locked
+    path:Path, # where it is
+    made:list[Path], # folders to be removed if they are empty, the innermost first
+)->None:
+    "Remove a lock file before its lock is given up."
+    with suppress(OSError):
+        path.unlink()
+        for folder in made:
+            folder.rmdir()
+    file.close()
+
+# %% ../nbs/10_data.ipynb #9f1e4a67
+def copy_files(
+    files:list[Path], # files somewhere in a folder
+    source:Path, # that folder
+    target:Path, # another folder
+)->None:
+    "Copy files to the same places in another folder, each whole or not at all."
+    for path in files:
+        with writing(target/path.relative_to(source)) as tmp:
+            shutil.copyfile(path, tmp)
+
+def archives(
+    open_set:Callable[..., Any], # a class in torchvision.datasets
+    root:Path, # folder of data sets
+)->list[Path]: # files
+    "The archives of a data set that are there but need not have been unpacked."
+    packed = [root/getattr(open_set, 'filename', '')]
+    packed += root.glob(f'{open_set.__name__}/raw/*.gz')
+    return [path for path in packed if path.is_file()]
+
+def download(
+    open_set:Callable[..., Any], # a class in torchvision.datasets
+    root:Path, # folder of data sets
+    part:Path, # a folder for what is not complete yet
+)->None:
+    "Download a data set, and put it into its place when it is complete."
+    shutil.rmtree(part, ignore_errors=True) # what a process left that was killed
+    try:
+        copy_files(archives(open_set, root), root, part)
+        open_set(part, download=True)
+        whole = [path for path in part.rglob('*') if path.is_file()]
+        copy_files(whole, part, root)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+
+# %% ../nbs/10_data.ipynb #9f1e4a68
+def fetch(
+    open_set:Callable[..., Any], # its class in torchvision.datasets
+    name:str, # of the data set, here
+    root:Path, # folder of data sets
+)->None:
+    "Download a data set, unless another process does or has done so; raises `InputError` where that fails."
+    try:
+        with alone(root/f'.{name}.lock'):
+            if read_set(open_set, name, root, 'train') is None:
+                download(open_set, root, root/f'.{name}.part')
+    except InputError:
+        raise
+    except Exception as e: # of the network, the disk or torchvision
+        raise InputError(absent(name, root, f'the download failed ({first_line(e)})')) from None
+
+def absent(
+    name:str, # of a data set
+    root:Path, # folder of data sets
+    why:str, # it cannot be had
+)->str: # one line
+    "What to do about a data set that is not there."
+    what = f'--dataset {name}: not found under {shorten(str(root))} and {why}'
+    ways = 'give --data-dir a folder that has it, or use --dataset digits'
+    return f'{what}; {ways} (CFG_COURSE_OFFLINE=1 forbids downloads)'
+
 def load_torchvision(
     name:str, # of the data set, here
     kind:str, # of its class in torchvision.datasets
@@ -153,17 +351,22 @@ def load_torchvision(
     "A torchvision data set, downloaded on first use; raises `InputError` where it can neither be read nor fetched."
     open_set = getattr(optional('torchvision.datasets'), kind)
     root = data_folder(data_dir)
-    there = root.exists()
-    try:
-        found = open_set(root, train=split == 'train', download=True)
-    except (RuntimeError, OSError, EOFError, ValueError) as e:
-        if not there:
-            shutil.rmtree(root, ignore_errors=True)  # what a failed download leaves
-        what = f'--dataset {name}: not found under {str(root)!r} and the download failed ({first_line(e)})'
-        raise InputError(f'{what}; give --data-dir a folder that has it, or use --dataset digits') from None
-    x = channels_first(torch.as_tensor(found.data))
-    y = torch.as_tensor(found.targets).long()
-    return Images(x, y, list(found.classes), name)
+    found = read_set(open_set, name, root, split)
+    if found is None:
+        check_online(name, root)
+        fetch(open_set, name, root)
+        found = read_set(open_set, name, root, split)
+    if found is None:
+        raise InputError(absent(name, root, 'the download is incomplete'))
+    return found
+
+def check_online(
+    name:str, # of a data set that is not there
+    root:Path, # folder of data sets
+)->None:
+    "Raise an `InputError` where downloads are forbidden."
+    if is_offline():
+        raise InputError(absent(name, root, 'CFG_COURSE_OFFLINE is set'))
 
 # %% ../nbs/10_data.ipynb #5d21aa14
 @dataset('mnist', shape=(1, 28, 28), source='LeCun, Cortes and Burges, CC BY-SA 3.0')
@@ -203,33 +406,172 @@ def shrink(
     check(fits, '--image-size', size, allowed)
     if size == side:
         return x
-    parts = []
-    for part in x.split(5000):
-        parts.append(F.interpolate(part.float(), size=(size, size), mode='area'))
-    return torch.cat(parts).round().to(torch.uint8)
+    bands = size if x[:1].numel() > PIECE else 1
+    small = [average(part, size, bands) for part in pieces(x)]
+    return torch.cat(small)
+
+# %% ../nbs/10_data.ipynb #9f1e4a72
+def average(
+    x:Tensor, # `(N, C, H, H)` uint8
+    size:int, # new side
+    bands:int, # in how many horizontal bands, to keep what is float small: 1 or `size`
+)->Tensor: # `(N, C, size, size)` uint8
+    "Area average of a few pictures, or of a large one band by band: one row of new pixels after the other."
+    side = x.shape[-1]
+    window = math.ceil(side/size) + 1 # pixels, at most
+    exact = torch.float32 if 255*window**2 < 2**24 else torch.float64 # sums without rounding
+    new = size//bands, size
+    rows = []
+    for i in range(bands):
+        top = i*side//bands
+        bottom = math.ceil((i + 1)*side/bands)
+        band = x[:, :, top:bottom].to(exact)
+        rows.append(F.interpolate(band, new, mode='area'))
+    means = torch.cat(rows, 2)
+    return means.round().to(torch.uint8)
 
 # %% ../nbs/10_data.ipynb #4315d764
-GREY = '1', 'L', 'I;16' # Pillow's modes of one channel
+GREY = '1', 'L', 'LA' # Pillow's modes without colour
+CLEAR = 'LA', 'PA', 'RGBA', 'RGBa' # and with transparency
+UNBOUNDED = 'F', 'I' # and whose numbers need not end at 255
+
+def is_deep(
+    im:Image.Image, # a picture
+)->bool: # 16 bits or more
+    "Whether a grey picture has more than 256 levels."
+    return im.mode in UNBOUNDED or im.mode.startswith('I;16')
+
+def white_level(
+    im:Image.Image, # a grey picture of more than 8 bits, as opened
+)->int: # such as 65535
+    "The number that stands for white; raises a `ValueError` where the format does not say it."
+    tags = getattr(im, 'tag_v2', {}) # of a TIFF
+    exact = im.format in ('PNG', 'PPM', 'JPEG2000') or im.format == 'TIFF' and im.mode != 'I'
+    if im.mode == 'F' or not exact:
+        raise ValueError(f'mode {im.mode} of {im.format}: it does not say which number is white; allowed: 8 or 16 bits')
+    bits = np.ravel(tags.get(258, 16))[0]
+    return 2**int(bits) - 1
+
+def grey_table(
+    im:Image.Image, # a grey picture of more than 8 bits, as opened
+)->np.ndarray: # `(white + 1,)` uint8
+    "The nearest of 256 greys, for each number that a pixel may be."
+    white = white_level(im)
+    numbers = np.arange(white + 1)
+    table = (2*255*numbers + white)//(2*white)
+    if getattr(im, 'tag_v2', {}).get(262) == 0: # in this TIFF 0 is white
+        table = 255 - table
+    table[numbers == im.info.get('transparency', -1)] = 255
+    return table.astype(np.uint8)
+
+def in_bytes(
+    im:Image.Image, # a grey picture of more than 8 bits, as opened
+)->Image.Image: # mode L
+    "A picture of 256 greys."
+    table = grey_table(im)
+    rows = [table[row] for row in np.asarray(im)]
+    return Image.fromarray(np.stack(rows))
+
+# %% ../nbs/10_data.ipynb #9f1e4a6b
+TURNS = {2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180, 4: Image.Transpose.FLIP_TOP_BOTTOM,
+         5: Image.Transpose.TRANSPOSE, 6: Image.Transpose.ROTATE_270, 7: Image.Transpose.TRANSVERSE,
+         8: Image.Transpose.ROTATE_90} # orientation of EXIF -> what undoes it
+
+def turn_of(
+    im:Image.Image, # a picture, as opened
+)->Image.Transpose|None: # none where it is upright, or its EXIF is damaged
+    "How a picture must be turned."
+    try:
+        return TURNS.get(im.getexif().get(0x0112))
+    except Exception: # what Pillow raises for damaged EXIF depends on the damage
+        return None
+
+def on_white(
+    im:Image.Image, # with transparency
+)->Image.Image: # mode L or RGB
+    "A picture on a white ground."
+    seen = im if im.mode == 'RGBA' else im.convert('RGBA')
+    ground = Image.new('RGB', im.size, 'white')
+    ground.paste(seen, mask=seen)
+    return ground.getchannel('R') if im.mode in GREY else ground
+
+def in_8_bits(
+    im:Image.Image, # a picture, as opened
+)->Image.Image: # mode L or RGB
+    "A picture without transparency, grey or in colour."
+    if is_deep(im):
+        return in_bytes(im)
+    if im.mode in CLEAR or 'transparency' in im.info:
+        return on_white(im)
+    mode = 'L' if im.mode in GREY else 'RGB'
+    return im if im.mode == mode else im.convert(mode)
+
+def as_seen(
+    im:Image.Image, # a picture, as opened
+)->Image.Image: # mode L or RGB
+    "A picture as a viewer shows it."
+    im.load()
+    plain = in_8_bits(im)
+    turn = turn_of(im)
+    return plain if turn is None else plain.transpose(turn)
+
+# %% ../nbs/10_data.ipynb #9f1e4a6c
+LARGE = 2**24 # pixels above which pictures are in memory one at a time
+ONE = Lock()
+
+def room_for(
+    im:Image.Image, # a picture whose pixels are not read yet
+)->AbstractContextManager: # in which to read them
+    "Wait until no other large picture is in memory, if this is one."
+    return ONE if im.width*im.height > LARGE else nullcontext()
+
+@contextmanager
+def naming(
+    path:str, # an image file
+)->Iterator[None]:
+    "Raise an `InputError` that names the file for whatever goes wrong inside: every format has errors of its own."
+    try:
+        yield
+    except Exception as e:
+        raise InputError(f'--data-dir: {str(path)!r} is not a readable image ({first_line(e)})') from None
+
+def open_file(
+    path:str, # an image file
+)->Image.Image: # whose pixels are not read yet
+    "Open a picture; a pipe, for which one would wait for ever, is refused."
+    if not os.path.isfile(path):
+        raise OSError('there is no such file, or it is none')
+    return Image.open(path)
 
 def central_square(
     im:Image.Image, # a picture
 )->Image.Image: # a square with its shorter side
     "The middle of a picture; where that lies between two pixels, it is rounded as torchvision does it."
     side = min(im.size)
+    if im.size == (side, side):
+        return im
     left = round((im.width - side)/2)
     top = round((im.height - side)/2)
     return im.crop((left, top, left + side, top + side))
 
+@contextmanager
+def picture(
+    path:str, # an image file
+)->Iterator[Image.Image]: # a square with the side that is shorter in the file, mode L or RGB
+    "The central square of a picture, as a viewer shows it; raises `InputError` for a file that is not an image."
+    with naming(path):
+        stored = open_file(path)
+    with stored, room_for(stored):
+        with naming(path):
+            square = central_square(as_seen(stored))
+        yield square
+
 def open_image(
     path:str, # an image file
-)->Image.Image: # a square with the side that is shorter in the file, mode L or RGB
-    "The central square of a picture; raises `InputError` for a file that is not an image."
-    try:
-        with Image.open(path) as stored:
-            im = stored.convert('L' if stored.mode in GREY else 'RGB')
-    except (UnidentifiedImageError, OSError, SyntaxError) as e:
-        raise InputError(f'--data-dir: {str(path)!r} is not a readable image ({first_line(e)})') from None
-    return central_square(im)
+)->Image.Image: # a square, mode L or RGB
+    "The picture of `picture`, kept."
+    with picture(path) as im:
+        return im
 
 def to_bytes(
     im:Image.Image, # mode L or RGB
@@ -240,6 +582,26 @@ def to_bytes(
     return x.permute(2, 0, 1).contiguous()
 
 # %% ../nbs/10_data.ipynb #5d21aa15
+LITTER = '__MACOSX', '@eaDir' # folders of macOS's archives and of Synology's thumbnails
+
+def is_hidden(
+    path:str, # a file or a folder
+)->bool: # by its name, or by its mark
+    "Whether file browsers hide a file."
+    name = os.path.basename(path)
+    status = os.lstat(path)
+    mac = getattr(status, 'st_flags', 0) & stat.UF_HIDDEN
+    windows = getattr(status, 'st_file_attributes', 0) & stat.FILE_ATTRIBUTE_HIDDEN
+    return name.startswith('.') or name in LITTER or bool(mac or windows)
+
+def visible(
+    folder:Path|str, # where they are
+    names:list[str], # of files or folders in it
+)->list[str]: # by name
+    "What file browsers show."
+    shown = [name for name in names if not is_hidden(os.path.join(folder, name))]
+    return sorted(shown)
+
 def is_picture(
     path:str, # any file
 )->bool: # by its name
@@ -247,24 +609,53 @@ def is_picture(
     end = Path(path).suffix.lower()
     return Image.registered_extensions().get(end) in Image.OPEN
 
+# %% ../nbs/10_data.ipynb #9f1e4a6f
+def refuse_folder(
+    error:Exception, # why a folder cannot be read
+)->NoReturn:
+    "Raise it as an `InputError`."
+    raise InputError(f'--data-dir: cannot be read ({first_line(error)})') from None
+
 def picture_files(
     folder:Path, # of a class
 )->list[str]: # paths, in the order of torchvision's ImageFolder
     "The pictures in a folder and in those below it."
-    files = []
-    for place, _, names in sorted(os.walk(folder, followlinks=True)):
-        files += [os.path.join(place, name) for name in sorted(names)]
+    found = {}
+    for place, folders, names in os.walk(folder, onerror=refuse_folder, followlinks=True):
+        folders[:] = visible(place, folders) # the walk goes on in these
+        found[place] = visible(place, names)
+    files = [os.path.join(place, name) for place in sorted(found) for name in found[place]]
     return [path for path in files if is_picture(path)]
+
+def class_names(
+    root:Path, # of a split; need not be there
+)->list[str]: # classes
+    "The sub-folders of a folder, by name."
+    try:
+        names = [p.name for p in root.iterdir() if p.is_dir()]
+        return visible(root, names)
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    except (OSError, ValueError) as e:
+        refuse_folder(e)
 
 def class_files(
     root:Path, # of a split
 )->dict[str, list[str]]: # class -> its pictures
     "The sub-folders of a folder, by name, and their pictures."
-    names = [p.name for p in root.iterdir() if p.is_dir()]
-    return {name: picture_files(root/name) for name in sorted(names)}
+    names = class_names(root)
+    return {name: picture_files(root/name) for name in names}
+
+def split_folder(
+    top:Path, # of a data set
+    split:str, # train or test
+)->Path: # where its classes are
+    "The folder named after a split; where neither split has classes, the whole folder."
+    divided = class_names(top/'train') or class_names(top/'test')
+    return top/split if divided else top
 
 # %% ../nbs/10_data.ipynb #5d21aa04
-AT_ONCE = 64 # pictures that are in memory at their full size
+AT_ONCE = 64 # pictures that readers are asked for at a time
 
 def colour_alike(
     parts:list[Tensor], # `(N, 1 or 3, H, W)`
@@ -274,32 +665,25 @@ def colour_alike(
     shape = -1, channels, -1, -1
     return torch.cat([part.expand(shape) for part in parts])
 
-def thumbnails(
-    ims:list[Tensor], # `(1 or 3, side, side)` uint8
+def thumbnail(
+    path:str, # an image file
     size:int, # new side
-    files:list[str], # where they are from, for the message
-)->Tensor: # `(N, 1 or 3, size, size)` uint8
-    "Pictures of one shape at once, others one by one."
-    shapes = {im.shape for im in ims}
-    if len(shapes) == 1:
-        return shrink(torch.stack(ims), size, repr(files[0]))
-    small = []
-    for im, path in zip(ims, files):
-        small.append(shrink(im[None], size, repr(path)))
-    return colour_alike(small)
+)->Tensor: # `(1, 1 or 3, size, size)` uint8
+    "A picture, small; at its full size it is in memory only here."
+    with picture(path) as im:
+        return shrink(to_bytes(im)[None], size, repr(path))
 
 def read_pictures(
     files:list[str], # image files
     size:int, # side of the thumbnails
 )->Tensor: # `(N, 1 or 3, size, size)` uint8
-    "Thumbnails of many files, of which a few at a time are in memory at their full size."
+    "Thumbnails of many files, of which each reader has one in memory at its full size."
     parts = []
+    small = partial(thumbnail, size=size)
     with ThreadPoolExecutor() as readers:
         for start in range(0, len(files), AT_ONCE):
             some = files[start:start + AT_ONCE]
-            squares = readers.map(open_image, some)
-            ims = [to_bytes(im) for im in squares]
-            parts.append(thumbnails(ims, size, some))
+            parts.append(colour_alike(list(readers.map(small, some))))
     return colour_alike(parts)
 
 # %% ../nbs/10_data.ipynb #5d21aa0a
@@ -320,6 +704,27 @@ def named_folder(
     root = data_folder(data_dir)
     return root if root.resolve().name == name else root/name
 
+def a_few(
+    names:list[str], # any number
+)->str: # in one line
+    "Names, or the first of them."
+    more = f' and {len(names) - 9} more' if len(names) > 9 else ''
+    return ', '.join(names[:9]) + more
+
+def check_classes(
+    root:Path, # of a split
+    found:dict[str, list[str]], # its classes and their pictures
+    known:list[str], # the classes of the training pictures
+)->None:
+    "Raise an `InputError` for a folder without classes, a class without pictures, or one that training does not know."
+    empty = [name for name, files in found.items() if not files]
+    allowed = 'a folder with one sub-folder of images per class'
+    if empty:
+        allowed += f'; no images are in: {a_few(empty)}'
+    check(found and not empty, '--data-dir', str(root), allowed)
+    new = [name for name in found if name not in known]
+    check(not new, f'--data-dir, classes of {root}', a_few(new), f'those of the training pictures: {a_few(known)}')
+
 # %% ../nbs/10_data.ipynb #5d21aa16
 @dataset('folder', source='pictures of your own')
 def load_folder(
@@ -327,20 +732,19 @@ def load_folder(
     data_dir:Path|str|None=None, # folder with one sub-folder per class
     image_size:int|None=None, # side in pixels; the first picture's shorter side when not given
 )->Images: # all pictures
-    "Pictures in torchvision's ImageFolder layout."
+    "Pictures in torchvision's ImageFolder layout; a class has the same number in both splits."
     top = data_folder(data_dir)
-    root = top/split if (top/split).is_dir() else top
-    found = class_files(root) if root.is_dir() else {}
-    whole = found and all(found.values())
-    check(whole, '--data-dir', str(root), 'a folder with one sub-folder of images per class')
+    root = split_folder(top, split)
+    found = class_files(root)
+    classes = class_names(split_folder(top, 'train'))
+    check_classes(root, found, classes)
     files = [path for some in found.values() for path in some]
-    size = image_size or open_image(files[0]).width
-    counts = torch.tensor([len(some) for some in found.values()])
-    return Images(
-        read_pictures(files, size),
-        torch.arange(len(found)).repeat_interleave(counts),
-        list(found),
-        data_name('folder', data_dir))
+    labels = [classes.index(name) for name, some in found.items() for _ in some]
+    with warnings.catch_warnings():
+        warnings.filterwarnings('ignore', module='PIL') # a file is read rightly, or refused
+        size = image_size or open_image(files[0]).width
+        x = read_pictures(files, size)
+    return Images(x, torch.tensor(labels), classes, data_name('folder', data_dir))
 
 # %% ../nbs/10_data.ipynb #5d21aa05
 class Part(NamedTuple):
@@ -377,7 +781,7 @@ def check_parts(
     folder:Path, # of pictures
 )->None:
     "Raise an `InputError` for test pictures that would be training pictures, of a folder that has no splits."
-    apart = split_of(part) == 'train' or (folder/'test').is_dir()
+    apart = split_of(part) == 'train' or bool(class_names(folder/'test'))
     allowed = f'a folder with train and test in it, for the part {part}'
     check(apart, '--data-dir', str(folder), allowed)
 
@@ -406,10 +810,12 @@ def data_shape(
     image_size:int|None=None, # as for `load_data`
 )->tuple[int, int, int]|None: # (C, H, W); none for a folder, whose pictures must be read for it
     "The shape of a data set's images, without reading them; raises `InputError` for a side that its pictures have not."
+    if image_size is not None:
+        check_count('--image-size', image_size)
     if name not in SHAPES:
         return None
     channels, side, _ = SHAPES[name]
-    size = side if image_size is None else check_count('--image-size', image_size)
+    size = image_size or side
     allowed = f'at most {side}, the side of the pictures of {name}'
     check(size <= side, '--image-size', size, allowed)
     return channels, size, size

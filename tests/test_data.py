@@ -1,15 +1,18 @@
 "Data sets that are not embedded, where they are at hand, and folders of pictures of all kinds."
-import json, os, shutil, subprocess, sys, tarfile
+import gzip, hashlib, json, os, shutil, signal, subprocess, sys, tarfile, time
+from collections import Counter
 from copy import copy
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib import resources
 from pathlib import Path
+from threading import Thread
 from types import SimpleNamespace
 
 import numpy as np, pytest, torch
 from PIL import Image
 
 from cfg_course import data
-from cfg_course.core import InputError
+from cfg_course.core import InputError, save_grid, save_tensors, write_json, writing
 from cfg_course.data import (DATA as TABLE, DATASETS, PARTS, SHAPES, Images, central_square, class_files, data_folder, data_shape,
                              dataset, is_picture, load_data, part_rows, shrink, to_bytes)
 from cfg_course.training import net_config, net_name
@@ -283,23 +286,22 @@ def test_a_folder_of_different_sizes(tmp_path):
 
 
 def test_memory_holds_thumbnails_only(tmp_path, monkeypatch):
-    "A folder of photographs is larger than memory: each is shrunk when it has been read."
+    "A folder of photographs is larger than memory: each is shrunk by who has read it, before the next."
     (tmp_path/'a').mkdir()
     for i in range(40): Image.new('RGB', (64, 48), (i, 0, 0)).save(tmp_path/'a'/f'{i:02d}.png')
-    waiting, most = [0], []
-    read, small = data.open_image, data.shrink
-    def counted_read(path):
-        waiting[0] += 1
-        return read(path)
+    here, most = [], []
+    read, small = data.as_seen, data.shrink
+    def counted_read(im):
+        here.append(im)
+        most.append(len(here))
+        return read(im)
     def counted_shrink(x, *args):
-        most.append(waiting[0])
-        waiting[0] -= len(x)
+        here.pop()
         return small(x, *args)
-    monkeypatch.setattr(data, 'AT_ONCE', 8)
-    monkeypatch.setattr(data, 'open_image', counted_read)
+    monkeypatch.setattr(data, 'as_seen', counted_read)
     monkeypatch.setattr(data, 'shrink', counted_shrink)
     assert load_data('folder', data_dir=tmp_path, image_size=8).x[:, 0, 0, 0].tolist() == list(range(40))
-    assert max(most) <= 9  # and the first one, whose size is asked for
+    assert max(most) <= min(32, os.cpu_count() + 4)  # readers
 
 
 @pytest.mark.parametrize('name', DATASETS)
@@ -347,3 +349,293 @@ def test_the_network_of_a_data_set():
     "Its own at full size; thumbnails have that of their size, as a folder of the same thumbnails has."
     assert [net_name(n, SHAPES[n]) for n in ('digits', 'mnist', 'cifar10')] == ['digits', 'mnist', 'cifar10']
     assert net_name('cifar10', (3, 16, 16)) == net_name('folder', (3, 16, 16)) == 'cifar10_16'
+
+
+# Downloads
+
+def idx(values):
+    "An array of bytes in MNIST's format."
+    return bytes([0, 0, 8, values.ndim]) + np.array(values.shape, '>u4').tobytes() + values.tobytes()
+
+
+def small_mnist(n=12):
+    "Its four files, small and random."
+    dice = np.random.default_rng(0)
+    made = {}
+    for split, k in (('train', n), ('t10k', n//2)):
+        made[f'{split}-images-idx3-ubyte'] = idx(dice.integers(0, 256, (k, 28, 28), dtype=np.uint8))
+        made[f'{split}-labels-idx1-ubyte'] = idx(np.arange(k, dtype=np.uint8) % 10)
+    return made
+
+
+@pytest.fixture
+def mirror():
+    "A server of small archives; what was fetched is counted, and it may fail or keep one waiting."
+    packed = {f'{name}.gz': gzip.compress(content, mtime=0) for name, content in small_mnist().items()}
+    class Answer(BaseHTTPRequestHandler):
+        def do_HEAD(self): self.answer(False)
+        def do_GET(self): self.answer(True)
+        def log_message(self, *args): pass
+        def answer(self, whole):
+            content = packed.get(self.path[1:])
+            if whole: served.fetched[self.path[1:]] += 1
+            if served.down or content is None: return self.send_error(404)
+            for _ in range(3000):  # half a minute at most
+                if whole and self.path[1:] in served.held: time.sleep(.01)
+            self.send_response(200)
+            self.send_header('Content-Length', str(len(content)))
+            self.end_headers()
+            if whole: self.wfile.write(content)
+    server = ThreadingHTTPServer(('127.0.0.1', 0), Answer)
+    resources = [(name, hashlib.md5(content).hexdigest()) for name, content in packed.items()]
+    served = SimpleNamespace(fetched=Counter(), down=False, held=set(), packed=packed, at=f'http://127.0.0.1:{server.server_port}/', resources=resources)
+    Thread(target=server.serve_forever, daemon=True).start()
+    yield served
+    server.shutdown()
+    server.server_close()
+
+
+ASK = '''
+import json, sys
+import torchvision.datasets as sets
+from cfg_course.data import InputError, load_data
+for kind in (sets.MNIST, sets.FashionMNIST): kind.mirrors, kind.resources = [sys.argv[2]], json.loads(sys.argv[3])
+try: print(len(load_data(sys.argv[4], 'train', sys.argv[1])))
+except InputError as e: sys.exit(str(e))
+'''
+
+
+def ask(mirror, root, name='mnist', **env):
+    "A process that loads MNIST."
+    pytest.importorskip('torchvision')
+    line = [sys.executable, '-c', ASK, str(root), mirror.at, json.dumps(mirror.resources), name]
+    quiet = dict(os.environ, TQDM_DISABLE='1', no_proxy='*', NO_PROXY='*', OMP_NUM_THREADS='1')
+    quiet.pop('CFG_COURSE_OFFLINE', None)
+    return subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env={**quiet, **env})
+
+
+def until(condition, seconds=60):
+    "Wait for it."
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(.01)
+
+
+def answer(process):
+    "What it prints, and its complaints but for the one that it waits."
+    out, err = process.communicate(timeout=180)
+    return process.returncode, out.strip(), [line for line in err.splitlines() if not line.startswith('waiting for')]
+
+
+def waits(process):
+    "It says so, and goes on waiting."
+    assert 'waiting for the process that holds' in process.stderr.readline() and process.poll() is None
+
+
+def test_two_processes_at_once(mirror, tmp_path):
+    "One downloads, the other waits; nothing is fetched twice, and only the data are left."
+    root = tmp_path/'new'/'data'
+    mirror.held = {'t10k-images-idx3-ubyte.gz'}
+    first = ask(mirror, root)
+    until(lambda: len(mirror.fetched) == 3)
+    second = ask(mirror, root)
+    waits(second)
+    assert not (root/'MNIST').exists()  # nothing half is seen
+    mirror.held = set()
+    assert answer(first) == answer(second) == (0, '12', [])
+    together = mirror.fetched.copy()
+    mirror.fetched.clear()
+    assert answer(ask(mirror, tmp_path/'alone')) == (0, '12', []) and together == mirror.fetched and len(together) == 4
+    assert [p.name for p in root.iterdir()] == ['MNIST'] and load_data('mnist', 'test', root).y.tolist() == list(range(6))
+
+
+@pytest.mark.slow
+def test_two_processes_in_step(mirror, tmp_path):
+    "Started in the same moment, in a folder with other things."
+    (tmp_path/'mine').mkdir()
+    both = [ask(mirror, tmp_path, 'fashion_mnist') for _ in range(2)]
+    assert [answer(process) for process in both] == [(0, '12', [])]*2
+    assert len(set(mirror.fetched.values())) == 1 and sorted(p.name for p in tmp_path.iterdir()) == ['FashionMNIST', 'mine']
+
+
+def test_two_processes_without_a_connection(mirror, tmp_path):
+    "Both say so in one line, and no folder is left."
+    mirror.down = True
+    for process in [ask(mirror, tmp_path/'new'/'data') for _ in range(2)]:
+        status, _, said = answer(process)
+        assert status == 1 and len(said) == 1 and '--dataset mnist: not found' in said[0] and 'the download failed' in said[0] and 'CFG_COURSE_OFFLINE=1' in said[0]
+    assert not (tmp_path/'new').exists()
+
+
+def test_a_download_is_killed(mirror, tmp_path):
+    "In the middle of it; nothing half is taken for the data, and who waited goes on."
+    mirror.held = {'t10k-images-idx3-ubyte.gz'}
+    first = ask(mirror, tmp_path)
+    until(lambda: len(mirror.fetched) == 3)
+    second = ask(mirror, tmp_path)
+    waits(second)
+    first.send_signal(signal.SIGKILL)
+    first.communicate()
+    assert not (tmp_path/'MNIST').exists()
+    mirror.held = set()
+    assert answer(second) == (0, '12', []) and [p.name for p in tmp_path.iterdir()] == ['MNIST']
+
+
+@pytest.fixture
+def here(mirror, monkeypatch):
+    "The server, asked from this process."
+    sets = pytest.importorskip('torchvision.datasets')
+    for name in 'no_proxy', 'NO_PROXY': monkeypatch.setenv(name, '*')
+    monkeypatch.delenv('CFG_COURSE_OFFLINE', raising=False)
+    for kind in sets.MNIST, sets.FashionMNIST:
+        monkeypatch.setattr(kind, 'mirrors', [mirror.at])
+        monkeypatch.setattr(kind, 'resources', mirror.resources)
+    return mirror
+
+
+def test_what_was_there_stays(here, tmp_path):
+    "A download that fails, or breaks off in the middle, removes nothing that it has not made, and leaves nothing."
+    raw = tmp_path/'MNIST'/'raw'
+    raw.mkdir(parents=True)
+    (raw/'notes.txt').write_text('mine')
+    (raw/'train-images-idx3-ubyte').write_bytes(small_mnist()['train-images-idx3-ubyte'])
+    (tmp_path/'cats').mkdir()
+    before = sorted(tmp_path.rglob('*'))
+    whole = dict(here.packed)
+    for broken in ({}, dict(list(whole.items())[:2]), {**whole, 't10k-labels-idx1-ubyte.gz': b'cut'}):
+        here.packed.clear()
+        here.packed.update(broken)
+        with pytest.raises(InputError, match='the download failed'): load_data('mnist', 'train', tmp_path)
+        assert sorted(tmp_path.rglob('*')) == before
+    here.packed.update(whole)
+    assert len(load_data('mnist', 'train', tmp_path)) == 12 and set(before) < set(tmp_path.rglob('*'))
+
+
+def test_a_download_is_interrupted(here, tmp_path, monkeypatch):
+    "By the user, while files come and while they are put into their place: no part is left, and the next one begins anew."
+    def stop(*args, **kwargs): raise KeyboardInterrupt
+    for where, what in ((sys.modules['torchvision.datasets.mnist'], 'download_and_extract_archive'), (data.shutil, 'copyfile')):
+        with monkeypatch.context() as m:
+            m.setattr(where, what, stop)
+            with pytest.raises(KeyboardInterrupt): load_data('mnist', 'train', tmp_path/'new')
+        assert not [p for p in tmp_path.rglob('*') if p.is_file() or 'part' in p.name]
+        if what != 'copyfile': assert not list(tmp_path.iterdir())
+    assert len(load_data('mnist', 'train', tmp_path/'new')) == 12
+
+
+def test_archives_that_are_there(here, tmp_path):
+    "Are used, and a damaged one is fetched; a set that is there is read without a connection and without a lock."
+    raw = tmp_path/'MNIST'/'raw'
+    raw.mkdir(parents=True)
+    for name, content in here.packed.items(): (raw/name).write_bytes(content)
+    damaged = next(iter(here.packed))
+    (raw/damaged).write_bytes(b'damaged')
+    for _ in range(2):
+        assert len(load_data('mnist', 'train', tmp_path)) == 12 and set(here.fetched) == {damaged}
+        here.down = True
+
+
+def test_offline(here, tmp_path, monkeypatch):
+    "The switch forbids downloads, and the message names it."
+    for switch in '1', 'yes':
+        monkeypatch.setenv('CFG_COURSE_OFFLINE', switch)
+        for name in 'mnist', 'fashion_mnist', 'cifar10':
+            with pytest.raises(InputError, match=f'--dataset {name}.*CFG_COURSE_OFFLINE is set.*--data-dir') as said: load_data(name, 'train', tmp_path/'new')
+            assert len(str(said.value).splitlines()) == 1
+    assert not here.fetched and not (tmp_path/'new').exists() and len(load_data('digits')) == 1433
+    monkeypatch.setenv('CFG_COURSE_OFFLINE', '0')
+    assert len(load_data('mnist', 'train', tmp_path)) == 12
+    monkeypatch.setenv('CFG_COURSE_OFFLINE', '1')
+    assert len(load_data('mnist', 'test', tmp_path)) == 6
+
+
+@pytest.fixture
+def raw(tmp_path):
+    "A small MNIST on the disk."
+    pytest.importorskip('torchvision')
+    for name, content in small_mnist().items():
+        (tmp_path/'MNIST'/'raw').mkdir(parents=True, exist_ok=True)
+        (tmp_path/'MNIST'/'raw'/name).write_bytes(content)
+    return tmp_path/'MNIST'/'raw'
+
+
+HURT = dict(empty=lambda b: b'', short=lambda b: b[:7], cut=lambda b: b[:-1], longer=lambda b: b + b'0', magic=lambda b: b'\xff\xff\xff\xff' + b[4:],
+            none=lambda b: bytes(16), floats=lambda b: b'\0\0\x0d' + b[3:], axes=lambda b: b[:3] + b'\2' + b[4:], many=lambda b: b[:4] + b'\xff'*4 + b[8:],
+            html=lambda b: b'<html>moved</html>', pickle=lambda b: b'\x80\x04.' + b)
+
+
+@pytest.mark.parametrize('how', HURT)
+@pytest.mark.parametrize('name', small_mnist())
+def test_damaged_mnist(raw, monkeypatch, name, how):
+    "Is refused in one line that names the file, stays as it is, and no download is tried."
+    monkeypatch.setattr(data, 'download', lambda *args: pytest.fail('a download'))
+    bad = HURT[how]((raw/name).read_bytes())
+    (raw/name).write_bytes(bad)
+    with pytest.raises(InputError, match=f'--dataset mnist.*{name}') as said: load_data('mnist', 'train', raw.parent.parent)
+    assert len(str(said.value).splitlines()) == 1 and (raw/name).read_bytes() == bad
+
+
+def test_an_mnist_of_another_kind(raw):
+    "Other sides, labels that are no digits, more labels than pictures."
+    top = raw.parent.parent
+    for name, values in (('images-idx3', np.zeros((12, 27, 28), np.uint8)), ('labels-idx1', np.full(12, 200, np.uint8)), ('labels-idx1', np.zeros(11, np.uint8)), ('images-idx3', np.zeros((0, 28, 28), np.uint8))):
+        path = raw/f'train-{name}-ubyte'
+        whole = path.read_bytes()
+        path.write_bytes(idx(values))
+        with pytest.raises(InputError, match='--dataset mnist') as said: load_data('mnist', 'train', top)
+        assert len(str(said.value).splitlines()) == 1
+        path.write_bytes(whole)
+    assert len(load_data('mnist', 'train', top)) == 12
+
+
+def test_a_huge_mnist_is_not_read(raw):
+    "Only its first bytes are; the file is a hole of a terabyte."
+    path = raw/'train-images-idx3-ubyte'
+    for size in 2**40, 16 + 784*2**31:
+        with open(path, 'r+b') as f:
+            f.write(bytes([0, 0, 8, 3]) + np.array([2**31, 28, 28], '>u4').tobytes())
+            try: f.truncate(size)
+            except OSError: pytest.skip('no such large files here')
+        with pytest.raises(InputError, match=path.name): load_data('mnist', 'train', raw.parent.parent)
+
+
+@pytest.mark.parametrize('error', [KeyError('x'), AssertionError(), EOFError(), MemoryError(), TypeError('two\nlines'), AttributeError('data')])
+def test_what_torchvision_raises_is_one_line(monkeypatch, tmp_path, error):
+    def fail(*args, **kwargs): raise error
+    monkeypatch.setattr(data, 'optional', lambda name: SimpleNamespace(MNIST=fail, FashionMNIST=fail, CIFAR10=fail))
+    for name in KINDS:
+        with pytest.raises(InputError, match=f'--dataset {name}') as said: load_data(name, 'train', tmp_path)
+        assert len(str(said.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize('where', ['x'*5000, 'file', 'file/below'])
+def test_data_sets_have_no_place(monkeypatch, tmp_path, where):
+    "An over-long name, a file in the way."
+    pytest.importorskip('torchvision')
+    monkeypatch.chdir(tmp_path)
+    Path('file').write_text('mine')
+    monkeypatch.setattr(data, 'download', lambda *args: pytest.fail('a download'))
+    for name in KINDS:
+        with pytest.raises(InputError, match=f'--dataset {name}') as said: load_data(name, 'train', where)
+        assert len(str(said.value).splitlines()) == 1
+    assert Path('file').read_text() == 'mine' and len(list(tmp_path.iterdir())) == 1
+
+
+# Rights
+
+@pytest.mark.skipif(os.name != 'posix', reason='a umask is of Unix')
+@pytest.mark.parametrize('mask', [0o022, 0o077, 0o002, 0o027, 0])
+def test_files_have_the_rights_of_the_umask(tmp_path, mask):
+    "As those that any other program writes, new and replaced; nothing is left beside them."
+    before = os.umask(mask)
+    try:
+        for _ in range(2):
+            write_json({}, tmp_path/'a.json')
+            save_tensors({'x': torch.zeros(1)}, dict(kind='x'), tmp_path/'a.safetensors')
+            save_grid(torch.zeros(1, 1, 4, 4), tmp_path/'a.png')
+            with writing(tmp_path/'deep'/'a.npz') as tmp: np.savez(tmp, a=np.zeros(1))
+        (tmp_path/'plain').write_text('')
+    finally: os.umask(before)
+    files = [p for p in tmp_path.rglob('*') if p.is_file()]
+    assert len(files) == 5 and {p.stat().st_mode & 0o777 for p in files} == {0o666 & ~mask}
