@@ -15,8 +15,10 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from .core import Denoise, Device, Noise, Option, Run
+from .core import NULL, Denoise, Device, InputError, Noise, Option, Run
 from .core import among, check, check_count, check_number, number
+from .denoisers import known_classes
+from .guidance import Told
 from .schedules import GRIDS
 
 # %% auto #0
@@ -165,11 +167,12 @@ def trajectory(
 )->Iterator[Step]: # one `Step` per step
     "Integrate a denoiser along `sigmas`, yielding the record of each step."
     run = run or Run(range(len(x)))
+    told = Told(denoise)
     levels = torch.as_tensor(sigmas, dtype=torch.float64).tolist()
     for i, (sigma, sigma_next) in enumerate(pairwise(levels)):
         now = Now(x, sigma, sigma_next, y, noise, prev)
         with run.next_step():
-            done = step(denoise, now)
+            done = step(told, now)
         prev = done._replace(i=i)
         x = prev.x
         yield prev
@@ -233,10 +236,10 @@ def sample(
     loop:Callable[..., Iterator[Step]]=trajectory, # what to do with a batch: `trajectory`, or a procedure
     **options, # of `make_sampler`: steps, grid, v, S_churn ...
 )->Tensor: # `(N, *shape)` float32 on the CPU
-    "Samples with labels `y`. Sample i depends on the seed and its index alone, not on the batch it is in."
+    "Samples with labels `y`. Sample i depends on the seed and its index alone. Raises `InputError` where one is no number."
     step, sigmas = make_sampler(sampler, **options)
     check_count('batch_size', batch_size)
-    y = torch.as_tensor(y)
+    y = check_labels(denoise, torch.as_tensor(y))
     numbers = range(len(y)) if indices is None else indices
     done = []
     with tqdm(total=len(y), unit='image', disable=None if progress else True) as bar:
@@ -245,8 +248,53 @@ def sample(
             noise = Noise(seed, numbers[part], shape, device)
             x = sigmas[0].item()*noise()
             run = Run(list(numbers[part]))
-            for last in loop(denoise, x, sigmas, y[part].to(device), step, noise, run):
+            watch = Watch()
+            for last in loop(Told(denoise), x, sigmas, y[part].to(device), step, noise, run):
                 x = last.x
+                watch.see(last)
+            watch.check(run.rows)
             done.append(x.cpu())
             bar.update(len(x))
     return torch.cat(done) if done else torch.empty(0, *shape)
+
+# %% ../nbs/14_samplers.ipynb #c024dc5b
+def check_labels(
+    denoise:Denoise, # any denoiser
+    y:Tensor, # `(N,)` labels
+)->Tensor: # the same
+    "Raise an `InputError` for a label that the model does not know, where the model says how many it knows."
+    classes = known_classes(denoise)
+    if not isinstance(classes, int):
+        return y
+    check(not len(y) or not y.is_floating_point(), 'labels', y.dtype, 'whole numbers')
+    unknown = y[(y < NULL) | (y >= classes)].tolist()
+    first = unknown[0] if unknown else None
+    check(not unknown, 'label', first, f'a class from 0 to {classes - 1}, or {NULL} for none')
+    return y
+
+class Watch:
+    "Keeps in mind after which step which samples were finite. A device is not waited for before the end of a batch."
+    def __init__(self):
+        self.levels: list[float] = []
+        self.finite: list[Tensor] = []
+
+    def see(self,
+        last:Step, # the step that was taken
+    )->None:
+        "Look at the samples after a step."
+        self.levels.append(last.sigma)
+        self.finite.append(last.x.isfinite().flatten(1).all(1))
+
+    def check(self,
+        numbers:Sequence[int], # of the samples in the run
+    )->None:
+        "Raise an `InputError` for the first sample that has become infinite or no number."
+        if not self.finite or bool(self.finite[-1].all()):
+            return
+        fine = torch.stack(self.finite).cpu()
+        bad = (~fine[-1]).nonzero()[:, 0].tolist()
+        step = int(fine[:, bad[0]].int().argmin())
+        raise InputError(
+            f'image {numbers[bad[0]]}: not finite since the step from noise level {self.levels[step]:.4g} '
+            f'({len(bad)} such of {len(fine[-1])} images), allowed: finite numbers; '
+            'try a smaller scale, more steps, float32, or a model whose weights are finite')
