@@ -74,7 +74,7 @@ def in_type(
     dtype:torch.dtype, # of a network's weights
     x:Tensor, # where they are
 )->AbstractContextManager: # in which layers cast what they get to the type of their weights
-    "Half precision needs such a context: what is made of the noise level is float32. Others, and training's own, do not."
+    "Half precision needs such a context, since what is made of the noise level is float32; others are left alone."
     half = dtype in (torch.float16, torch.bfloat16)
     return torch.autocast(x.device.type, dtype) if half else nullcontext()
 

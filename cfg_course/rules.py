@@ -176,7 +176,7 @@ def apg(*,
 @rule('cfg_zero', 'Fan et al. 2025, arXiv:2503.18886', 'flow: a u + s (c - a u), a = <c, u>/|u|^2',
     options=dict(zero_from=number(0, 1)))
 def cfg_zero(*,
-    zero_from:float=.96, # time t = sigma/(1 + sigma) above which the velocity is 0: sigma > 24, the paper's 4 %; 1: never
+    zero_from:float=.96, # time sigma/(1 + sigma) above which the velocity is 0; .96, sigma 24: the paper's 4 %; 1: never
 )->Rule: # in flow
     "CFG-Zero*: guidance against the best multiple of the weak velocity (Fan et al. 2025)."
     def combine(u, c, s, look):
@@ -440,7 +440,7 @@ def characteristic(*,
     tol:float=1e-4, # root mean square of the gap at which a sample is done, > 0
     along:bool=True, # keep the displacement along the first difference?
 )->Rule: # in x0
-    "Characteristic guidance (Zheng & Lan 2024); the straight line for samples for which the iteration does not converge."
+    "Characteristic guidance (Zheng & Lan 2024); the straight line for samples whose iteration does not converge."
     def combine(u, c, s, look):
         def keep(gap):
             return project(gap, c - u) if along else gap

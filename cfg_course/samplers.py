@@ -236,7 +236,7 @@ def sample(
     loop:Callable[..., Iterator[Step]]=trajectory, # what to do with a batch: `trajectory`, or a procedure
     **options, # of `make_sampler`: steps, grid, v, S_churn ...
 )->Tensor: # `(N, *shape)` float32 on the CPU
-    "Samples with labels `y`. Sample i depends on the seed and its index alone. Raises `InputError` where one is no number."
+    "Samples with labels `y`. Sample i depends on seed and index alone. Raises `InputError` where one is not finite."
     step, sigmas = make_sampler(sampler, **options)
     check_count('batch_size', batch_size)
     y = check_labels(denoise, torch.as_tensor(y))

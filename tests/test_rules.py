@@ -703,6 +703,19 @@ def test_characteristic_falls_back():
     assert (alone_too - many[:10]).abs().max() < 1e-9
 
 
+def test_characteristic_keeps_to_a_line():
+    "With `along` every displacement, and the gap that counts, lies along the first difference."
+    asked = []
+    def spy(x, sigma, y): asked.append(x); return NET(x, sigma, y)
+    x, sigma, y = inputs()
+    got = alone(guide(spy, scale=1.5, rule=make('characteristic')), x, sigma, y)
+    first = NET(x, sigma, y) - NET(x, sigma, torch.full_like(y, NULL))
+    for at_u, at_c in zip(asked[1::2], asked[2::2]):
+        e = at_u - at_c
+        assert (e - rules.project(e, first)).abs().max() < 1e-9
+    assert len(asked) > 3 and not torch.equal(got, alone(guide(NET, scale=1.5), x, sigma, y))
+
+
 def test_cfg_zero_begins_at_rest():
     "By default nothing moves above t = .96, sigma = 24, and the rule is at work below; 1 switches it off."
     x, _, y = inputs()
@@ -730,6 +743,16 @@ def test_inference_mode(name):
     want = twice(guide(NET, scale=3., rule=make(name)), x, sigma, y)
     with torch.inference_mode(): got = twice(guide(NET, scale=3., rule=make(name)), *inputs())
     assert all(torch.equal(a, b) for a, b in zip(got, want))
+
+
+def test_inference_mode_where_autograd_keeps_everything():
+    "The noise level and the labels too, which a network may multiply or look up."
+    table = torch.nn.Embedding(3, 1, dtype=torch.float64)
+    def net(x, sigma, y): return torch.sin(x*sigma[:, None, None, None])*table(y.clamp(min=0))[:, :, None, None]
+    def draw(x, sigma, y): return alone(guide(net, scale=3., rule=make('reg')), x, sigma, y)
+    want = draw(*inputs()).detach()
+    with torch.inference_mode(): got = draw(*inputs())
+    assert torch.equal(got, want)
 
 
 def test_inference_mode_with_a_network():
