@@ -176,7 +176,7 @@ def apg(*,
 @rule('cfg_zero', 'Fan et al. 2025, arXiv:2503.18886', 'flow: a u + s (c - a u), a = <c, u>/|u|^2',
     options=dict(zero_from=number(0, 1)))
 def cfg_zero(*,
-    zero_from:float=.96, # time sigma/(1 + sigma) above which the velocity is 0; .96, sigma 24: the paper's 4 %; 1: never
+    zero_from:float=.96, # time sigma/(1 + sigma) above which velocity is 0; .96, sigma 24: the paper's 4 %; 1: none
 )->Rule: # in flow
     "CFG-Zero*: guidance against the best multiple of the weak velocity (Fan et al. 2025)."
     def combine(u, c, s, look):
