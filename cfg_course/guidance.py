@@ -221,7 +221,7 @@ class Guided:
         check(run or not self.span, 'interval', self.span, NO_RUN)
         mine = run.memory_of(self) if run and self.counts_steps() else {}
         first = run is None or mine.get('step') != run.step
-        level = getattr(sigma, 'number', sigma)
+        level = getattr(sigma, 'number', sigma) # samplers tell tensors that know their number
         begin = level if first else mine['begin']
         s = self.scale(level, begin)
         D, memory, facts = self.look(x, sigma, y, s, mine.get('memory', {}), first)
@@ -276,8 +276,7 @@ class Guided:
             D_u, D_c = weak(x, sigma, y), strong(x, sigma, y)
         else:
             D_u, D_c = both(strong, x, sigma, y, other)
-        level = getattr(sigma, 'number', sigma)
-        look = Look(x, level, y, dict(memory), Told(strong), Told(as_weak), first)
+        look = Look(x, sigma, y, dict(memory), strong, as_weak, first)
         D = apply(self.rule, D_u, D_c, s, look)
         facts = {} if self.record is None else diagnose(D_u, D_c, D)
         return D, look.memory, facts
@@ -285,31 +284,6 @@ class Guided:
 # %% ../nbs/04_guidance.ipynb #0eb20db7
 NO_RUN = ('none outside a run: sample with sample() or trajectory(), '
           'or wrap the denoiser for a loop of your own: follow(guided, looks=1), 2 for Heun')
-
-# %% ../nbs/04_guidance.ipynb #57ae7719
-class Told:
-    "A denoiser that is told each noise level as a tensor: a compiled one is then not compiled for each number anew."
-    def __init__(self,
-        denoise:Denoise, # any denoiser
-    ):
-        self.denoise = denoise
-
-    def __call__(self,
-        x:Tensor, # `(B, ...)` noisy samples
-        sigma:Level, # `()`, `(B,)` or a float
-        y:Tensor, # `(B,)` labels
-    )->Tensor: # `(B, ...)`
-        "Ask; whoever needs the number finds it as `sigma.number`, to the last digit."
-        if isinstance(sigma, Tensor):
-            return self.denoise(x, sigma, y)
-        level = torch.tensor(sigma, dtype=torch.float64)
-        setattr(level, 'number', sigma) # noqa: B010
-        return self.denoise(x, level, y)
-
-    def __getattr__(self, name):
-        if name == 'denoise' or name.startswith('__'):
-            raise AttributeError(name)
-        return getattr(self.denoise, name)
 
 # %% ../nbs/04_guidance.ipynb #2ca95e71
 def other_labels(

@@ -15,10 +15,9 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from .core import NULL, Denoise, Device, InputError, Noise, Option, Run
+from .core import NULL, Denoise, Device, InputError, Level, Noise, Option, Run
 from .core import among, check, check_count, check_number, number
 from .denoisers import known_classes
-from .guidance import Told
 from .schedules import GRIDS
 
 # %% auto #0
@@ -153,6 +152,31 @@ def ddpm_step(
     large = sigma**2*(1 + sigma_next**2)/(1 + sigma**2)
     std = ((1 - keep)*small**(1 - v)*large**v)**.5
     return Step(D + keep*(x - D) + std*now.noise(), D, sigma, sigma_next)
+
+# %% ../nbs/14_samplers.ipynb #a7b23a7b
+class Told:
+    "A denoiser that is told each noise level as a tensor: a compiled one is then not compiled for each number anew."
+    def __init__(self,
+        denoise:Denoise, # any denoiser
+    ):
+        self.denoise = denoise
+
+    def __call__(self,
+        x:Tensor, # `(B, ...)` noisy samples
+        sigma:Level, # `()`, `(B,)` or a float
+        y:Tensor, # `(B,)` labels
+    )->Tensor: # `(B, ...)`
+        "Ask; whoever needs the number finds it as `sigma.number`, to the last digit."
+        if isinstance(sigma, Tensor):
+            return self.denoise(x, sigma, y)
+        level = torch.tensor(sigma, dtype=torch.float64)
+        setattr(level, 'number', sigma) # noqa: B010
+        return self.denoise(x, level, y)
+
+    def __getattr__(self, name):
+        if name == 'denoise' or name.startswith('__'):
+            raise AttributeError(name)
+        return getattr(self.denoise, name)
 
 # %% ../nbs/14_samplers.ipynb #bd664a1c
 def trajectory(
