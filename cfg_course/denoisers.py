@@ -5,6 +5,7 @@
 # %% ../nbs/13_denoisers.ipynb #9d935e9c
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, fields
 from importlib import resources
 from pathlib import Path
@@ -68,6 +69,15 @@ def per_sample(
     value = torch.as_tensor(value, dtype=dtype, device=x.device)
     return value.expand(len(x))
 
+# %% ../nbs/13_denoisers.ipynb #2d5af8bd
+def in_type(
+    dtype:torch.dtype, # of a network's weights
+    x:Tensor, # where they are
+)->AbstractContextManager: # in which layers cast what they get to the type of their weights
+    "Half precision needs such a context, since what is made of the noise level is float32; others are left alone."
+    half = dtype in (torch.float16, torch.bfloat16)
+    return torch.autocast(x.device.type, dtype) if half else nullcontext()
+
 # %% ../nbs/13_denoisers.ipynb #0682f71a
 class Denoiser(nn.Module):
     "A preconditioned network: `denoise(x, sigma, y)` is the expected clean image."
@@ -94,16 +104,31 @@ class Denoiser(nn.Module):
         y:Tensor, # `(B,)` int64 labels, `NULL` for none
         scale:Level|None=None, # guidance scale, a number or `(B,)`, for a network that takes it
     )->Tensor: # `(B, C, H, W)` expected clean images
-        "Karras et al. 2022, eq. 7."
+        "Karras et al. 2022, eq. 7; in float32 or better, and the network in the type of its weights."
         sigma = per_sample(sigma, x)
-        scales = [expand(c, x) for c in self.coefs(sigma)]
+        wide = x.to(sigma.dtype)
+        scales = [expand(c, wide) for c in self.coefs(sigma)]
         c_skip, c_out, c_in = scales
         c_noise = sigma.log()/4
         told = []
         if scale is not None:
             told.append(per_sample(scale, x))
-        F = self.net(c_in*x, c_noise, y, *told)
-        return c_skip*x + c_out*F.to(x.dtype)
+        F = self.ask(c_in*wide, c_noise, y, *told)
+        D = c_skip*wide + c_out*F.to(wide.dtype)
+        return D.to(x.dtype)
+
+    def ask(self,
+        z:Tensor, # `(B, C, H, W)` scaled images
+        c_noise:Tensor, # `(B,)`
+        y:Tensor, # `(B,)` labels
+        *told:Tensor, # `(B,)` guidance scale, for a network that takes it
+    )->Tensor: # `(B, C, H, W)`, in the type of the network
+        "The network's answer, in the type of its weights; what is narrower than float32 gets its numbers in float32."
+        own = next(self.parameters(), z).dtype
+        wide = torch.promote_types(own, torch.float32)
+        numbers = [t.to(wide) for t in (c_noise, *told)]
+        with in_type(own, z):
+            return self.net(z.to(own), numbers[0], y, *numbers[1:])
 
 # %% ../nbs/13_denoisers.ipynb #10e4e3ba
 class Counted:
@@ -134,6 +159,18 @@ class count_rows:
             self.rows += len(args[0])
         for net in nets:
             net.register_forward_pre_hook(look)
+
+# %% ../nbs/13_denoisers.ipynb #dbf967c8
+def known_classes(
+    denoise:Any, # any denoiser
+)->int|None: # K, where it can be found out
+    "How many classes a denoiser says it knows, or the one inside it."
+    own = getattr(denoise, 'classes', None)
+    inner = getattr(denoise, 'denoise', None)
+    if own or inner is not None:
+        return own or known_classes(inner)
+    config = getattr(getattr(denoise, 'net', None), 'cfg', None)
+    return getattr(config, 'num_classes', None)
 
 # %% ../nbs/13_denoisers.ipynb #4a9aa9a4
 def save_denoiser(

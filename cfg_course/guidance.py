@@ -9,6 +9,7 @@ import functools, inspect, math
 from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -154,6 +155,7 @@ class Look(NamedTuple):
     memory:dict[str, Tensor] # from the step before; what a rule leaves here it finds at the next
     strong:Denoise # the denoiser that is guided, for rules that ask again
     weak:Denoise # the weak branch as a denoiser
+    first:bool=True # is it the first look of its step?
 
 # %% ../nbs/04_guidance.ipynb #231d4238
 class Combine(Protocol):
@@ -219,15 +221,17 @@ class Guided:
         check(run or not self.span, 'interval', self.span, NO_RUN)
         mine = run.memory_of(self) if run and self.counts_steps() else {}
         first = run is None or mine.get('step') != run.step
-        begin = sigma if first else mine['begin']
-        D, memory, facts = self.look(x, sigma, y, begin, mine.get('memory', {}))
+        level = getattr(sigma, 'number', sigma) # samplers tell tensors that know their number
+        begin = level if first else mine['begin']
+        s = self.scale(level, begin)
+        D, memory, facts = self.look(x, sigma, y, s, mine.get('memory', {}), first)
         check(run or not memory, 'rule', ', '.join(memory), NO_RUN)
         if not first:
             return D
         if run:
             mine.update(step=run.step, begin=begin, memory=memory)
         if self.record is not None:
-            self.record.append(dict(sigma=sigma, **facts))
+            self.record.append(dict(sigma=level, **facts))
         return D
 
     def counts_steps(self)->bool: # does it matter which step it is?
@@ -240,7 +244,7 @@ class Guided:
         begin:Level, # noise level where the step began
     )->Level: # a float, or `(B,)`
         "The scale at a noise level; whether it lies in the interval is decided where the step began."
-        s = self.strength(sigma) if callable(self.strength) else self.strength
+        s = as_number(self.strength(sigma)) if callable(self.strength) else self.strength
         run = present_run()
         if isinstance(s, Tensor) and s.ndim and run and run.rows is not None:
             s = s[list(run.rows)]
@@ -254,11 +258,11 @@ class Guided:
         x:Tensor, # `(B, ...)` noisy samples
         sigma:Level, # noise level
         y:Tensor, # `(B,)` labels
-        begin:Level, # noise level where the step began
+        s:Level, # guidance scale, a float or `(B,)`
         memory:dict[str, Tensor], # of the rule, from the step before
+        first:bool, # is it the first look of its step?
     )->tuple[Tensor, dict, dict]: # prediction, memory, diagnostics
         "Ask the branches that are needed and combine them."
-        s = self.scale(sigma, begin)
         strong, weak = self.branches()
         done = memory.get('done')
         finished = done is not None and bool(done.all())
@@ -272,7 +276,7 @@ class Guided:
             D_u, D_c = weak(x, sigma, y), strong(x, sigma, y)
         else:
             D_u, D_c = both(strong, x, sigma, y, other)
-        look = Look(x, sigma, y, dict(memory), strong, as_weak)
+        look = Look(x, sigma, y, dict(memory), strong, as_weak, first)
         D = apply(self.rule, D_u, D_c, s, look)
         facts = {} if self.record is None else diagnose(D_u, D_c, D)
         return D, look.memory, facts
@@ -304,14 +308,42 @@ def apply(
     D_c:Tensor, # strong prediction, same shape
     s:Level, # scale, a number or `(B,)`
     look:Look, # what else is known
-)->Tensor: # guided prediction, same shape
+)->Tensor: # guided prediction, of the shape and type of the two
     "Combine two denoisers' predictions in the space of the rule; where the scale is 1 the result is the strong one."
     into, back = FROM_X0[rule.space], TO_X0[rule.space]
-    u = into(D_u, look.x, look.sigma)
-    c = into(D_c, look.x, look.sigma)
-    scale = expand(s, D_u) if isinstance(s, Tensor) else s
-    D = back(rule.combine(u, c, scale, look), look.x, look.sigma)
+    look = widen_look(look, D_c)
+    x, sigma = look.x, look.sigma
+    u, c = (into(widen(D), x, sigma) for D in (D_u, D_c))
+    scale = expand(s, u) if isinstance(s, Tensor) else s
+    D = back(rule.combine(u, c, scale, look), x, sigma)
+    D = D.to(torch.promote_types(D_u.dtype, D_c.dtype))
     return torch.where(scale == 1, D_c, D) if isinstance(scale, Tensor) else D
+
+# %% ../nbs/04_guidance.ipynb #4d85450a
+def widen(
+    value:Tensor, # of any type
+)->Tensor: # float32 or better
+    "Numbers in a type whose squares neither overflow nor lose their last digits when they are summed over a picture."
+    return value.to(torch.promote_types(value.dtype, torch.float32))
+
+def widen_answers(
+    denoise:Denoise, # any denoiser
+    dtype:torch.dtype, # the type in which it is asked
+)->Denoise: # asked and answering in float32 or better
+    "A denoiser that works in its own type, for a rule that works in another."
+    return lambda x, sigma, y: widen(denoise(x.to(dtype), sigma, y))
+
+def widen_look(
+    look:Look, # what a rule may know, in the model's type
+    D:Tensor, # a prediction, in the model's type
+)->Look: # the same, with the same memory, in float32 or better
+    "What a rule may know, in the type in which it computes."
+    asked = look.x.dtype
+    if widen(D).dtype == D.dtype and widen(look.x).dtype == asked:
+        return look
+    sigma = widen(look.sigma) if isinstance(look.sigma, Tensor) else look.sigma
+    strong, weak = (widen_answers(branch, asked) for branch in (look.strong, look.weak))
+    return look._replace(x=widen(look.x), sigma=sigma, strong=strong, weak=weak)
 
 # %% ../nbs/04_guidance.ipynb #0a7c1d13
 def diagnose(
@@ -320,7 +352,7 @@ def diagnose(
     D:Tensor, # guided prediction, same shape
 )->dict[str, Tensor]: # of `(B,)` tensors
     r"Length of $\Delta = D_c - D_u$, cosine, and effective scale $\langle D - D_u, \Delta\rangle/|\Delta|^2$."
-    u, c, g = (o.flatten(1) for o in (D_u, D_c, D))
+    u, c, g = (widen(o).flatten(1) for o in (D_u, D_c, D))
     delta = c - u
     tiny = torch.finfo(u.dtype).tiny
     size = (delta**2).sum(1).clamp(min=tiny)
@@ -369,6 +401,9 @@ def check_strength(
     "Accept a finite number, a tensor of finite numbers, or a function of sigma."
     if callable(value):
         return value
+    value = as_number(value)
+    if isinstance(value, np.ndarray):
+        value = torch.as_tensor(value)
     if isinstance(value, Tensor):
         check(bool(value.isfinite().all()), name, value.tolist(), 'finite numbers')
         return value
@@ -380,6 +415,12 @@ def everywhere(
 )->bool: # does it hold for all samples?
     "Whether a scale equals `value` for every sample."
     return bool((s == value).all()) if isinstance(s, Tensor) else s == value
+
+def as_number(
+    value:Any, # any value
+)->Any: # Python's number for a number of NumPy's; else as it came
+    "A number that NumPy made, as Python has it."
+    return value.item() if isinstance(value, (np.generic, np.ndarray)) and not value.ndim else value
 
 # %% ../nbs/04_guidance.ipynb #8fc52f08
 class Method(NamedTuple):
@@ -418,6 +459,7 @@ def technique(
     def put(make):
         @functools.wraps(make)
         def checked(*args, **given):
+            given = {k: as_number(value) for k, value in given.items()}
             for k, value in given.items():
                 if k in takes:
                     takes[k].check(k, value)
@@ -521,14 +563,14 @@ def to_scale(
     convention:str, # one of `CONVENTIONS`
 )->float: # guidance scale s
     "Our scale of another system's strength of guidance; raises `InputError` for one that means nothing."
-    return pick('convention', convention, CONVENTIONS).to_scale(check_number(convention, value))
+    return pick('convention', convention, CONVENTIONS).to_scale(check_number(convention, as_number(value)))
 
 def from_scale(
     scale:float, # guidance scale s
     convention:str, # one of `CONVENTIONS`
 )->float: # the system's number
     "Another system's number for our scale; raises `InputError` where it has none."
-    return pick('convention', convention, CONVENTIONS).from_scale(check_number('scale', scale))
+    return pick('convention', convention, CONVENTIONS).from_scale(check_number('scale', as_number(scale)))
 
 # %% ../nbs/04_guidance.ipynb #a1a7a8b1
 def cfgpp_to_scale(

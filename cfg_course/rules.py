@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -116,6 +117,15 @@ def renorm()->Rule: # in flow
 # %% ../nbs/17_rules.ipynb #f2ee3e98
 PIXELS = 'pixels in [-1, 1]'
 
+# %% ../nbs/17_rules.ipynb #dfe1d8d7
+def quantiles(
+    a:Tensor, # `(B, ...)`
+    share:float, # 0 to 1
+)->Tensor: # `(B, 1, ...)`
+    "The number below which a share of each sample lies; one by one, since PyTorch takes 16 million numbers at most."
+    values = [sample.quantile(share) for sample in a.flatten(1)]
+    return like_samples(torch.stack(values) if values else a.new_zeros(0), a)
+
 # %% ../nbs/17_rules.ipynb #a447b345
 @rule('static_threshold', 'Saharia et al. 2022, arXiv:2205.11487', 'clip(g, -1, 1)', needs=PIXELS,
     options=dict(bound=number(1e-12)))
@@ -137,9 +147,7 @@ def threshold(*,
     "Dynamic thresholding: clip at a quantile, then shrink into the range (Saharia et al. 2022, section 2.3)."
     def combine(u, c, s, look):
         g = straight(u, c, s)
-        sizes = g.abs().flatten(1)
-        q = sizes.quantile(quantile, dim=1).clamp(min=bound)
-        q = expand(q, g)
+        q = quantiles(g.abs(), quantile).clamp(min=bound)
         return g.clamp(-q, q)*(bound/q)
     return Rule(combine)
 
@@ -168,7 +176,7 @@ def apg(*,
 @rule('cfg_zero', 'Fan et al. 2025, arXiv:2503.18886', 'flow: a u + s (c - a u), a = <c, u>/|u|^2',
     options=dict(zero_from=number(0, 1)))
 def cfg_zero(*,
-    zero_from:float=1., # time t = sigma/(1 + sigma) above which the velocity is 0; 1: never; the paper: .96
+    zero_from:float=.96, # time sigma/(1 + sigma) above which velocity is 0; .96, sigma 24: the paper's 4 %; 1: none
 )->Rule: # in flow
     "CFG-Zero*: guidance against the best multiple of the weak velocity (Fan et al. 2025)."
     def combine(u, c, s, look):
@@ -363,6 +371,16 @@ def pace(
 # %% ../nbs/17_rules.ipynb #c6e6ba4c
 TIME = number(0, .999)
 
+# %% ../nbs/17_rules.ipynb #f797eaed
+def clip_log(
+    log:Tensor, # `(B, 1, ...)` log of the ratio e^L
+    s:Tensor, # largest scale, `()` or `(B, 1, ...)`
+    pi:float, # as for `fbg`
+)->Tensor: # like `log`
+    "The log ratio between that at which the scale is `s`, and 3."
+    least = ((1 - pi)*s/(s - 1).clamp(min=1e-12)).log()
+    return torch.maximum(log.clamp(max=3), least)
+
 # %% ../nbs/17_rules.ipynb #c5f007f3
 @rule('fbg', 'Koulischer et al. 2025, arXiv:2506.06085', 'u + l d, l from the posterior of the path, at most s',
     options=dict(pi=number(.334, 1 - 1e-6), t0=TIME, t1=TIME, steps=count(3, 10_000)),
@@ -378,22 +396,28 @@ def fbg(*,
     def combine(u, c, s, look):
         s = torch.as_tensor(s, dtype=c.dtype, device=c.device)
         m = look.memory
-        log = m['log'] + tau*evidence(look) + delta if m else 0*dot(c, c)
-        least = ((1 - pi)*s/(s - 1).clamp(min=1e-12)).log()
-        log = torch.maximum(log.clamp(max=3), least)
-        m.update(log=log, x=look.x, sigma=expand(look.sigma, c), u=u, c=c)
-        needed = 1/(1 - (1 - pi)*(-log).exp())
+        if look.first or not m:
+            log = m['log'] + tau*evidence(look) + delta if m else 0*dot(c, c)
+            m.update(log=clip_log(log, s, pi), x=look.x, sigma=expand(look.sigma, c), u=u, c=c)
+        needed = 1/(1 - (1 - pi)*(-m['log']).exp())
         return straight(u, c, torch.where(s > 1, needed, s))
     return Rule(combine)
 
 # %% ../nbs/17_rules.ipynb #6024e4e8
+def own_copy(
+    value:Any, # a tensor, perhaps of inference mode, or anything else
+)->Any: # what autograd may keep
+    "A copy of a tensor, outside inference mode; all else as it came."
+    return value.detach().clone() if isinstance(value, Tensor) else value
+
 def sensitivity(
     look:Look, # where to differentiate
 )->Tensor: # like `look.x`
     r"Gradient of the sum of the conditional prediction, $\partial(\mathbf 1^\top D_c)/\partial x$, by asking again."
-    with torch.enable_grad():
-        x = look.x.detach().requires_grad_()
-        total = look.strong(x, look.sigma, look.y).sum()
+    with torch.inference_mode(False), torch.enable_grad():
+        x, sigma, y = map(own_copy, (look.x, look.sigma, look.y))
+        x.requires_grad_()
+        total = look.strong(x, sigma, y).sum()
         return torch.autograd.grad(total, x)[0]
 
 # %% ../nbs/17_rules.ipynb #e5fc1830
@@ -408,23 +432,22 @@ def reg()->Rule: # in x0
 
 # %% ../nbs/17_rules.ipynb #31980478
 @rule('characteristic', 'Zheng & Lan 2024, arXiv:2312.07586',
-    's c(x + (s - 1) e) - (s - 1) u(x + s e), both denoised alike', cost=22.,
+    's c(x + (s - 1) e) - (s - 1) u(x + s e), both denoised alike', cost=102.,
     options=dict(iterations=count(0, 1000), tol=number(1e-12), along=flag()),
     traits=('weak at 0', 'asks again'))
 def characteristic(*,
-    iterations:int=10, # at most, >= 0; 0 is the straight line. Each asks both branches
-    tol:float=1e-3, # root mean square of the gap at which a sample is done, > 0
+    iterations:int=50, # at most, >= 0; 0 is the straight line. Each asks both branches
+    tol:float=1e-4, # root mean square of the gap at which a sample is done, > 0
     along:bool=True, # keep the displacement along the first difference?
 )->Rule: # in x0
-    "Characteristic guidance (Zheng & Lan 2024), by Anderson's iteration."
+    "Characteristic guidance (Zheng & Lan 2024); the straight line for samples whose iteration does not converge."
     def combine(u, c, s, look):
         def keep(gap):
             return project(gap, c - u) if along else gap
         def answers(d):
-            return (
-            look.weak(look.x + s*d, look.sigma, look.y),
-            look.strong(look.x + (s - 1)*d, look.sigma, look.y))
-        limit = tol*math.sqrt(c[0].numel())
+            U = look.weak(look.x + s*d, look.sigma, look.y)
+            return U, look.strong(look.x + (s - 1)*d, look.sigma, look.y)
+        limit = tol*math.sqrt(math.prod(c.shape[1:]))
         return anderson(answers, keep, u, c, s, iterations, limit)
     return Rule(combine)
 
@@ -437,31 +460,29 @@ def anderson(
     s:Tensor|float, # guidance scale
     iterations:int, # at most
     limit:float, # length of the gap at which a sample is done
-)->Tensor: # guided prediction where the gap was smallest
+)->Tensor: # guided prediction where the gap has closed; elsewhere the straight line
     "Look for the displacement at which both branches denoise to the same, by Anderson's iteration of depth one."
-    best = straight(u, c, s)
+    result = straight(u, c, s)
     d, f = 0*c, keep(c - u)
-    low, move = norm(f), f
+    done, move = norm(f) <= limit, f
     for _ in range(iterations):
-        if bool((low <= limit).all()):
+        if bool(done.all()):
             break
         d = d + move
         U, C = answers(d)
         gap = keep(C - U)
-        better = (norm(gap) < low) & (low > limit)
-        best = torch.where(better, straight(U, C, s), best)
-        low = torch.where(better, norm(gap), low)
+        closed = norm(gap) <= limit
+        result = torch.where(closed & ~done, straight(U, C, s), result)
+        done = done | closed
         turn = ratio(dot(gap, gap - f), dot(gap - f, gap - f))
         move = gap - turn*(move + gap - f)
         f = gap
-    return best
+    return result
 
 # %% ../nbs/17_rules.ipynb #42f798cf
-from typing import Any
-
 from .core import NULL, Denoise, Level, Option, is_whole, maybe, present_run, rng
-from .denoisers import Denoiser
-from .guidance import NO_RUN, Branch, Label, noise_time, other_labels
+from .denoisers import Denoiser, known_classes
+from .guidance import NO_RUN, Branch, Label, noise_time, other_labels, widen
 from .networks import UNet, parts, perturb
 from .scores import as_batch
 
@@ -474,17 +495,6 @@ def unet_of(
     allowed = 'a Denoiser with a UNet inside, whose parts can be changed'
     check(isinstance(net, UNet), 'model', type(denoise).__name__, allowed)
     return net
-
-def known_classes(
-    denoise:Any, # any denoiser
-)->int|None: # K, where it can be found out
-    "How many classes a denoiser says it knows, or the one inside it."
-    own = getattr(denoise, 'classes', None)
-    inner = getattr(denoise, 'denoise', None)
-    if own or inner is not None:
-        return own or known_classes(inner)
-    config = getattr(getattr(denoise, 'net', None), 'cfg', None)
-    return getattr(config, 'num_classes', None)
 
 def classes_of(
     denoise:Any, # any denoiser
@@ -568,9 +578,11 @@ class Draws:
         run = present_run()
         check(run, 'random branch', type(self).__name__, NO_RUN)
         rows = range(n) if run.rows is None else run.rows
-        fits = len(rows) and n % len(rows) == 0
+        fits = n == len(rows) or (len(rows) and n % len(rows) == 0)
         check(fits, 'batch', n, f'the {len(rows)} samples of this run, or a multiple')
         step = max(run.step, 1)
+        if not n:
+            return f(rng(self.seed))[None][:0]
         draws = torch.stack([f(rng(self.seed, i, 17, step)) for i in rows])
         return torch.cat([draws]*(n//len(rows)))
 
@@ -702,13 +714,14 @@ def random_parts(
     seed:int=0, # of the draws
 )->Redrawn: # weak branch
     "S² guidance: at every step random parts add nothing (Chen et al. 2025, algorithm 1)."
-    names = list(parts(unet_of(denoise)))[1:]
+    net = unet_of(denoise)
+    names = list(parts(net))[1:]
     dropped = max(1, round(share*len(names)))
     def kept(g):
         chosen = torch.randperm(len(names), generator=g)[:dropped]
         return 1 - F.one_hot(chosen, len(names)).sum(0).float()
     def change(draw, sigma):
-        keep = draw(kept).T[..., None, None, None]
+        keep = draw(kept).to(next(net.parameters()).dtype).T[..., None, None, None]
         return dict(keep=dict(zip(names, keep)))
     return Redrawn(denoise, change, seed)
 
@@ -749,7 +762,8 @@ def blend(
         return branch(x, sigma, y) if other is None else denoise(x, sigma, other)
     def mixed(x, sigma, y):
         answers = [answer(branch, x, sigma, y) for branch in branches]
-        return sum(a/total*D for a, D in zip(shares, answers))
+        D = sum(a/total*widen(D) for a, D in zip(shares, answers))
+        return D.to(answers[0].dtype)
     return mixed
 
 # %% ../nbs/17_rules.ipynb #4b45ac4d
@@ -768,10 +782,12 @@ def concepts(
         rows = torch.cat([everybody, *[own]*asks])
         others = [torch.full_like(own, k) for k in labels]
         asked = torch.cat([torch.full_like(y, NULL), y[own], *others])
-        D = denoise(x[rows], as_batch(sigma, x)[rows], asked)
+        answers = denoise(x[rows], as_batch(sigma, x)[rows], asked)
+        D = widen(answers)
         D_u, named = D[:len(x)], D[len(x):]
         deltas = [D_k - D_u[own] for D_k in named.reshape(asks, len(own), *x.shape[1:])]
-        return D_u.index_add(0, own, mix(deltas[0], deltas[1:]))
+        D = D_u.index_add(0, own, mix(deltas[0], deltas[1:]))
+        return D.to(answers.dtype)
     return composed
 
 # %% ../nbs/17_rules.ipynb #0a7c1f02

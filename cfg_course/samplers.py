@@ -15,8 +15,9 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from .core import Denoise, Device, Noise, Option, Run
+from .core import NULL, Denoise, Device, InputError, Level, Noise, Option, Run
 from .core import among, check, check_count, check_number, number
+from .denoisers import known_classes
 from .schedules import GRIDS
 
 # %% auto #0
@@ -152,6 +153,31 @@ def ddpm_step(
     std = ((1 - keep)*small**(1 - v)*large**v)**.5
     return Step(D + keep*(x - D) + std*now.noise(), D, sigma, sigma_next)
 
+# %% ../nbs/14_samplers.ipynb #a7b23a7b
+class Told:
+    "A denoiser that is told each noise level as a tensor: a compiled one is then not compiled for each number anew."
+    def __init__(self,
+        denoise:Denoise, # any denoiser
+    ):
+        self.denoise = denoise
+
+    def __call__(self,
+        x:Tensor, # `(B, ...)` noisy samples
+        sigma:Level, # `()`, `(B,)` or a float
+        y:Tensor, # `(B,)` labels
+    )->Tensor: # `(B, ...)`
+        "Ask; whoever needs the number finds it as `sigma.number`, to the last digit."
+        if isinstance(sigma, Tensor):
+            return self.denoise(x, sigma, y)
+        level = torch.tensor(sigma, dtype=torch.float64)
+        setattr(level, 'number', sigma) # noqa: B010
+        return self.denoise(x, level, y)
+
+    def __getattr__(self, name):
+        if name == 'denoise' or name.startswith('__'):
+            raise AttributeError(name)
+        return getattr(self.denoise, name)
+
 # %% ../nbs/14_samplers.ipynb #bd664a1c
 def trajectory(
     denoise:Denoise, # `denoise(x, sigma, y)`
@@ -165,11 +191,12 @@ def trajectory(
 )->Iterator[Step]: # one `Step` per step
     "Integrate a denoiser along `sigmas`, yielding the record of each step."
     run = run or Run(range(len(x)))
+    told = Told(denoise)
     levels = torch.as_tensor(sigmas, dtype=torch.float64).tolist()
     for i, (sigma, sigma_next) in enumerate(pairwise(levels)):
         now = Now(x, sigma, sigma_next, y, noise, prev)
         with run.next_step():
-            done = step(denoise, now)
+            done = step(told, now)
         prev = done._replace(i=i)
         x = prev.x
         yield prev
@@ -233,10 +260,10 @@ def sample(
     loop:Callable[..., Iterator[Step]]=trajectory, # what to do with a batch: `trajectory`, or a procedure
     **options, # of `make_sampler`: steps, grid, v, S_churn ...
 )->Tensor: # `(N, *shape)` float32 on the CPU
-    "Samples with labels `y`. Sample i depends on the seed and its index alone, not on the batch it is in."
+    "Samples with labels `y`. Sample i depends on seed and index alone. Raises `InputError` where one is not finite."
     step, sigmas = make_sampler(sampler, **options)
     check_count('batch_size', batch_size)
-    y = torch.as_tensor(y)
+    y = check_labels(denoise, torch.as_tensor(y))
     numbers = range(len(y)) if indices is None else indices
     done = []
     with tqdm(total=len(y), unit='image', disable=None if progress else True) as bar:
@@ -245,8 +272,53 @@ def sample(
             noise = Noise(seed, numbers[part], shape, device)
             x = sigmas[0].item()*noise()
             run = Run(list(numbers[part]))
-            for last in loop(denoise, x, sigmas, y[part].to(device), step, noise, run):
+            watch = Watch()
+            for last in loop(Told(denoise), x, sigmas, y[part].to(device), step, noise, run):
                 x = last.x
+                watch.see(last)
+            watch.check(run.rows)
             done.append(x.cpu())
             bar.update(len(x))
     return torch.cat(done) if done else torch.empty(0, *shape)
+
+# %% ../nbs/14_samplers.ipynb #c024dc5b
+def check_labels(
+    denoise:Denoise, # any denoiser
+    y:Tensor, # `(N,)` labels
+)->Tensor: # the same
+    "Raise an `InputError` for a label that the model does not know, where the model says how many it knows."
+    classes = known_classes(denoise)
+    if not isinstance(classes, int):
+        return y
+    check(not len(y) or not y.is_floating_point(), 'labels', y.dtype, 'whole numbers')
+    unknown = y[(y < NULL) | (y >= classes)].tolist()
+    first = unknown[0] if unknown else None
+    check(not unknown, 'label', first, f'a class from 0 to {classes - 1}, or {NULL} for none')
+    return y
+
+class Watch:
+    "Keeps in mind after which step which samples were finite. A device is not waited for before the end of a batch."
+    def __init__(self):
+        self.levels: list[float] = []
+        self.finite: list[Tensor] = []
+
+    def see(self,
+        last:Step, # the step that was taken
+    )->None:
+        "Look at the samples after a step."
+        self.levels.append(last.sigma)
+        self.finite.append(last.x.isfinite().flatten(1).all(1))
+
+    def check(self,
+        numbers:Sequence[int], # of the samples in the run
+    )->None:
+        "Raise an `InputError` for the first sample that has become infinite or no number."
+        if not self.finite or bool(self.finite[-1].all()):
+            return
+        fine = torch.stack(self.finite).cpu()
+        bad = (~fine[-1]).nonzero()[:, 0].tolist()
+        step = int(fine[:, bad[0]].int().argmin())
+        raise InputError(
+            f'image {numbers[bad[0]]}: not finite since the step from noise level {self.levels[step]:.4g} '
+            f'({len(bad)} such of {len(fine[-1])} images), allowed: finite numbers; '
+            'try a smaller scale, more steps, float32, or a model whose weights are finite')

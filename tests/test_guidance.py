@@ -3,15 +3,16 @@
 The formulas are written as their sources write them: `c` and `u` are the two predictions, `v` the source's number. What
 training leaves behind is given by the equation it must solve, as a residual in the guided prediction `g`.
 """
-import math
+import math, re
 
-import pytest, torch
+import numpy as np, pytest, torch
 from hypothesis import assume, given, settings, strategies as st
 
 from cfg_course.core import NULL, InputError, Run, rng
-from cfg_course.guidance import (CONVENTIONS, both, cfgpp_to_scale, from_scale, guide, interval, lerp, scale_to_cfgpp,
-    scale_to_w, to_scale, w_to_scale)
+from cfg_course.guidance import (CONVENTIONS, both, cfgpp_to_scale, diagnose, from_scale, guide, interval, lerp,
+    make_method, scale_to_cfgpp, scale_to_w, to_scale, w_to_scale)
 from cfg_course.mixtures import three_gaussians
+from cfg_course.rules import RULES
 from cfg_course.scores import SCALES, TO_X0, as_denoiser, as_predictor
 
 FIXED = settings(derandomize=True, deadline=None, max_examples=25, database=None)
@@ -142,3 +143,88 @@ def test_intervals(w, low, high, sigma, seed):
         assert close(got, lerp(D_u, D_c, w_to_scale(w) if low < sigma <= high else 1.), 100*(1 + sigma))
     assert interval(2., low, high)(sigma) == (2. if low < sigma <= high else 1.)
     assert scale_to_w(w_to_scale(w)) == pytest.approx(w)
+
+
+# Formulas as text
+
+def evaluate(formula, **names):
+    "The value of a formula of a shelf: juxtaposition is a product, ^ a power, |a| a length, <a, b> an inner product."
+    text = re.sub(r'<(\w+), (\w+)>', r'dot(\1, \2)', formula)
+    text = re.sub(r'(\w+) (across|along) (\w+)', r'\2(\1, \3)', re.sub(r'\|([^|]+)\|', r'norm(\1)', text))
+    tokens, code = re.findall(r'\d+\.?\d*|\w+|[-+*/^(),]', text), []
+    for before, token in zip([None, *tokens], tokens):
+        ends = before and (before[0].isalnum() or before == ')')
+        calls = token == '(' and callable(names.get(before))
+        if ends and not calls and (token[0].isalnum() or token == '('): code.append('*')
+        code.append('**' if token == '^' else token)
+    return eval(' '.join(code), {'__builtins__': {}}, names)  # noqa: S307
+
+
+def test_the_evaluator():
+    assert evaluate('2 a (b + 1) - |a|^2/<a, b>', a=3., b=4., norm=abs, dot=lambda a, b: a*b) == 30 - 9/12
+    assert evaluate('f(a) a', a=3., f=lambda a: a + 1) == 12
+
+
+@pytest.mark.parametrize('name', sorted(set(CONVENTIONS) - set(CLASSIFIERS)))
+def test_formulas_as_they_are_written(name):
+    "The text that the shelf shows, evaluated, is the guided prediction; `g with a = b` is the equation that it solves."
+    (c, u), value = predictions(7), 1.7
+    g = lerp(u, c, to_scale(value, name))
+    head, _, equation = CONVENTIONS[name].formula.partition(' with ')
+    own = set(re.findall(r'[a-z_]\w*', equation or head)) - {'c', 'u', 'g', 'lerp'}
+    names = dict.fromkeys(own, value) | dict(c=c, u=u, g=g, lerp=torch.lerp)
+    assert len(own) == 1
+    left, right = equation.split(' = ') if equation else (head, 'g')
+    assert close(evaluate(left, **names), evaluate(right, **names), 50)
+
+
+# What is said of a step
+
+def test_diagnose():
+    "Length, cosine and effective scale, on numbers that were chosen so that each differs from its neighbours."
+    u, c, g = (torch.tensor(o, dtype=torch.float64) for o in ([[3., 0.], [1., 1.]], [[3., 4.], [2., 1.]], [[5., 12.], [0., 7.]]))
+    got = diagnose(u, c, g)
+    assert got['norm'].tolist() == [4., 1.] and got['effective'].tolist() == [3., -1.]
+    assert got['cosine'].tolist() == pytest.approx([9/15, 3/10**.5])
+
+
+@FIXED
+@given(st.floats(-5, 5), st.integers(1, 3), SEEDS)
+def test_diagnose_pictures(scale, channels, seed):
+    "Over everything in a sample, in any shape."
+    u, c, off = torch.randn(3, 4, channels, 2, 5, generator=rng(seed), dtype=torch.float64)
+    got = diagnose(u, c, lerp(u, c, scale) + off)
+    for i in range(4):
+        delta = (c - u)[i].flatten()
+        assert got['norm'][i].item() == pytest.approx(delta.norm().item())
+        assert got['cosine'][i].item() == pytest.approx((u[i].flatten()@c[i].flatten()/u[i].norm()/c[i].norm()).item())
+        assert got['effective'][i].item() == pytest.approx(scale + (off[i].flatten()@delta/(delta@delta)).item())
+
+
+# Numbers of NumPy's
+
+SCALARS = [np.float16(3), np.float32(3), np.float64(3), np.int64(3), np.array(3.), np.array(3, dtype=np.float32)]
+
+
+@pytest.mark.parametrize('number', SCALARS, ids=lambda n: f'{type(n).__name__}-{n.dtype}')
+def test_numbers_of_numpy(number):
+    "They are scales, weights, what a schedule returns, options and other systems' numbers."
+    x, y = WORLD.sample(torch.full((4,), NULL), 1., rng(0)), torch.tensor([0, 1, 2, NULL])
+    for ours, theirs in ((dict(scale=3.), dict(scale=number)), (dict(w=3.), dict(w=number)), (dict(scale=3.), dict(scale=lambda sigma: number))):
+        for rule in ('linear', 'apg', 'fbg'):
+            a, b = (guide(WORLD, rule=make_method(RULES, rule), **how) for how in (ours, theirs))
+            with Run(): assert torch.equal(a(x, 1., y), b(x, 1., y))
+    assert to_scale(number, 'ho_salimans') == 4 and from_scale(number, 'ho_salimans') == 2
+    assert make_method(RULES, 'mambo_g', alpha=number).space == 'flow'
+    interval(number, np.float32(.2), np.float32(5.))
+
+
+def test_arrays_of_numpy():
+    x, y = WORLD.sample(torch.full((3,), NULL), 1., rng(0)), torch.tensor([0, 1, 2])
+    scales = np.array([1., 2.5, 4.], dtype=np.float32)
+    assert torch.equal(guide(WORLD, scale=scales)(x, 1., y), guide(WORLD, scale=torch.tensor(scales))(x, 1., y))
+
+
+@pytest.mark.parametrize('bad', [np.float32('nan'), np.float64('inf'), np.bool_(True), np.array('2'), np.array([1., math.nan])], ids=str)
+def test_what_is_no_number_of_numpy(bad):
+    with pytest.raises(InputError, match='scale: got .*, allowed: '): guide(WORLD, scale=bad)

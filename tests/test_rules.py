@@ -1,14 +1,18 @@
 "Every rule of the shelf: what all must obey, what each is known to do on a line, and the same numbers as diffusers."
-import math
+import math, re
 
 import pytest, torch
 
 from cfg_course import rules
 from cfg_course.core import NULL, InputError, Run, rng
+from cfg_course.denoisers import find_model
 from cfg_course.guidance import LINEAR, Label, Look, Rule, apply, guide, make_method, method_options
 from cfg_course.mixtures import three_gaussians
 from cfg_course.rules import RULES, collapse, pyramid
+from cfg_course.samplers import SAMPLERS, sample, trajectory
+from cfg_course.schedules import karras_grid
 from cfg_course.scores import FROM_X0, as_denoiser, as_predictor
+from test_guidance import evaluate
 
 SHAPE = 3, 1, 8, 8
 def having(trait): return {name for name, m in RULES.items() if trait in m.traits}
@@ -21,7 +25,7 @@ class Net:
     "A smooth denoiser of pictures or rows with a class and a null label, as a network might be; batch-independent."
     def __call__(self, x, sigma, y):
         s = rules.expand(sigma, x)
-        g = torch.linspace(-1, 1, x[0].numel(), dtype=x.dtype).reshape(x.shape[1:])
+        g = torch.linspace(-1, 1, math.prod(x.shape[1:]), dtype=x.dtype).reshape(x.shape[1:])
         k = rules.expand(y.to(x.dtype), x)
         return torch.tanh((x*(1 + .3*k*g) + s*torch.cos(3*g*(k + 2)))/(1 + s**2)**.5)
 
@@ -449,3 +453,321 @@ def test_defect_cfg_zero_is_zero_in_any_space(guiders):
 def test_options_are_what_the_factories_take():
     assert method_options(RULES['apg']) == dict(eta=0., threshold=2.5, momentum=-.75)
     assert method_options(RULES['linear']) == {} and RULES['linear'].make() is LINEAR
+
+
+# The shelf's formulas, evaluated
+
+U, C = torch.randn(2, 3, 2, 8, 8, generator=rng(21), dtype=torch.float64)
+POINTWISE = dict(norm=torch.abs, max=lambda a, b: b.clamp(min=a), clip=torch.clamp)
+
+
+class Operator:
+    "What stands before a name like a factor."
+    def __init__(self, f): self.f = f
+    def __mul__(self, other): return self.f(other)
+
+
+def first_singular(u, c):
+    v = torch.linalg.svd(torch.stack([u, c], 1).flatten(2), full_matrices=False).Vh[:, 0].reshape(u.shape)
+    return Operator(lambda a: rules.dot(a, v)*v)
+
+
+def quantile(q): return Operator(lambda a: torch.stack([o.flatten().quantile(q) for o in a])[:, None, None, None])
+def value(text, u=U, c=C, s=4., **more):
+    names = dict(u=u, c=c, s=s, d=c - u, g=u + s*(c - u), dot=rules.dot, norm=rules.norm, std=rules.deviation, exp=torch.exp)
+    return evaluate(text, **names | more)
+
+
+def stated(name):
+    "The parts of a formula: its space, the expression, and what is said after it, by name or in words."
+    formula = RULES[name].formula
+    space, colon, text = formula.partition(': ') if formula.split(': ')[0] in FROM_X0 else ('x0', '', formula)
+    text, *said = re.split(r', (?=\w+ = )', text)
+    return space, text, dict(part.split(' = ') for part in said)
+
+
+PLAIN = dict(  # rule -> options of the rule, names of the formula, what its words mean
+    linear={}, rescale=dict(phi=.7), renorm={}, static_threshold={}, threshold={}, cfg_zero={}, mambo_g=dict(alpha=2.), power=dict(alpha=.9))
+WORDS = dict(  # rule -> what is cut off: words; those after it are tested below
+    apg=', d remembered and limited', tcfg=', p on the first singular vector of [u; c]', fbg=', l from the posterior of the path, at most s',
+    adaptive=' until cos(u, c) > threshold, then c', fdg=' on each level of a pyramid', reg='', adg='', characteristic=', both denoised alike')
+
+
+def test_every_formula_is_evaluated(): assert {*PLAIN, *WORDS} == set(RULES)
+
+
+@pytest.mark.parametrize('name', PLAIN)
+@pytest.mark.parametrize('s', [1.5, 4.])
+def test_formulas(name, s):
+    space, text, said = stated(name)
+    more = PLAIN[name] | (POINTWISE | dict(quantile=quantile(.995)) if 'threshold' in name else {})
+    for k, expression in said.items(): more[k] = value(expression, s=s, **more)
+    rule = make(name, **PLAIN[name])
+    assert rule.space == space
+    close(ours(name, U, C, s, **PLAIN[name]), value(text, s=s, **more), 1e-12)
+
+
+@pytest.mark.parametrize('name', PLAIN)
+def test_a_false_formula_is_noticed(name):
+    "Each letter and each sign counts: with any of them changed the text is another rule."
+    _, text, said = stated(name)
+    more = PLAIN[name] | (POINTWISE | dict(quantile=quantile(.995)) if 'threshold' in name else {})
+    for k, expression in said.items(): more[k] = value(expression, **more)
+    want, changed = ours(name, U, C, **PLAIN[name]), 0
+    for part in re.finditer(r'(?<!\w)[ucsg](?!\w)| [-+] ', text):
+        other = {' + ': ' - ', ' - ': ' + '}.get(part[0], f'(2 {part[0]})')
+        got = value(text[:part.start()] + other + text[part.end():], **more); changed += 1
+        assert (got - want).abs().max() > 1e-3, (part[0], part.start())
+    assert changed
+
+
+def words_of(name):
+    space, text, said = stated(name)
+    formula = ', '.join([text, *(f'{k} = {v}' for k, v in said.items())])
+    assert formula.endswith(WORDS[name]) and make(name).space == space
+    return formula.removesuffix(WORDS[name])
+
+
+def test_formula_apg():
+    across = lambda a, b: a - rules.project(a, b)
+    for options in (dict(eta=.3), dict(eta=0.), dict(eta=1.)):
+        got = ours('apg', U, C, threshold=0., momentum=0., **options)
+        close(got, value(words_of('apg'), across=across, along=rules.project, **options), 1e-12)
+
+
+def test_formula_tcfg(): close(ours('tcfg', U, C), value(words_of('tcfg'), p=first_singular(U, C)), 1e-10)
+
+
+def test_formula_adg():
+    turn = words_of('adg').removeprefix('c turned away from u by ')
+    angle = torch.arccos(torch.cosine_similarity(U.flatten(1), C.flatten(1)))[:, None, None, None]
+    for s in (1.2, 1.7, 5.):
+        a = value(turn, s=s, angle=angle, min=lambda a, b: a.clamp(max=b), pi=math.pi)
+        close(ours('adg', U, C, s), a.cos()*C + a.sin()/angle.sin()*(C - rules.project(C, U)), 1e-12)
+
+
+def test_formula_fdg():
+    gains = .5, 2.
+    levels = [value(words_of('fdg'), u, c, gain=a) for a, u, c in zip(gains, pyramid(U, 2), pyramid(C, 2))]
+    close(ours('fdg', U, C, gains=gains), collapse(levels), 1e-12)
+
+
+def test_formula_adaptive():
+    cosines = torch.cosine_similarity(U.flatten(1), C.flatten(1))
+    threshold, memory = cosines.sort().values[1].item(), {}
+    first, second = (ours('adaptive', U, C, memory=memory, cosine=threshold) for _ in range(2))
+    over = (cosines > threshold)[:, None, None, None]
+    close(first, value(words_of('adaptive')), 1e-12)
+    close(second, torch.where(over, C, value(words_of('adaptive'))), 1e-12)
+    assert over.any() and not over.all()
+
+
+def test_formula_fbg():
+    "The first scale is 1/pi, or the largest; later ones are below."
+    for s, scale in ((3., 1/.95), (1.02, 1.02)): close(ours('fbg', U, C, s), value(words_of('fbg'), l=scale), 1e-12)
+
+
+def test_formula_reg():
+    x, sigma, y = inputs()
+    D_u, D_c = NET(x, sigma, torch.full_like(y, NULL)), NET(x, sigma, y)
+    slope = torch.func.grad(lambda x: NET(x, sigma, y).sum())(x)
+    got = alone(guide(NET, scale=3., rule=make('reg')), x, sigma, y)
+    close(got, value(words_of('reg'), D_u, D_c, 3., sum=1., grad=lambda _: slope), 1e-12)
+
+
+def test_formula_characteristic():
+    "At the displacement that the rule asked about last, both branches denoise alike, and the formula is the answer."
+    asked = []
+    def spy(x, sigma, y):
+        asked.append(x); return world(x, sigma, y)
+    world, x, y = three_gaussians(), torch.tensor([[.3, -.2]], dtype=torch.float64), torch.zeros(1, dtype=torch.long)
+    got = alone(guide(spy, scale=2.5, rule=make('characteristic', along=False, tol=1e-10, iterations=200)), x, 1., y)
+    at_u, at_c = asked[-2:]
+    e = at_u - at_c
+    close(at_c, x + 1.5*e, 1e-12)
+    branch = dict(u=lambda x: world(x, 1.), c=lambda x: world(x, 1., y))
+    close(got, evaluate(words_of('characteristic'), x=x, e=e, s=2.5, **branch), 1e-9)
+    assert (branch['c'](at_c) - branch['u'](at_u)).abs().max() < 1e-8
+
+
+# Feedback guidance: the path of L, its constants, and Heun's second look
+
+def log_ratio(effective, pi=.95): return ((1 - pi)*effective/(effective - 1)).log()
+
+
+def lean_on(leans, levels, s=10., **options):
+    "Effective scales along a path that leans towards one branch, and the L that equation rules-fbg gives by hand."
+    pi, t0, t1, n = (method_options(RULES['fbg']) | options).values()
+    u, c = U, C
+    delta = math.log((1 - pi)*3/2)/((1 - t0)*n)
+    up = torch.cat([torch.zeros(1), torch.linspace(.002**(1/7), 80**(1/7), n, dtype=torch.float64)**7]).tolist()
+    noise = [0.] + [a**2*(1 - a**2/b**2) for a, b in zip(up[1:], up[2:])]
+    k = int(t1*n)
+    tau = abs(delta)/5*(noise[k] + (t1*n - k)*(noise[k + 1] - noise[k]))
+    net = lambda x, sigma, y: torch.where(y[:, None, None, None] == NULL, *(o.repeat(len(y)//3, 1, 1, 1) for o in (u, c)))
+    record, run, x, L, Ls = [], Run(), u*0, torch.zeros(3, dtype=torch.float64), []
+    guided = guide(net, scale=s, rule=make('fbg', **options), record=record)
+    for before, level in zip([None, *levels], levels):
+        if before:
+            r = level**2/before**2
+            x = r*x + (1 - r)*((u + c)/2 + leans[:, None, None, None]*(c - u))
+            gain = (1 - r)*leans*((c - u)**2).flatten(1).sum(1)/level**2
+            L = (L + tau*gain + delta).clamp(math.log((1 - pi)*s/(s - 1)), 3.)
+        with run.next_step(): guided(x, level, torch.zeros(3, dtype=torch.long))
+        Ls.append(L)
+    return torch.stack([o['effective'] for o in record]), torch.stack(Ls)
+
+
+@pytest.mark.parametrize('options', [{}, dict(steps=12), dict(t0=.3, t1=.6), dict(pi=.9, steps=30), dict(pi=.999)], ids=str)
+@pytest.mark.parametrize('s', [2., 10.])
+def test_feedback_along_a_path(options, s):
+    "tau, delta, the two ends of the clip, and that L is carried from step to step."
+    pi = options.get('pi', .95)
+    got, L = lean_on(torch.tensor([-.5, .1, .5], dtype=torch.float64), [6., 4., 3., 2., 1., .5, .25], s, **options)
+    low = math.log((1 - pi)*s/(s - 1))
+    assert (L == 3).any() and (L == low).any() and ((L > low) & (L < 3)).sum() > 6 and (L[1:] != L[:-1]).any(0).all()
+    assert (got - (L.exp()/(L.exp() - 1 + pi)).clamp(max=s)).abs().max() < 1e-9
+
+
+def test_feedback_keeps_its_scale_in_the_second_look():
+    "As its authors do: what a step's second look sees is no evidence, and its scale is that of the first."
+    x, sigma, y = inputs()
+    D = dict(u=lambda x, s: NET(x, s, torch.full_like(y, NULL)), c=lambda x, s: NET(x, s, y))
+    def scale_of(out, x, s):
+        d = D['c'](x, s) - D['u'](x, s)
+        return ((out - D['u'](x, s))*d).flatten(1).sum(1)/(d*d).flatten(1).sum(1)
+    guided, run = guide(NET, scale=10., rule=make('fbg')), Run(range(3))
+    for level in (1., .6, .3):
+        with run.next_step():
+            first = scale_of(guided(x, level*sigma, y), x, level*sigma)
+            moved = x + .3*torch.randn(x.shape, generator=rng(8), dtype=torch.float64)
+            for look in (.7, .5): assert (scale_of(guided(moved, look*level*sigma, y), moved, look*level*sigma) - first).abs().max() < 1e-9
+        x = moved
+    assert first.min() < first.max() and (first - 1/.95).abs().min() > 1e-3
+
+
+def test_heun_with_feedback_as_its_authors_write_it():
+    "The loop of their `edm_sampler`, with one scale for both looks, in 18 steps."
+    y, grid = torch.tensor([1, 2]), karras_grid(18)
+    start = 80*torch.randn(2, 1, 8, 8, generator=rng(9), dtype=torch.float64)
+    *_, last = trajectory(guide(NET, scale=10., rule=make('fbg')), start, grid, y)
+    pi, least = .95, math.log(.05*10/9)
+    tau, delta = rules.pace(.95, .5, .4, 18)
+    x, log = start, torch.zeros(2, dtype=torch.float64)
+    for a, b in zip(grid[:-1].tolist(), grid[1:].tolist()):
+        scale = (log.exp()/(log.exp() - (1 - pi)))[:, None, None, None]
+        def ask(x, s): return NET(x, s, torch.full_like(y, NULL)), NET(x, s, y)
+        u, c = ask(x, a)
+        slope = (x - u - scale*(c - u))/a
+        new = x + (b - a)*slope
+        if b:
+            u2, c2 = ask(new, b)
+            new = x + (b - a)*(slope + (new - u2 - scale*(c2 - u2))/b)/2
+            r = b**2/a**2
+            far = [((new - r*x - (1 - r)*D)**2).flatten(1).sum(1) for D in (c, u)]
+            log = (log - tau*(far[0] - far[1])/(2*b**2*(1 - r)) + delta).clamp(least, 3.)
+        x = new
+    assert (last.x - x).abs().max() < 1e-8
+
+
+def test_what_a_rule_is_told_of_its_look():
+    "The first look of each step says so: with each sampler, for a branch that is asked again, and outside any run."
+    seen = []
+    def combine(u, c, s, look): seen.append(look.first); return c
+    guided, x, y = guide(NET, scale=2., rule=Rule(combine)), 5*torch.randn(2, 1, 8, 8, generator=rng(3)), torch.tensor([1, 2])
+    for name, looks in (('heun', [True, False]*3 + [True]), ('ddim', [True]*4), ('dpmpp', [True]*4), ('ddpm', [True]*4)):
+        seen.clear()
+        list(trajectory(guided, x, karras_grid(4, .1, 5.), y, SAMPLERS[name].step, lambda: 0*x))
+        assert seen == looks, name
+    seen.clear()
+    for _ in range(2): guided(x, 1., y)
+    assert seen == [True, True] and Look(x, 1., y, {}, NET, NET).first
+
+
+# Characteristic guidance falls back, and CFG-Zero* begins at rest
+
+def test_characteristic_falls_back():
+    "A sample whose gap has not closed gets the straight line, exactly; others of its batch are not touched by that."
+    world = three_gaussians()
+    x, y = 3*torch.randn(60, 2, generator=rng(4), dtype=torch.float64), torch.zeros(60, dtype=torch.long)
+    line = alone(guide(world, scale=6.), x, .8, y)
+    def got(n, **options): return alone(guide(world, scale=6., rule=make('characteristic', iterations=n, **options)), x, .8, y)
+    assert torch.equal(got(0), line)
+    few, many, default = got(3), got(50), alone(guide(world, scale=6., rule=make('characteristic')), x, .8, y)
+    same = lambda a: (a == line).all(1)
+    assert torch.equal(many, default) and method_options(RULES['characteristic']) == dict(iterations=50, tol=1e-4, along=True)
+    assert same(many).sum() < same(few).sum() < 60
+    done = ~same(few)
+    assert torch.equal(many[done], few[done])
+    alone_too = torch.cat([alone(guide(world, scale=6., rule=make('characteristic')), x[i:i+1], .8, y[:1]) for i in range(10)])
+    assert (alone_too - many[:10]).abs().max() < 1e-9
+
+
+def test_characteristic_keeps_to_a_line():
+    "With `along` every displacement, and the gap that counts, lies along the first difference."
+    asked = []
+    def spy(x, sigma, y): asked.append(x); return NET(x, sigma, y)
+    x, sigma, y = inputs()
+    got = alone(guide(spy, scale=1.5, rule=make('characteristic')), x, sigma, y)
+    first = NET(x, sigma, y) - NET(x, sigma, torch.full_like(y, NULL))
+    for at_u, at_c in zip(asked[1::2], asked[2::2]):
+        e = at_u - at_c
+        assert (e - rules.project(e, first)).abs().max() < 1e-9
+    assert len(asked) > 3 and not torch.equal(got, alone(guide(NET, scale=1.5), x, sigma, y))
+
+
+def test_cfg_zero_begins_at_rest():
+    "By default nothing moves above t = .96, sigma = 24, and the rule is at work below; 1 switches it off."
+    x, _, y = inputs()
+    for sigma, rests in ((23.9, False), (24.1, True), (80., True)):
+        still = alone(guide(NET, scale=3., rule=make('cfg_zero')), x, sigma, y)
+        assert (FROM_X0['flow'](still, x, sigma).abs().max() < 1e-9) == rests
+        assert FROM_X0['flow'](alone(guide(NET, scale=3., rule=make('cfg_zero', zero_from=1.)), x, sigma, y), x, sigma).abs().max() > .1
+
+
+# Other inputs
+
+@all_rules
+@pytest.mark.parametrize('dtype', [torch.float64, torch.float32, torch.float16])
+def test_nobody(name, dtype):
+    "A batch of no samples, with a number and with a scale for each."
+    x, sigma, y = (o[:0] for o in inputs(dtype=dtype))
+    for scale in (3., torch.ones(0)):
+        for out in twice(guide(NET, scale=scale, rule=make(name)), x, sigma, y): assert out.shape == x.shape and out.dtype == dtype
+
+
+@all_rules
+def test_inference_mode(name):
+    "Inputs that were made in it, too: every rule gives what it gives outside."
+    x, sigma, y = inputs()
+    want = twice(guide(NET, scale=3., rule=make(name)), x, sigma, y)
+    with torch.inference_mode(): got = twice(guide(NET, scale=3., rule=make(name)), *inputs())
+    assert all(torch.equal(a, b) for a, b in zip(got, want))
+
+
+def test_inference_mode_where_autograd_keeps_everything():
+    "The noise level and the labels too, which a network may multiply or look up."
+    table = torch.nn.Embedding(3, 1, dtype=torch.float64)
+    def net(x, sigma, y): return torch.sin(x*sigma[:, None, None, None])*table(y.clamp(min=0))[:, :, None, None]
+    def draw(x, sigma, y): return alone(guide(net, scale=3., rule=make('reg')), x, sigma, y)
+    want = draw(*inputs()).detach()
+    with torch.inference_mode(): got = draw(*inputs())
+    assert torch.equal(got, want)
+
+
+def test_inference_mode_with_a_network():
+    model = find_model('digits')[0]
+    for frozen in (False, True):
+        model.requires_grad_(not frozen)
+        guided, y = guide(model, scale=2., rule=make('reg')), torch.arange(3)
+        want = sample(guided, y, (1, 8, 8), steps=3)
+        with torch.inference_mode(): assert torch.equal(sample(guided, torch.arange(3), (1, 8, 8), steps=3), want)
+
+
+def test_quantiles_of_many_pixels():
+    "PyTorch's `quantile` takes 16 million numbers at most: a batch may have more."
+    u = torch.rand(5, 1, 1860, 1900, generator=rng(1))
+    out = ours('threshold', u, 2*u, 2.)
+    want = u[4] + 2*(2*u[4] - u[4])
+    q = want.flatten().quantile(.995).clamp(min=1)
+    assert torch.equal(out[4], want.clamp(-q, q)*(1/q))

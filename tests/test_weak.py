@@ -294,3 +294,20 @@ def test_the_scale_means_the_same_for_every_branch(name):
         alone(guided(name, scale, record=seen), X, SIGMA, Y)
         moved = seen[0]['norm'] > 1e-3
         assert moved.any() and (seen[0]['effective'][moved] - scale).abs().max() < 1e-2
+
+
+@each
+@pytest.mark.parametrize('dtype', [torch.float32, torch.float16])
+def test_nobody(name, dtype):
+    "A batch of no samples, in a run of none and outside of one that counts them."
+    model = copy.deepcopy(MODEL).to(dtype)
+    denoise = guided(name, model=model)
+    for here in (Run(), Run([]), Run(range(0))):
+        with here: out = denoise(X[:0].to(dtype), SIGMA, Y[:0])
+        assert out.shape == X[:0].shape and out.dtype == dtype
+
+
+@each_weak
+def test_inference_mode(name):
+    want = run(guided(name))
+    with torch.inference_mode(): assert torch.equal(run(guided(name)), want)
