@@ -153,7 +153,7 @@ class OnApple(torch.Tensor):
 def test_devices_without_float64(digits):
     "What takes tensors of the caller takes them from there; the answer is that of the CPU."
     x, y = digits['test'].x[:60], digits['test'].y[:60]
-    a, b, p = torch.randn(9, 3, generator=rng(30)), torch.randn(9, 3, generator=rng(31)), torch.rand(9, 4, generator=rng(32))
+    a, b = torch.randn(9, 3, generator=rng(30)), torch.randn(9, 3, generator=rng(31))
     cases = [(class_spread, (x, y)), (class_std, (x, y)), (wasserstein, (a, b)), (wasserstein, (a[:, 0], b[:5, 0])), (metrics.mmd, (a, b)), (frechet, (a, b)),
              (stratified_error, (a[:, 0], y[:9])), (mean_of, (a[:, 0], y[:9])), (proportion, (a[:, 0] > 0,)), (implied_posterior, (a, a[:, None] + b))]
     for f, given in cases:
