@@ -222,13 +222,15 @@ def own_level(
 
 def sigma_at(
     pipe:Pipeline, # whose latents are guided
-    timestep:Tensor|float, # as the guider is told
+    timestep:Tensor|float, # as the guider is told, `()`, or `(B,)` for each sample
     step:int, # number of the question
-)->Tensor: # `()` float64, on the CPU
+)->Tensor: # `()` or `(B,)` float64, on the CPU
     "The noise level of the latents: the scheduler's own where it is that of the timestep but for rounding."
     t = torch.as_tensor(timestep).cpu().double()
     table = pipe.space.table
     usual = step_to_sigma(t, table, pipe.steps)
+    if t.numel() > 1:
+        return usual
     place = place_of(pipe.scheduler, t.item(), step)
     own = own_level(pipe.scheduler, place)
     if not own:
@@ -244,8 +246,8 @@ LOOKED_AT = 999. # highest noise level of which a rule is told: beyond it float3
 
 def lowered(
     x:Tensor, # noisy
-    sigma:Tensor, # its noise level, `()`
-    low:Tensor, # another one, `()`
+    sigma:Tensor, # its noise level, `()` or `(B,)`
+    low:Tensor, # another one, of that shape
 )->Tensor: # noisy, at that level
     "A sample that is nearly noise, at another level where it would be nearly noise."
     z = x_to_z(x, sigma)
@@ -253,7 +255,7 @@ def lowered(
 
 def look_in(
     x:Tensor|None, # noisy, variance-exploding; None when nobody told the guider
-    sigma:Tensor, # its noise level, `()`
+    sigma:Tensor, # its noise level, `()` or `(B,)`
     memory:dict[str, Tensor], # of the rule
 )->Look: # for one step
     "What a rule may know in a guider."
@@ -261,7 +263,7 @@ def look_in(
     low = sigma.clamp(max=LOOKED_AT)
     if x is None:
         return Blind(None, low, *rest)
-    seen = lowered(x, sigma, low) if sigma > low else x
+    seen = lowered(x, sigma, low) if (sigma > low).any() else x
     return Look(seen, low, *rest)
 
 # %% ../nbs/41_adapters.ipynb #c61d7f32
@@ -270,7 +272,7 @@ def combine_images(
     rule:Rule, # how to combine, in another space
     preds:tuple[Tensor, Tensor], # weak and strong prediction, in the model's own space
     scale:float, # guidance scale s
-    at:tuple[Tensor|None, Tensor], # noisy sample and noise level, `()`
+    at:tuple[Tensor|None, Tensor], # noisy sample and noise level, `()` or `(B,)`
     look:Look, # what else is known; its memory is changed
 )->Tensor: # the guided prediction, in the model's own space
     "What a rule makes of two predictions, by way of the denoised images; raises `InputError` without the sample."
@@ -286,7 +288,7 @@ def combine_in(
     rule:Rule, # how to combine
     preds:tuple[Tensor, Tensor], # weak and strong prediction, in the model's own space
     scale:float, # guidance scale s
-    at:tuple[Tensor|None, Tensor], # noisy sample and noise level, `()`
+    at:tuple[Tensor|None, Tensor], # noisy sample and noise level, `()` or `(B,)`
     look:Look, # what else is known; its memory is changed
 )->Tensor: # the guided prediction, in the model's own space
     "What a rule makes of two predictions of a model: at once where that is its own space."

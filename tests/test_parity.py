@@ -26,7 +26,7 @@ from cfg_course.schedules import ends_in_zero, karras_grid, logsnr_grid
 from cfg_course.scores import (FROM_X0, TO_X0, logsnr_to_sigma, sigma_to_alpha, sigma_to_logsnr, sigma_to_t, t_to_sigma,
     x0_to_eps)
 
-pytestmark = pytest.mark.filterwarnings('ignore:__array__ implementation:DeprecationWarning')  # diffusers and NumPy 2
+pytestmark = pytest.mark.filterwarnings('ignore:__array__ implementation:DeprecationWarning', 'ignore:__array_wrap__:DeprecationWarning')  # diffusers and NumPy 2
 
 KINDS = dict(x0='sample', eps='epsilon', v='v_prediction')
 EXACT = 1e-12  # float64 on both sides; the gaps seen are below 1e-14
@@ -504,6 +504,17 @@ def test_noise_alone(dtype, steps):
         assert gap(ask(Rule(lambda u, c, s, look: lerp(u, c, s), describe(scheduler).kind), show=False), line)/3 < tolerance
         assert gap(back(ask(CLAMP)), back(line).clamp(-1, 1))/3 < tolerance
         for rule in (apg(), power(), cfg_zero(), tcfg()): assert ask(rule).isfinite().all()
+
+
+@pytest.mark.parametrize('make', [DDIMScheduler, EulerDiscreteScheduler, FlowMatchEulerDiscreteScheduler])
+def test_a_timestep_for_each_sample(make):
+    "Of those listed, with noise alone among them: as one by one. A timestep may also come as a number."
+    scheduler, z, c, u = make(), randn(3), randn(4), randn(5)
+    scheduler.set_timesteps(4)
+    t, guider = scheduler.timesteps, to_guider(CLAMP, 3., scheduler)
+    together = guider_at(guider, 1, 4, t, z).forward(c, u).pred
+    alone = [guider_at(guider, 1, 4, k, z[i:i + 1]).forward(c[i:i + 1], u[i:i + 1]).pred for i, k in enumerate(t.tolist())]
+    assert gap(together, torch.cat(alone)) < 1e-4
 
 
 NO_LANGUAGE = {
