@@ -13,7 +13,7 @@ from torch import Tensor
 
 from .core import NULL, Denoise, InputError, check, is_number, optional
 from .guidance import Look, Rule, apply
-from .scores import FROM_X0, TO_X0, as_denoiser, pick, t_to_sigma, z_to_x
+from .scores import FROM_X0, TO_X0, as_denoiser, pick, t_to_sigma, x_to_z, z_to_x
 
 # %% auto #0
 __all__ = ['describe', 'step_to_sigma', 'from_diffusers', 'to_guider']
@@ -21,16 +21,19 @@ __all__ = ['describe', 'step_to_sigma', 'from_diffusers', 'to_guider']
 # %% ../nbs/41_adapters.ipynb #e2c613ae
 KINDS = dict(epsilon='eps', v_prediction='v', sample='x0', flow_prediction='flow')  # diffusers' word -> ours
 
+HIGHEST = 1e6 # the noise level that stands for noise without an image
+
 class Language(NamedTuple):
     "What a model predicts, how its input is scaled, and how it is told the noise."
     kind:str # one of `FROM_X0`
-    coords:str # vp or rf
-    table:Tensor|None # `(T,)` log sigma of every whole timestep, rising; none for flow matching
+    coords:str # how the model's input is scaled: vp or rf
+    table:Tensor|None # `(T,)` log sigma of every whole timestep, rising, on the CPU; none for flow matching
 
 def log_levels(
     kept:Tensor, # `(T,)` share of the signal's variance that is left at every timestep
-)->Tensor: # `(T,)`
+)->Tensor: # `(T,)` float64, on the CPU
     "Log noise level of every timestep."
+    kept = kept.cpu().double().clamp(min=HIGHEST**-2) # 0 where there is noise alone
     lost = 1 - kept
     return (lost/kept).log()/2
 
@@ -38,17 +41,48 @@ def log_levels(
 def describe(
     scheduler:Any, # of diffusers
 )->Language: # kind, coordinates, log sigma of every whole timestep or None
-    "What a scheduler says about its model; raises `InputError` for one that prescribes its own preconditioning."
+    "What a scheduler says about its model; raises `InputError` for one that speaks no language of ours."
     name = type(scheduler).__name__
+    config = scheduler.config
+    check_plain(name, config)
     if 'FlowMatch' in name:
         return Language('flow', 'rf', None)
-    config = scheduler.config
     preserving = hasattr(scheduler, 'alphas_cumprod') and 'sigma_data' not in config
     allowed = 'a variance-preserving one with alphas_cumprod, or flow matching'
     check(preserving, 'scheduler', name, allowed)
-    kind = pick('prediction_type', config.prediction_type, KINDS)
-    table = log_levels(scheduler.alphas_cumprod.double())
-    return Language(kind, 'vp', table)
+    kind = pick('prediction_type', config.get('prediction_type'), KINDS)
+    if config.get('use_flow_sigmas'):
+        check(kind != 'v', 'prediction_type', 'v_prediction', 'another one with use_flow_sigmas')
+        return Language(kind, 'rf', None)
+    return Language(kind, 'vp', log_levels(scheduler.alphas_cumprod))
+
+# %% ../nbs/41_adapters.ipynb #c41a7e02
+def check_plain(
+    name:str, # of the scheduler's class
+    config:Any, # its configuration
+)->None:
+    "Raise an `InputError` for timesteps that are no timesteps, or run from the noise to the image."
+    allowed = "'discrete': timesteps of the model, not noise levels"
+    continuous = config.get('timestep_type') == 'continuous'
+    check(not continuous, f'timestep_type of {name}', 'continuous', allowed)
+    inverted = config.get('invert_sigmas')
+    check(not inverted, f'invert_sigmas of {name}', inverted, 'False')
+
+def training_steps(
+    scheduler:Any, # of diffusers
+)->int: # N
+    "The number of timesteps that the model was trained with."
+    return scheduler.config.num_train_timesteps
+
+def latent_coords(
+    scheduler:Any, # of diffusers
+    space:Language, # what `describe` says of it
+)->str: # ve, vp or rf
+    "How a pipeline keeps its latents: as image plus noise where the scheduler says that noise is not of size 1."
+    if space.coords == 'rf':
+        return 'rf'
+    size = float(scheduler.init_noise_sigma)
+    return 'vp' if size == 1 else 've'
 
 # %% ../nbs/41_adapters.ipynb #93d5c27e
 def near_whole(
@@ -59,31 +93,41 @@ def near_whole(
     close = (t - nearest).abs() < 1e-3
     return torch.where(close, nearest, t)
 
+def like_level(
+    t:Tensor, # float64, on the CPU
+    sigma:Tensor, # of any type, on any device
+)->Tensor: # of its type and on its device
+    "Numbers that were made in float64, which not every device has, brought back."
+    return t.to(sigma.dtype).to(sigma.device)
+
 def sigma_to_step(
     sigma:Tensor, # `(B,)` noise level, > 0
     table:Tensor|None, # `(T,)` log sigma of every whole timestep, rising; None: flow matching
+    steps:int=1000, # of training, for flow matching
 )->Tensor: # `(B,)` timestep; whole where sigma is in the table
     "The timestep of a noise level; levels beyond the table are taken for its ends."
     if table is None:
-        return 1000*sigma/(1 + sigma)
-    table = table.to(sigma.device)
-    at = sigma.double().log()
+        return steps*sigma/(1 + sigma)
+    table = table.cpu()
+    at = sigma.cpu().double().log()
     i = torch.searchsorted(table, at).clamp(1, len(table) - 1)
     low, high = table[i-1], table[i]
     part = ((at - low)/(high - low)).clamp(0, 1)
-    t = i - 1 + part
-    return near_whole(t).to(sigma)
+    t = near_whole(i - 1 + part)
+    return like_level(t, sigma)
 
 # %% ../nbs/41_adapters.ipynb #a7e80f46
 def step_to_sigma(
     t:Tensor, # timestep, whole or not
     table:Tensor|None, # `(T,)` as for `sigma_to_step`
-)->Tensor: # noise level
-    "The noise level of a timestep; timesteps beyond the table, or above 999 without one, are taken for its end."
-    t = t.double()
+    steps:int=1000, # of training, for flow matching
+)->Tensor: # noise level, float64 on the CPU; at most a million
+    "The noise level of a timestep; timesteps beyond the table are taken for its ends."
+    t = t.cpu().double()
     if table is None:
-        return t_to_sigma(t.clamp(max=999)/1000)
-    t = t.cpu().clamp(0, len(table) - 1)
+        most = HIGHEST/(1 + HIGHEST)
+        return t_to_sigma((t/steps).clamp(max=most))
+    t = t.clamp(0, len(table) - 1)
     i = t.long().clamp(max=len(table) - 2)
     return table[i].lerp(table[i+1], t - i).exp()
 
@@ -106,12 +150,13 @@ def from_diffusers(
 )->Denoise: # a denoiser
     "A diffusers model as a denoiser of this course, without channels beyond those of the sample (a learned variance)."
     kind, coords, table = describe(scheduler)
+    steps = training_steps(scheduler)
     ask = ask or ask_by_class
     def predict(z, t, y):
         labels = torch.where(y == NULL, null, y)
         return ask(model, z, t, labels)[:, :z.shape[1]]
     def to_step(sigma):
-        return sigma_to_step(sigma, table)
+        return sigma_to_step(sigma, table, steps)
     return as_denoiser(predict, kind, coords, to_step)
 
 # %% ../nbs/41_adapters.ipynb #e921d3ad
@@ -126,21 +171,20 @@ class Blind(Look):
         "Raise an `InputError`: the rule needs the sample."
         raise InputError('rule: got one that looks at the noisy sample, allowed: guider.see(latents) before each step')
 
-def look_in(
-    space:Language, # what `describe` says of the scheduler
-    latents:Tensor|None, # in the pipeline's coordinates; None when nobody told the guider
-    timestep:Tensor|float|None, # of the scheduler
-    memory:dict[str, Tensor], # of the rule
-    like:Tensor, # says on which device and in which precision
-)->Look: # for one step
-    "What a rule may know at a timestep."
-    check(timestep is not None, 'timestep', None, 'guider.set_state(step, steps, timestep) before each step')
-    sigma = step_to_sigma(torch.as_tensor(timestep), space.table).to(like)
-    rest = None, dict(memory), asks_again, asks_again
-    if latents is None:
-        return Blind(None, sigma, *rest)
-    x = z_to_x(latents.to(like), sigma, space.coords)
-    return Look(x, sigma, *rest)
+class Pipeline(NamedTuple):
+    "What a guider must know of the pipeline that it is in."
+    scheduler:Any # of diffusers
+    space:Language # of its model
+    latents:str # how the noisy sample is kept: ve, vp or rf
+    steps:int # of training
+
+def pipeline_of(
+    scheduler:Any, # of diffusers
+)->Pipeline: # the same, described
+    "What a scheduler says about its pipeline; raises `InputError` as `describe` does."
+    space = describe(scheduler)
+    kept = latent_coords(scheduler, space)
+    return Pipeline(scheduler, space, kept, training_steps(scheduler))
 
 def at_least_single(
     pred:Tensor, # of a model, in any precision
@@ -149,38 +193,115 @@ def at_least_single(
     wide = torch.promote_types(pred.dtype, torch.float32)
     return pred.to(wide)
 
+# %% ../nbs/41_adapters.ipynb #c41a7e03
+def place_of(
+    scheduler:Any, # that has been told its timesteps
+    t:float, # a timestep
+    step:int, # number of the question
+)->int|None: # its place in the scheduler's list; none when it is not there
+    "Where a scheduler is; one that lists a timestep twice is asked, or believed to have begun at the first one."
+    times = getattr(scheduler, 'timesteps', None)
+    listed = [] if times is None else torch.as_tensor(times).tolist()
+    asked = getattr(scheduler, 'step_index', None)
+    places = [i for i, own in enumerate(listed) if own == t]
+    for i in (asked, step, *places[:1]):
+        if i in places:
+            return i
+    return None
+
+def own_level(
+    scheduler:Any, # that has been told its timesteps
+    i:int|None, # place in its list
+)->float|None: # what it calls sigma there; none when it does not say
+    "The noise level that a scheduler has put in its list."
+    halfway = hasattr(scheduler, 'sigmas_interpol') and bool(i and i % 2)
+    levels = getattr(scheduler, 'sigmas', None)
+    if levels is None or i is None or halfway:
+        return None
+    return levels[i].item()
+
+def sigma_at(
+    pipe:Pipeline, # whose latents are guided
+    timestep:Tensor|float, # as the guider is told, `()`, or `(B,)` for each sample
+    step:int, # number of the question
+)->Tensor: # `()` or `(B,)` float64, on the CPU
+    "The noise level of the latents: the scheduler's own where it is that of the timestep but for rounding."
+    t = torch.as_tensor(timestep).cpu().double()
+    table = pipe.space.table
+    usual = step_to_sigma(t, table, pipe.steps)
+    if t.numel() > 1:
+        return usual
+    place = place_of(pipe.scheduler, t.item(), step)
+    own = own_level(pipe.scheduler, place)
+    if not own:
+        return usual
+    sigma = torch.tensor(own, dtype=torch.float64)
+    if table is None:
+        sigma = step_to_sigma(sigma*pipe.steps, None, pipe.steps)
+    away = (sigma_to_step(sigma, table, pipe.steps) - t).abs()
+    return sigma if away < 1.001 else usual
+
+# %% ../nbs/41_adapters.ipynb #c41a7e04
+LOOKED_AT = 999. # highest noise level of which a rule is told: beyond it float32 does not see images in the noise
+
+def lowered(
+    x:Tensor, # noisy
+    sigma:Tensor, # its noise level, `()` or `(B,)`
+    low:Tensor, # another one, of that shape
+)->Tensor: # noisy, at that level
+    "A sample that is nearly noise, at another level where it would be nearly noise."
+    z = x_to_z(x, sigma)
+    return z_to_x(z, low)
+
+def look_in(
+    x:Tensor|None, # noisy, variance-exploding; None when nobody told the guider
+    sigma:Tensor, # its noise level, `()` or `(B,)`
+    memory:dict[str, Tensor], # of the rule
+)->Look: # for one step
+    "What a rule may know in a guider."
+    rest = None, dict(memory), asks_again, asks_again
+    low = sigma.clamp(max=LOOKED_AT)
+    if x is None:
+        return Blind(None, low, *rest)
+    seen = lowered(x, sigma, low) if (sigma > low).any() else x
+    return Look(seen, low, *rest)
+
 # %% ../nbs/41_adapters.ipynb #c61d7f32
 def combine_images(
     kind:str, # what the model predicts
-    rule:Rule, # how to combine
+    rule:Rule, # how to combine, in another space
     preds:tuple[Tensor, Tensor], # weak and strong prediction, in the model's own space
     scale:float, # guidance scale s
+    at:tuple[Tensor|None, Tensor], # noisy sample and noise level, `()` or `(B,)`
     look:Look, # what else is known; its memory is changed
 )->Tensor: # the guided prediction, in the model's own space
-    "What a rule makes of two predictions of a model, by way of the denoised images."
-    x, sigma = look.x, look.sigma
+    "What a rule makes of two predictions, by way of the denoised images; raises `InputError` without the sample."
+    x, sigma = at
+    allowed = f'guider.see(latents) before each step: the rule acts on {rule.space}, the model predicts {kind}'
+    check(x is not None, 'latents', None, allowed)
     D_u, D_c = (TO_X0[kind](o, x, sigma) for o in preds)
     D = apply(rule, D_u, D_c, scale, look)
     return FROM_X0[kind](D, x, sigma)
 
-def combine_blindly(
+def combine_in(
     kind:str, # what the model predicts
-    rule:Rule, # how to combine, in the same space
+    rule:Rule, # how to combine
     preds:tuple[Tensor, Tensor], # weak and strong prediction, in the model's own space
     scale:float, # guidance scale s
-    look:Blind, # what else is known; its memory is changed
+    at:tuple[Tensor|None, Tensor], # noisy sample and noise level, `()` or `(B,)`
+    look:Look, # what else is known; its memory is changed
 )->Tensor: # the guided prediction, in the model's own space
-    "The same without the noisy sample; raises `InputError` for a rule that acts in another space."
-    allowed = f'guider.see(latents) before each step: the rule acts on {rule.space}, the model predicts {kind}'
-    check(rule.space == kind, 'latents', None, allowed)
-    return rule.combine(*preds, scale, look)
+    "What a rule makes of two predictions of a model: at once where that is its own space."
+    if rule.space == kind:
+        return rule.combine(*preds, scale, look)
+    return combine_images(kind, rule, preds, scale, at, look)
 
 def guider_class(
     rule:Rule, # how to combine
     scheduler:Any, # of the pipeline
 )->type: # of a diffusers guider
     "Guiders that combine by a rule; what it leaves at the first question of a step is remembered."
-    space = describe(scheduler)
+    pipe = pipeline_of(scheduler)
     looks = getattr(scheduler, 'order', 1) # within a step
     theirs = optional('diffusers.guiders')
     output = optional('diffusers.guiders.guider_utils').GuiderOutput
@@ -197,10 +318,21 @@ def guider_class(
             if step == 0:
                 self.memory = {}
 
+        def level(self):
+            t = self._timestep
+            check(t is not None, 'timestep', None, 'guider.set_state(step, steps, timestep) before each step')
+            return sigma_at(pipe, t, self._step)
+
+        def place(self, like):
+            sigma = like_level(self.level(), like)
+            if self.latents is None:
+                return None, sigma
+            return z_to_x(self.latents.to(like), sigma, pipe.latents), sigma
+
         def combine(self, preds):
-            look = look_in(space, self.latents, self._timestep, self.memory, preds[1])
-            combine = combine_blindly if isinstance(look, Blind) else combine_images
-            pred = combine(space.kind, rule, preds, self.guidance_scale, look)
+            at = self.place(preds[1])
+            look = look_in(*at, self.memory)
+            pred = combine_in(pipe.space.kind, rule, preds, self.guidance_scale, at, look)
             first = self._step % looks == 0
             if first:
                 self.memory = look.memory

@@ -17,7 +17,8 @@ from torch.nn import functional as F
 from tqdm.auto import tqdm
 
 from .core import NULL, Denoise, InputError, Level
-from .core import check, load_tensors, mix_seed, one_of, pick_device, rng, save_tensors, to_float
+from .core import check, count, load_tensors, mix_seed, number, one_of, pick_device, rng, save_tensors
+from .core import several, to_float
 from .data import Images
 from .denoisers import edm_coefs
 from .guidance import LINEAR, Guided, Method, Rule, Strength, guide, technique
@@ -398,12 +399,21 @@ def meant(
     check(found, 'checkpoint', str(name), allowed)
     return found
 
+SIZES = dict(
+    shape=several(count(1, 2**12), 3, 3),
+    num_classes=count(1, 2**20),
+    width=count(1, 2**12),
+    stages=count(0, 12),
+    blocks=count(1, 64),
+    sigma_data=number(above=0))
+
 def shape_of(
     meta:dict[str, Any], # the header of a file
 )->tuple[int, ...]: # `(C, H, W)`; empty where it does not say
     "The shape of the images that a classifier takes."
-    config = meta.get('config', {})
-    return tuple(config.get('shape', ()))
+    config = meta.get('config')
+    shape = config.get('shape') if isinstance(config, dict) else None
+    return tuple(shape) if SIZES['shape'].fits(shape) else ()
 
 def find_classifier(
     name:str|Path, # of a classifier or of its data, or a file
@@ -420,16 +430,40 @@ def find_classifier(
     return fitting[0]
 
 # %% ../nbs/16_classifiers.ipynb #3a94e0b7
+def config_of(
+    meta:dict[str, Any], # the header of a file
+    name:str, # by which it was asked for
+)->dict[str, Any]: # what makes its network
+    "The configuration in a header; raises `InputError` for one that no network can have."
+    config = meta.get('config')
+    known = isinstance(config, dict) and config.keys() <= {'design', *SIZES}
+    check(known, 'checkpoint', name, 'a file with the configuration of a classifier')
+    for k in config.keys() & SIZES:
+        SIZES[k].check(f'{k} in {name!r}', config[k])
+    return dict(config)
+
+def fill(
+    net:nn.Module, # built on the meta device
+    tensors:dict[str, Tensor], # its state, in any precision
+)->None:
+    "Give a network that has no memory yet these tensors; raises `RuntimeError` where names or shapes differ."
+    own = net.state_dict()
+    whole = {
+        k: t.to(own[k].dtype, copy=True) if k in own else t
+        for k, t in tensors.items()}
+    net.load_state_dict(whole, assign=True)
+
 def rebuild(
     tensors:dict[str, Tensor], # weights, float16 or float32
-    meta:dict[str, Any], # the header of their file
+    config:dict[str, Any], # of `config_of`
     cls:type[Recogniser]=Classifier, # `Classifier`, any judge; or `NoisyClassifier`
 )->Any: # a network of that class, in evaluation mode
     "The network that a file holds; raises `InputError` for a design that does not exist."
-    config = dict(meta['config'])
     design = config.pop('design', 'plain')
-    net = designed(cls, design)(**config)
-    net.load_state_dict(cast(tensors, torch.float32))
+    make = designed(cls, design)
+    with torch.device('meta'):
+        net = make(**config)
+    fill(net, tensors)
     return net.eval()
 
 # %% ../nbs/16_classifiers.ipynb #61f7a0d5
@@ -441,7 +475,8 @@ def load_classifier(
     "Read a classifier; raises `InputError` where there is none of that name or of that shape, and no such file."
     tensors, meta = load_tensors(find_classifier(name, cls, shape), cls.kind)
     try:
-        return rebuild(tensors, meta, cls), meta
+        config = config_of(meta, str(name))
+        return rebuild(tensors, config, cls), meta
     except InputError:
         raise
     except (TypeError, KeyError, ValueError, RuntimeError):

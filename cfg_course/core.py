@@ -490,6 +490,19 @@ def check_no_pickle(
     allowed = f'{OURS} (this looks like a pickle, which is never loaded)'
     check(safetensors or not pickled, 'checkpoint', str(path), allowed)
 
+# what readers of damaged files raise
+UNREADABLE = SafetensorError, OSError, ValueError, RuntimeError, TypeError, KeyError, AttributeError
+
+def parse(
+    text:str|bytes, # JSON, or anything else
+)->dict[str, Any]: # what it says; nothing where that is no dictionary, or no JSON
+    "The facts in a description that may be damaged."
+    try:
+        facts = json.loads(text)
+    except (ValueError, RecursionError):
+        return {}
+    return facts if isinstance(facts, dict) else {}
+
 # %% ../nbs/00_core.ipynb #ef0ae5e1
 def load_tensors(
     path:Path|str, # a file that `save_tensors` wrote
@@ -503,11 +516,22 @@ def load_tensors(
         with safe_open(path, 'pt') as f:
             header = f.metadata() or {}
             tensors = {k: f.get_tensor(k) for k in f.keys()} # noqa: SIM118
-    except (SafetensorError, OSError, ValueError, RuntimeError) as e:
-        raise InputError(f'checkpoint: {str(path)!r} is damaged or not safetensors ({e})') from None
-    meta = json.loads(header.get('cfg_course', '{}'))
+    except UNREADABLE as e:
+        raise InputError(f'checkpoint: {str(path)!r} is damaged or not safetensors ({shorten(str(e))})') from None
+    meta = parse(header.get('cfg_course', '{}'))
     check(meta.get('kind') == kind, 'checkpoint', str(path), f'{OURS} with a {kind} in it')
     return tensors, meta
+
+# %% ../nbs/00_core.ipynb #5c0e7a11
+def read_table(
+    path:Path, # a .csv file
+)->pd.DataFrame: # its rows
+    "Read a table; raises `InputError` for a damaged one."
+    pd = optional('pandas')
+    try:
+        return pd.read_csv(path)
+    except (ValueError, OverflowError, RuntimeError):
+        raise InputError(f'results: {str(path)!r} is damaged') from None
 
 # %% ../nbs/00_core.ipynb #9e259e33
 def write_results(
@@ -528,14 +552,16 @@ def read_results(
     path:Path|str, # a .csv file of `write_results`
     config:dict|None=None, # what the rows must have been made with, as far as given
 )->pd.DataFrame: # the rows
-    "Read a table; raises `InputError` when it is missing or was made with another configuration."
+    "Read a table; raises `InputError` when it is missing, damaged or was made with another configuration."
     path = Path(path)
-    note = path.with_suffix('.json')
+    note = path.parent/f'{path.stem}.json'
     check(path.is_file() and note.is_file(), 'results', str(path), 'a .csv file with its .json beside it')
-    made = json.loads(note.read_text(encoding='utf-8'))['config']
+    made = parse(note.read_bytes()).get('config')
+    if not isinstance(made, dict):
+        raise InputError(f'results: {str(note)!r} is damaged')
     for k, v in (config or {}).items():
-        check(made.get(k) == v, f'{path.name}, {k}', v, f'{made.get(k)!r}, with which it was made')
-    return optional('pandas').read_csv(path)
+        check(made.get(k) == v, f'{path.name}, {k}', v, f'{shorten(made.get(k))}, with which it was made')
+    return read_table(path)
 
 # %% ../nbs/00_core.ipynb #67d15f04
 def claim(

@@ -33,7 +33,7 @@ def differences(
 )->Tensor: # `(B, C, d)` float64, on the host
     "By how much the predictions for the classes differ from the unconditional one."
     delta = D_all - D_u[:, None]
-    return delta.flatten(2).double().cpu()
+    return delta.flatten(2).cpu().double()
 
 # %% ../nbs/05_limits.ipynb #c8d1447e
 def squares(

@@ -34,7 +34,7 @@ def mean(
     values:Tensor, # numbers or truth values
 )->float: # in their units
     "The mean as a number."
-    return values.double().mean().item()
+    return values.cpu().double().mean().item()
 
 def proportion(
     hits:Tensor, # `(N,)` bool
@@ -86,8 +86,8 @@ def stratified_error(
     y:Tensor, # `(N,)` classes; those with fewer than three samples count as one
 )->float: # in units of g
     "Standard error of the mean of g where the number of samples of each class is fixed."
-    y, counts = known_classes(y)
-    g = g.double()
+    y, counts = known_classes(y.cpu())
+    g = g.cpu().double()
     means = y.bincount(g)/counts
     unbiased = counts/(counts - 1).clamp(min=1)
     squares = (g - means[y]).square()
@@ -177,7 +177,7 @@ def class_spread(
     n = int(counts.sum())
     effects = []
     for g in groups:
-        effect = std_effect(g.double().flatten(1))
+        effect = std_effect(g.cpu().double().flatten(1))
         effects.append(effect*n/(len(g)*classes))
     which = torch.arange(classes).repeat_interleave(counts)
     error = stratified_error(torch.cat(effects), which)
@@ -288,9 +288,10 @@ def make_inception(
 )->Callable: # of `(N, 3, H, W)` uint8 images
     "Inception-v3 of torch-fidelity, which takes its weights from a file."
     inception = optional('torch_fidelity.feature_extractor_inceptionv3').FeatureExtractorInceptionV3
-    with tempfile.NamedTemporaryFile(suffix='.pth') as file:
-        torch.save(state, file.name)
-        return inception('inception', LAYERS, feature_extractor_weights_path=file.name)
+    with tempfile.TemporaryDirectory() as folder: # an open file cannot be opened again on Windows
+        path = str(Path(folder)/'weights.pth')
+        torch.save(state, path)
+        return inception('inception', LAYERS, feature_extractor_weights_path=path)
 
 # %% ../nbs/19_metrics.ipynb #3b1e5a38
 def load_inception(
@@ -315,7 +316,7 @@ class Reference(NamedTuple):
     "Real images to compare with."
     name:str # of the data set
     seen:Seen # the images
-    near:float # distance, in pixels of [-1, 1], to the nearest other real image, that 1 % of them fall below
+    near:float # distance, in pixels of [-1, 1], to the nearest different real image, that 1 % of them fall below
     eyes:Eyes|None=None # whose features they are; the judge's own when not given
     data_dir:Path|str|None=None # where the data set is kept
 
@@ -386,13 +387,27 @@ def nearest(
     return torch.cat(far), torch.cat(who)
 
 # %% ../nbs/19_metrics.ipynb #3b1e5a50
+ALIKE = 4/127.5 # root mean square difference of pixels, in [-1, 1], up to which two images look the same
+
+def distinct(
+    x:Tensor, # `(M, C, H, W)` uint8, on the CPU
+)->Tensor: # `(N, C, H, W)`, N <= M
+    "Images without those that repeat another one."
+    first = {}
+    for i, image in enumerate(x):
+        first.setdefault(image.numpy().tobytes(), i)
+    return x[list(first.values())]
+
 def nearness(
-    x:Tensor, # `(M, C, H, W)` uint8
+    x:Tensor, # `(M, C, H, W)` uint8, on the CPU
 )->float: # in pixels of [-1, 1]
-    "The distance to the nearest other image that 1 % of the images fall below."
-    flat = to_float(x).flatten(1)
-    far, _ = nearest(flat, flat, 2) # itself and another one
-    return far[:, 1].quantile(.01).item()
+    "The distance to the nearest image that does not look the same which 1 % of the images fall below."
+    flat = to_float(distinct(x)).flatten(1)
+    alike = ALIKE*flat.shape[1]**.5
+    nearest_other = [d.where(d > alike, math.inf).amin(1) for d in distances(flat, flat)]
+    far = torch.cat(nearest_other)
+    known = far[far.isfinite()]
+    return known.quantile(.01).item() if len(known) else alike
 
 # %% ../nbs/19_metrics.ipynb #3b1e5a41
 Measured = TypeVar('Measured', bound=Callable[..., Estimate])
@@ -430,8 +445,8 @@ def frechet(
     fidelity = optional('torch_fidelity.metric_fid')
     moments = fidelity.fid_features_to_statistics
     found = fidelity.fid_statistics_to_metric(
-        moments(a.double()),
-        moments(b.double()),
+        moments(a.cpu().double()),
+        moments(b.cpu().double()),
         False) # in silence
     return found['frechet_inception_distance']
 
@@ -976,9 +991,9 @@ def measure(
 # %% ../nbs/19_metrics.ipynb #3b1e5a47
 def as_rows(
     a:Tensor, # `(N,)` or `(N, D)`
-)->Tensor: # `(N, D)` float64
+)->Tensor: # `(N, D)` float64, on the CPU
     "Samples as rows of numbers."
-    return a.double().reshape(len(a), -1)
+    return a.cpu().double().reshape(len(a), -1)
 
 def cut_points(
     n:int, # parts of one size

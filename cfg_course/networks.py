@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .core import NULL, Device, check
+from .core import NULL, Device, check, count, flag, number, several
 
 # %% auto #0
 __all__ = ['CONFIGS', 'UNetConfig', 'Block', 'Attention', 'UNet', 'perturb']
@@ -353,15 +353,27 @@ class UNet(nn.Module):
                 yield level > 0 and i == 0, next(rest)
 
 # %% ../nbs/12_networks.ipynb #a5684b7e
+SIZE = count(1, 2**16) # of anything that is multiplied with others
+
+FIELDS = dict(
+    image_size=SIZE, channels=SIZE,
+    num_classes=count(1), patch=SIZE,
+    widths=several(SIZE, 1, 12),
+    blocks=several(count(1, 64), 1, 12),
+    emb=SIZE, heads=SIZE,
+    dropout=number(0, 1), scaled=flag())
+
 def check_config(
     cfg:UNetConfig, # a configuration
 )->None:
     "Raise an `InputError` for a configuration that no network can have."
+    for name, option in FIELDS.items():
+        option.check(name, getattr(cfg, name))
     levels = len(cfg.widths)
     unit = cfg.patch*2**(levels - 1)
-    whole = cfg.image_size > 0 and cfg.image_size % unit == 0
+    whole = cfg.image_size % unit == 0
     check(whole, 'image_size', cfg.image_size, f'a multiple of {unit}')
-    matched = len(cfg.blocks) == levels > 0
+    matched = len(cfg.blocks) == levels
     check(matched, 'blocks', cfg.blocks, f'{levels} numbers, one per width')
     grouped = all(w % 8 == 0 for w in cfg.widths)
     check(grouped, 'widths', cfg.widths, 'multiples of 8')

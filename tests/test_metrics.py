@@ -1,5 +1,6 @@
 "Metrics against torch-fidelity, closed forms and known corruptions; files that are not what they should be."
 import math, pickle, subprocess, sys, warnings
+from pathlib import Path
 
 import numpy as np, pandas as pd, pytest, torch
 from safetensors.torch import save_file
@@ -13,6 +14,7 @@ from cfg_course import metrics
 from cfg_course.classifiers import load_classifier
 from cfg_course.core import InputError, rng, to_float
 from cfg_course.data import Images, load_data
+from cfg_course.limits import implied_posterior
 from cfg_course.metrics import (METRICS, Metric, Reference, Seen, bounded, cas, check_metrics, class_spread, class_std, density, distance_to,
                                 feature_spread, fid, frechet, half_radii, halves, in_order, inside, judge_extractor, kid, load_inception,
                                 make_reference, mean_of, measure, metric, observe, possible, proportion, radii, redraw, stratified_error,
@@ -103,6 +105,61 @@ def test_kid_of_as_many_samples_as_real_images_has_an_interval(judge, digits):
     real = make_reference(judge, data, 200)
     value, low, high = kid(observe(judge, data.x[-200:], data.y[-200:]), real)
     assert high - low > .5
+
+
+@pytest.mark.parametrize('each', [30, 100])
+def test_kid_of_as_many_samples_as_real_images_holds_its_noise(each):
+    "Over fresh samples of equal class shares, 150 or 500 against as many: 95 % of intervals hold the mean."
+    real = Reference('world', small_world(each, 999, 1.), 0.)
+    covered, ratio = held(np.array([kid(small_world(each, i), real) for i in range(DRAWS)]))
+    assert .95 - 3*(.95*.05/DRAWS)**.5 < covered and .85 < ratio < 1.2, (covered, ratio)
+
+
+def like(x, kind):
+    "Images with repetitions: some of them once, all of them, one of them over and over, or all but a level of brightness."
+    near = (x.int() + 1).clamp(max=255).to(torch.uint8)
+    return dict(last=torch.cat([x[:980], x[:20]]), twice=x[:500].repeat(2, 1, 1, 1), one=torch.cat([x[:1].repeat(500, 1, 1, 1), x[1:500]]),
+                thrice=x[:400].repeat_interleave(3, 0), near=torch.cat([x[:500], near[:500]]), none=x[:1000])[kind]
+
+
+@pytest.mark.parametrize('kind', ['none', 'last', 'twice', 'thrice', 'one', 'near'])
+def test_duplicates_do_not_hide_copies(judge, digits, kind):
+    "All copies are found, and few of the new images, whatever the real ones repeat."
+    x = like(digits['train'].x, kind)
+    real = make_reference(judge, Images(x, torch.zeros(len(x), dtype=torch.long), ['all'], 'few'))
+    def share(x): return METRICS['nearest'].function(Seen(x, None, None, None, None), real)[0]
+    assert share(x[:100]) == share(x[-20:]) == 1 and share(digits['test'].x) < .03
+    if kind == 'none': assert real.near == torch.cdist(*2*[to_float(x).flatten(1)]).topk(2, largest=False).values[:, 1].quantile(.01).item()
+
+
+def test_a_yardstick_without_different_images(judge, digits):
+    "One picture, over and over: what looks the same is a copy."
+    x = digits['train'].x[:1].repeat(50, 1, 1, 1)
+    real = make_reference(judge, Images(x, torch.zeros(50, dtype=torch.long), ['all'], 'few'))
+    seen = Seen(torch.cat([x[:3], digits['test'].x[:9]]), None, None, None, None)
+    assert METRICS['nearest'].function(seen, real)[0] == .25
+
+
+class OnApple(torch.Tensor):
+    "A tensor on a device that has no float64: nothing there may be made of that type before it has come to the CPU."
+    @classmethod
+    def __torch_function__(cls, function, types, args=(), kwargs=None):
+        if function is torch.Tensor.cpu: return args[0].as_subclass(torch.Tensor).clone()
+        out = super().__torch_function__(function, types, args, kwargs or {})
+        if isinstance(out, torch.Tensor) and out.dtype == torch.float64: raise TypeError('no float64 here')
+        return out
+
+
+def test_devices_without_float64(digits):
+    "What takes tensors of the caller takes them from there; the answer is that of the CPU."
+    x, y = digits['test'].x[:60], digits['test'].y[:60]
+    a, b = torch.randn(9, 3, generator=rng(30)), torch.randn(9, 3, generator=rng(31))
+    cases = [(class_spread, (x, y)), (class_std, (x, y)), (wasserstein, (a, b)), (wasserstein, (a[:, 0], b[:5, 0])), (metrics.mmd, (a, b)), (frechet, (a, b)),
+             (stratified_error, (a[:, 0], y[:9])), (mean_of, (a[:, 0], y[:9])), (proportion, (a[:, 0] > 0,)), (implied_posterior, (a, a[:, None] + b))]
+    for f, given in cases:
+        there = f(*(o.as_subclass(OnApple) for o in given))
+        torch.testing.assert_close(there, f(*given), rtol=0, atol=0, msg=f.__name__)
+    with pytest.raises(TypeError, match='no float64'): a.as_subclass(OnApple).double()
 
 
 def test_precision_and_recall_against_every_pair():
@@ -247,6 +304,19 @@ def test_inception_from_a_file(inception, judge, digits):
     few = make_reference(judge, digits['train'], 30, eyes=eyes)
     with pytest.warns(UserWarning, match='24 samples.*2048 features'): found = measure(judge, x, y, few, ['fid', 'isc', 'accuracy', 'recall'], repeats=2)
     assert math.isfinite(found['fid'][0]) and found['fid'][0] > 0 and found['accuracy'][0] > .8
+
+
+def test_inception_without_a_network_and_with_one_opening(inception, digits, monkeypatch):
+    "Weights come from the file alone; on their way they are in a file that nobody holds open, since Windows opens none twice, and that is gone afterwards."
+    def closed(*args, **kwargs): raise OSError('no network')
+    def held(*args, **kwargs): raise PermissionError('opened twice')
+    made, folder = [], metrics.tempfile.TemporaryDirectory
+    monkeypatch.setattr('socket.socket.connect', closed)
+    monkeypatch.setattr('socket.getaddrinfo', closed)
+    for name in ('NamedTemporaryFile', 'mkstemp', 'TemporaryFile'): monkeypatch.setattr(metrics.tempfile, name, held)
+    monkeypatch.setattr(metrics.tempfile, 'TemporaryDirectory', lambda: made.append(folder()) or made[-1])
+    features, _ = load_inception(inception/'weights.pth')(digits['test'].x[:2])
+    assert features.shape == (2, 2048) and len(made) == 1 and not Path(made[0].name).exists()
 
 
 class Evil:

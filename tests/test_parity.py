@@ -7,13 +7,15 @@ equal formulas: the schedulers' tables, float32 as they come, are widened first.
 import math
 
 import pytest, torch
-from diffusers import (DDIMScheduler, DDPMScheduler, DPMSolverMultistepScheduler, EDMDPMSolverMultistepScheduler,
-    EDMEulerScheduler, EulerDiscreteScheduler, FlowMatchEulerDiscreteScheduler, HeunDiscreteScheduler)
+from diffusers import (DDIMScheduler, DDPMScheduler, DEISMultistepScheduler, DPMSolverMultistepScheduler, EDMDPMSolverMultistepScheduler,
+    EDMEulerScheduler, EulerAncestralDiscreteScheduler, EulerDiscreteScheduler, FlowMatchEulerDiscreteScheduler, FlowMatchHeunDiscreteScheduler,
+    HeunDiscreteScheduler, KDPM2AncestralDiscreteScheduler, KDPM2DiscreteScheduler, LMSDiscreteScheduler, PNDMScheduler, RePaintScheduler,
+    UniPCMultistepScheduler)
 from diffusers.guiders import ClassifierFreeGuidance
 from diffusers.schedulers import scheduling_ddpm
 from hypothesis import given, settings, strategies as st
 
-from cfg_course.adapters import describe, from_diffusers, sigma_to_step, step_to_sigma, to_guider
+from cfg_course.adapters import describe, from_diffusers, latent_coords, sigma_to_step, step_to_sigma, to_guider
 from cfg_course.core import NULL, InputError, Run, present_run, rng
 from cfg_course.denoisers import Denoiser
 from cfg_course.guidance import Label, Rule, guide, interval, lerp, ramp, scale_to_w, w_to_scale
@@ -24,7 +26,7 @@ from cfg_course.schedules import ends_in_zero, karras_grid, logsnr_grid
 from cfg_course.scores import (FROM_X0, TO_X0, logsnr_to_sigma, sigma_to_alpha, sigma_to_logsnr, sigma_to_t, t_to_sigma,
     x0_to_eps)
 
-pytestmark = pytest.mark.filterwarnings('ignore:__array__ implementation:DeprecationWarning')  # diffusers and NumPy 2
+pytestmark = pytest.mark.filterwarnings('ignore:__array__ implementation:DeprecationWarning', 'ignore:__array_wrap__:DeprecationWarning')  # diffusers and NumPy 2
 
 KINDS = dict(x0='sample', eps='epsilon', v='v_prediction')
 EXACT = 1e-12  # float64 on both sides; the gaps seen are below 1e-14
@@ -299,7 +301,7 @@ def test_remembering_rules_in_a_guider_of_heun(denoise, y, name):
     strong, weak = (predictor(denoise, 'eps', k) for k in (y, y*0 + NULL))
     sigmas, states, x = ends_in_zero(levels[::2]), [], levels[0]*randn(2)
     for i, (t, sigma) in enumerate(zip(scheduler.timesteps, levels.tolist())):
-        guider_at(guider, i, 19, t, scheduler.scale_model_input(x, t))
+        guider_at(guider, i, 19, t, x)
         x = scheduler.step(guider.forward(strong(x, sigma), weak(x, sigma)).pred, t, x).prev_sample
         if scheduler.state_in_first_order: states.append(sigma_to_alpha(sigmas[i//2 + 1])*x)
     states.append(x)
@@ -386,6 +388,181 @@ def test_timesteps_between_whole_ones(cls):
     torch.testing.assert_close(levels, scheduler.sigmas[:-1].double(), rtol=1e-4, atol=0)
     torch.testing.assert_close(sigma_to_step(levels, table), scheduler.timesteps.double(), rtol=0, atol=2e-3)
     assert torch.equal(step_to_sigma(torch.arange(1000), table), table.exp())
+
+
+CLAMP = Rule(lambda u, c, s, look: (u + s*(c - u)).clamp(-1, 1))
+IMAGE_PLUS_NOISE = [EulerDiscreteScheduler, EulerAncestralDiscreteScheduler, LMSDiscreteScheduler, HeunDiscreteScheduler, KDPM2DiscreteScheduler, KDPM2AncestralDiscreteScheduler]
+SPACINGS = [{}, dict(use_karras_sigmas=True), dict(timestep_spacing='leading'), dict(timestep_spacing='trailing', beta_schedule='scaled_linear'), dict(num_train_timesteps=50)]
+
+
+def level_of(scheduler, i):
+    "What the scheduler scales the model's input by at its i-th question, and nothing of ours."
+    return (scheduler.sigmas_interpol if hasattr(scheduler, 'sigmas_interpol') and i % 2 else scheduler.sigmas)[i].item()
+
+
+@pytest.mark.parametrize('options', SPACINGS)
+@pytest.mark.parametrize('cls', IMAGE_PLUS_NOISE)
+def test_latents_that_are_image_plus_noise(cls, options):
+    "Every question of a pass, among them those between two levels, at timesteps that are not whole, and at rounded ones: a rule on clean images sees clean images."
+    if 'use_karras_sigmas' in options and cls is EulerAncestralDiscreteScheduler or cls is KDPM2AncestralDiscreteScheduler and options.get('use_karras_sigmas'): options = {}
+    scheduler, x0, n, d = cls(**options), .5*randn(3), randn(4), .01*randn(5)
+    scheduler.set_timesteps(10)
+    guider = to_guider(CLAMP, 3., scheduler)
+    for i, t in enumerate(scheduler.timesteps):
+        sigma = level_of(scheduler, i)
+        if cls is KDPM2AncestralDiscreteScheduler and i % 2: sigma = step_to_sigma(t, describe(scheduler).table).item()
+        guider_at(guider, i, len(scheduler.timesteps), t, x0 + sigma*n)
+        guided = x0 + sigma*(n - guider.forward(n, n + d).pred)
+        assert gap(guided, (x0 + 2*sigma*d).clamp(-1, 1)) < 1e-5, (i, t)
+
+
+@pytest.mark.parametrize('cls', [*IMAGE_PLUS_NOISE, DDIMScheduler, DDPMScheduler, DPMSolverMultistepScheduler, DEISMultistepScheduler, UniPCMultistepScheduler, PNDMScheduler])
+def test_how_latents_are_kept(cls):
+    "As their own `add_noise` says: the image itself, or a share of it; before the timesteps are set and after."
+    scheduler, one, last = cls(), torch.ones(1, 1, 1, 1), torch.tensor([999])
+    for _ in range(2):
+        kept = scheduler.add_noise(one, 0*one, last).item()
+        assert latent_coords(scheduler, describe(scheduler)) == ('ve' if kept == 1 else 'vp')
+        scheduler.set_timesteps(7)
+        last = scheduler.timesteps[:1]
+
+
+@pytest.mark.parametrize('options', [dict(use_karras_sigmas=True), dict(use_exponential_sigmas=True), {}])
+@pytest.mark.parametrize('cls', [DPMSolverMultistepScheduler, UniPCMultistepScheduler, DEISMultistepScheduler])
+def test_noise_levels_whose_timesteps_were_rounded(cls, options):
+    "Solvers that tell the model a whole timestep keep latents at the level between; the last ones share their timestep."
+    scheduler, x0, n, d = cls(**options), .5*randn(3), randn(4), .01*randn(5)
+    scheduler.set_timesteps(25)
+    guider = to_guider(CLAMP, 3., scheduler)
+    for i, t in enumerate(scheduler.timesteps):
+        sigma = scheduler.sigmas[i].item()
+        guider_at(guider, i, 25, t, (x0 + sigma*n)/(1 + sigma**2)**.5)
+        guided = x0 + sigma*(n - guider.forward(n, n + d).pred)
+        assert gap(guided, (x0 + 2*sigma*d).clamp(-1, 1)) < 1e-5, (i, t)
+
+
+def test_a_pass_that_begins_in_the_middle():
+    "Image to image: the first question is not the first timestep, and where that is listed twice the scheduler knows which."
+    scheduler = DPMSolverMultistepScheduler(use_karras_sigmas=True)
+    scheduler.set_timesteps(100)
+    twice = [i for i, t in enumerate(scheduler.timesteps) if t == scheduler.timesteps[i - 1]]
+    x0, n, guider = .5*randn(3), randn(4), to_guider(CLAMP, 3., scheduler)
+    for i in (30, *twice):
+        scheduler._step_index = i
+        sigma = scheduler.sigmas[i].item()
+        guider_at(guider, i - 30, 70, scheduler.timesteps[i], (x0 + sigma*n)/(1 + sigma**2)**.5)
+        assert gap(x0 + sigma*(n - guider.forward(n, n).pred), x0.clamp(-1, 1)) < 1e-5
+    assert twice
+
+
+FLOWS = [FlowMatchEulerDiscreteScheduler, FlowMatchHeunDiscreteScheduler, lambda **k: UniPCMultistepScheduler(use_flow_sigmas=True, prediction_type='flow_prediction', **k),
+         lambda **k: DPMSolverMultistepScheduler(use_flow_sigmas=True, prediction_type='flow_prediction', **k)]
+
+
+@pytest.mark.parametrize('steps', [7, 100, 1000, 4000])
+@pytest.mark.parametrize('make', FLOWS)
+def test_flow_matching_with_any_number_of_timesteps(make, steps):
+    "From the first question, where there is noise alone: `(1 - t) x0 + t n`, predictions n - x0."
+    scheduler, x0, n, d = make(num_train_timesteps=steps), .5*randn(3), randn(4), .01*randn(5)
+    scheduler.set_timesteps(6)
+    guider = to_guider(CLAMP, 3., scheduler)
+    for i, step in enumerate(scheduler.timesteps):
+        t = scheduler.sigmas[i].item()
+        if not t: continue
+        z = (1 - t)*x0 + t*n
+        guider_at(guider, i, len(scheduler.timesteps), step, z)
+        guided = z - t*guider.forward(n - x0, n - x0 + d).pred
+        assert gap(guided, (x0 + 2*t*d).clamp(-1, 1)) < 1e-5, (i, t)
+
+
+@pytest.mark.parametrize('steps', [10, 100, 1000])
+def test_a_model_of_flow_is_told_its_own_timesteps(steps):
+    told = []
+    def model(z, timestep, class_labels): return told.append(timestep) or z
+    denoise = from_diffusers(model, FlowMatchEulerDiscreteScheduler(num_train_timesteps=steps), 10, lambda model, z, t, y: model(z, t, y))
+    sigma = torch.tensor([.25, 1., 3., 1e9], dtype=torch.float64)
+    denoise(randn(3), sigma, torch.zeros(4, dtype=torch.long))
+    assert gap(told[0], steps*sigma/(1 + sigma)) < 1e-9
+    assert gap(step_to_sigma(told[0][:3], None, steps), sigma[:3]) < 1e-9 and math.isfinite(step_to_sigma(torch.tensor(float(steps)), None, steps))
+
+
+@pytest.mark.parametrize('dtype', [torch.float16, torch.float32, torch.float64])
+@pytest.mark.parametrize('steps', [100, 1000])
+def test_noise_alone(dtype, steps):
+    "The straight line is itself, in every precision; a rule on clean images has its limit. Flow matching, and a variance-preserving schedule that ends in noise."
+    tolerance = 2*torch.finfo(dtype).eps**.9 + 1e-5
+    c, u, z = (randn(k).to(dtype) for k in (4, 5, 3))
+    flow = FlowMatchEulerDiscreteScheduler(num_train_timesteps=steps)
+    flow.set_timesteps(5)
+    v = DDIMScheduler(prediction_type='v_prediction', rescale_betas_zero_snr=True, timestep_spacing='trailing', num_train_timesteps=steps)
+    v.set_timesteps(5)
+    assert flow.sigmas[0] == 1 and v.alphas_cumprod[-1] == 0
+    for scheduler, back in ((flow, lambda f: z.double() - f), (v, lambda v: -v)):
+        def ask(rule, show=True): return guider_at(to_guider(rule, 3., scheduler), 0, 5, scheduler.timesteps[0], z if show else None).forward(c, u).pred.double()
+        line = u.double() + 3*(c.double() - u.double())
+        assert gap(ask(Rule(lambda u, c, s, look: lerp(u, c, s))), line)/3 < tolerance
+        assert gap(ask(Rule(lambda u, c, s, look: lerp(u, c, s), describe(scheduler).kind), show=False), line)/3 < tolerance
+        assert gap(back(ask(CLAMP)), back(line).clamp(-1, 1))/3 < tolerance
+        for rule in (apg(), power(), cfg_zero(), tcfg()): assert ask(rule).isfinite().all()
+
+
+@pytest.mark.parametrize('make', [DDIMScheduler, EulerDiscreteScheduler, FlowMatchEulerDiscreteScheduler])
+def test_a_timestep_for_each_sample(make):
+    "Of those listed, with noise alone among them: as one by one. A timestep may also come as a number."
+    scheduler, z, c, u = make(), randn(3), randn(4), randn(5)
+    scheduler.set_timesteps(4)
+    t, guider = scheduler.timesteps, to_guider(CLAMP, 3., scheduler)
+    together = guider_at(guider, 1, 4, t, z).forward(c, u).pred
+    alone = [guider_at(guider, 1, 4, k, z[i:i + 1]).forward(c[i:i + 1], u[i:i + 1]).pred for i, k in enumerate(t.tolist())]
+    assert gap(together, torch.cat(alone)) < 1e-4
+
+
+NO_LANGUAGE = {
+    'scheduler: got \'EDMEulerScheduler\'': EDMEulerScheduler,
+    'timestep_type of EulerDiscreteScheduler: got \'continuous\'': lambda: EulerDiscreteScheduler(timestep_type='continuous', prediction_type='v_prediction'),
+    'invert_sigmas of FlowMatchEulerDiscreteScheduler: got True': lambda: FlowMatchEulerDiscreteScheduler(invert_sigmas=True),
+    'prediction_type: got None': RePaintScheduler,
+    'prediction_type: got \'v_prediction\'': lambda: UniPCMultistepScheduler(use_flow_sigmas=True, prediction_type='v_prediction'),
+}
+
+
+@pytest.mark.parametrize('message', NO_LANGUAGE)
+def test_schedulers_that_speak_no_language_of_ours(message):
+    "Refused when the adapter is made, in one line."
+    for make in (lambda s: to_guider(apg(), 3., s), lambda s: from_diffusers(None, s, 10)):
+        with pytest.raises(InputError) as e: make(NO_LANGUAGE[message]())
+        assert str(e.value).startswith(message) and 'allowed' in str(e.value) and '\n' not in str(e.value)
+
+
+class OnApple(torch.Tensor):
+    "A tensor on a device that has no float64: nothing there may be made of that type before it has come to the CPU."
+    @classmethod
+    def __torch_function__(cls, function, types, args=(), kwargs=None):
+        if function is torch.Tensor.cpu: return args[0].as_subclass(torch.Tensor).clone()
+        out = super().__torch_function__(function, types, args, kwargs or {})
+        if isinstance(out, torch.Tensor) and out.dtype == torch.float64: raise TypeError('no float64 here')
+        return out
+
+
+def on_apple(x): return x.float().as_subclass(OnApple)
+
+
+@pytest.mark.parametrize('make', [DDIMScheduler, EulerDiscreteScheduler, FlowMatchEulerDiscreteScheduler])
+def test_devices_without_float64(make):
+    "Levels, timesteps, predictions and latents there: the answer is that of the CPU."
+    scheduler = make()
+    scheduler.set_timesteps(5)
+    space, t = describe(scheduler), scheduler.timesteps[2:3].float()
+    sigma = step_to_sigma(t, space.table).float()
+    assert torch.equal(step_to_sigma(on_apple(t), space.table), step_to_sigma(t, space.table))
+    assert torch.equal(sigma_to_step(on_apple(sigma), space.table), sigma_to_step(sigma, space.table))
+    c, u, z = (randn(k).float() for k in (4, 5, 3))
+    def ask(move):
+        scheduler.timesteps = move(scheduler.timesteps)
+        return guider_at(to_guider(CLAMP, 3., scheduler), 2, 5, scheduler.timesteps[2], move(z)).forward(move(c), move(u)).pred
+    here, there = ask(lambda x: x), ask(on_apple)
+    assert torch.equal(here, torch.as_tensor(there)) and isinstance(there, OnApple)
+    with pytest.raises(TypeError, match='no float64'): on_apple(t).double()
 
 
 def test_random_branches_and_intervals_of_their_models():
