@@ -5,7 +5,7 @@ the scenario: a file that is opened for writing, renamed or removed, a folder th
 which are written outside of Python, before and half-way through. Then the command is told to recover, by the option that
 its help names for that. What is there in the end must be what a command leaves that nothing happened to.
 """
-import argparse, csv, json, os, signal, sys, tempfile
+import argparse, contextlib, csv, json, os, shutil, signal, sys, tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -159,6 +159,16 @@ def run(scenario, folder, line, fatal=0):
     return in_child(work)
 
 
+def warm(scenario, folder):
+    "Run the command once in this process, so that its children have all that it imports."
+    folder.mkdir()
+    here = os.getcwd()
+    os.chdir(folder)
+    with open(os.devnull, 'w') as nowhere, contextlib.redirect_stdout(nowhere), contextlib.redirect_stderr(nowhere):
+        for line in filter(None, (scenario.before, scenario.line)): scenario.main(line.split())
+    os.chdir(here)
+
+
 def prepared(scenario, folder):
     "A folder as it is before the command."
     folder.mkdir()
@@ -170,15 +180,13 @@ def prepared(scenario, folder):
 
 def whole(scenario, folder):
     "What the command leaves that nothing happens to, and its operations."
-    prepared(scenario, folder)
     status, operations = run(scenario, folder, scenario.line)
     assert status == 0, f'{scenario.line}: status {status}'
     return scenario.look(folder), operations
 
 
 def recovers(scenario, folder, fatal, expected):
-    "What is wrong after a kill and a recovery; nothing when all is well."
-    prepared(scenario, folder)
+    "What is wrong after a kill and a recovery, in a prepared folder; nothing when all is well."
     before = names(folder)
     status, _ = run(scenario, folder, scenario.line, fatal)
     if status != -signal.SIGKILL: return f'was not killed: {status}'
@@ -192,23 +200,29 @@ def recovers(scenario, folder, fatal, expected):
     return '' if found == expected else f'other files: {[a == b for a, b in zip(found, expected)]} {found[-1]}'
 
 
-def try_all(name, points=None):
+def try_all(name, points=None, every=1):
     "Yield (operation, its name, what is wrong) for some points of a scenario, or for all."
     scenario = SCENARIOS[name]
     with tempfile.TemporaryDirectory() as place:
         place = Path(place).resolve()
-        expected, operations = whole(scenario, place/'whole')
-        for k in points or range(1, len(operations) + 1):
-            if k <= len(operations): yield k, operations[k - 1], recovers(scenario, place/f'{k}', k, expected)
+        warm(scenario, place/'warm')
+        start = prepared(scenario, place/'start')
+        expected, operations = whole(scenario, shutil.copytree(start, place/'whole'))
+        for k in points or range(1, len(operations) + 1, every):
+            if k > len(operations): break
+            folder = shutil.copytree(start, place/f'{k}')
+            yield k, operations[k - 1], recovers(scenario, folder, k, expected)
+            shutil.rmtree(folder)
 
 
 if __name__ == '__main__':
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument('names', nargs='*', metavar='SCENARIO', help=', '.join(SCENARIOS))
     p.add_argument('--quiet', action='store_true', help='only the counts')
+    p.add_argument('--every', type=int, default=1, metavar='N', help='only every N-th operation')
     args = p.parse_args()
     for name in args.names or SCENARIOS:
-        found = list(try_all(name))
+        found = list(try_all(name, every=args.every))
         for k, operation, wrong in found:
             if wrong and not args.quiet: print(f'  {k} {operation}: {wrong}')
         print(f'{name}: {sum(not wrong for *_, wrong in found)} of {len(found)} recover', flush=True)
