@@ -1037,9 +1037,10 @@ def check_shares(
     num:int, # images of a point
     classes:int, # over which they are shared out
 )->None:
-    "Refuse fewer images than it takes to see a spread within a class."
+    "Refuse fewer images than it takes to see a spread within a class, or to train a classifier: one batch."
     words = f'at least {classes + 1}, for class_std of {classes} classes'
     check(num > classes or 'class_std' not in metrics, 'num', num, words)
+    check(num >= 128 or 'cas' not in metrics, 'num', num, 'at least 128, for cas')
 
 def check_model(
     model:str, # name or path

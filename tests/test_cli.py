@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
-from cfg_course import core, sweeps, training
+from cfg_course import core, metrics, sweeps, training
 from cfg_course.classifiers import Classifier, save_classifier
 from cfg_course.cli import evaluate_main, sample_main, train_main
 from cfg_course.commands import find_classes, recipe_name
@@ -473,3 +473,17 @@ def test_a_weak_model_of_other_images(weak, like, main, line, place, capsys):
 
 def test_a_weak_model_of_the_same_images(place):
     sample_main('--model digits --guidance autoguidance --guidance-arg model=run --guidance-scale 2 -n 2 --steps 2 --device cpu --out new'.split())
+
+
+def test_the_data_folder_reaches_every_metric(place, monkeypatch):
+    "`cas` reads the test pictures from the folder that was given, as all others read the training pictures."
+    monkeypatch.delenv('CFG_COURSE_DATA', raising=False)
+    asked, load = [], metrics.load_data
+    monkeypatch.setattr(metrics, 'load_data', lambda *args, **kwargs: asked.append((args, kwargs)) or load(*args, **kwargs))
+    evaluate_main('--model digits --metrics cas --data-dir elsewhere -n 200 --reference 50 --scales 1 --steps 2 --sampler ddim --device cpu'.split())
+    assert asked and all('elsewhere' in map(str, [*args, *kwargs.values()]) for args, kwargs in asked)
+
+
+def test_too_few_images_for_a_classifier(place, capsys):
+    said = complain(evaluate_main, '--model digits --metrics cas -n 127 --reference 50 --scales 1 --steps 2 --device cpu', capsys)
+    assert 'got 127, allowed: at least 128, for cas' in said
