@@ -6,13 +6,14 @@
 from __future__ import annotations
 
 import argparse, ast, difflib, json, math, os, re, sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import cache
 from importlib import resources
 from typing import Any, NoReturn
 
 # %% auto #0
-__all__ = ['Parser', 'number', 'command', 'train_main', 'list_guidance', 'sample_main', 'evaluate_main']
+__all__ = ['Parser', 'number', 'forgiving', 'command', 'train_main', 'list_guidance', 'sample_main', 'evaluate_main']
 
 # %% ../nbs/40_cli.ipynb #e0f0e5e2
 class Parser(argparse.ArgumentParser):
@@ -117,6 +118,20 @@ def as_option(
     return f'argument {" ".join([flag, *key])}:{rest}'
 
 # %% ../nbs/40_cli.ipynb #c40a0002
+@contextmanager
+def forgiving()->Iterator[None]:
+    "Within the block a letter that standard output cannot show is replaced: a message must not undo what it tells of."
+    stream = sys.stdout
+    errors = getattr(stream, 'errors', None)
+    if not hasattr(stream, 'reconfigure'):
+        yield
+        return
+    stream.reconfigure(errors='replace')
+    try:
+        yield
+    finally:
+        stream.reconfigure(errors=errors)
+
 def command(
     parser:Callable[[], Parser], # makes the `Parser`
     main:Callable[[argparse.Namespace], None], # does the work with the parsed arguments
@@ -125,8 +140,9 @@ def command(
     "Run a command: mistakes of the caller end in one line and exit status 2, a diverged run in 1, an interrupt in 130."
     p = parser()
     try:
-        main(p.parse_args(argv))
-        sys.stdout.flush()
+        with forgiving():
+            main(p.parse_args(argv))
+            sys.stdout.flush()
     except BrokenPipeError:
         stop_writing()
     except KeyboardInterrupt:

@@ -5,10 +5,10 @@
 # %% ../nbs/39_commands.ipynb #c39a0006
 from __future__ import annotations
 
-import math, os, tempfile, time
+import json, math, os, re, sys, tempfile, time
 from argparse import Namespace
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import fields, replace
 from functools import cache
 from pathlib import Path
@@ -16,12 +16,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 
 from . import __version__
 from .classifiers import Judge, load_classifier
 from .core import InputError, Option, among, check, image_grid, optional, save_grid
-from .core import set_style, shorten, to_uint8, write_json, writing
+from .core import set_style, shorten, to_uint8, writing
 from .data import data_name, data_shape, load_data
 from .denoisers import find_model, model_name
 from .guidance import w_to_scale
@@ -30,11 +31,11 @@ from .networks import CONFIGS
 from .procedures import SHELVES, deal_options, parse_guidance, takes_scale, technique_options
 from .rules import WORSE
 from .samplers import SAMPLERS, make_sampler, sample
-from .sweeps import KEYS, Drawn, Point, Yardstick, describe_point, draw, draw_point, equal_shares
-from .sweeps import find_guidance, fit_steps, key_of, make_yardstick, match_effective
-from .sweeps import plan_sweep, run_sweep
-from .training import RECIPES, TrainConfig
-from .training import config_changes, make_accelerator, recipe_for, train
+from .sweeps import KEYS, Drawn, Point, Yardstick, check_beside, check_shares, describe_point, draw
+from .sweeps import draw_point, equal_shares, find_guidance, fit_steps, key_of, lock_beside
+from .sweeps import make_yardstick, match_effective, plan_sweep, run_sweep
+from .training import RECIPES, TrainConfig, claimed, config_changes, is_first, is_marked, is_unused
+from .training import make_accelerator, recipe_for, sweep_parts, train
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -45,18 +46,28 @@ if TYPE_CHECKING:
     from cfg_course.training import Trainer
 
 # %% auto #0
-__all__ = ['sample_command', 'train_command', 'evaluate_command']
+__all__ = ['sample_command', 'train_command', 'evaluate_command', 'evaluate_into']
 
 # %% ../nbs/39_commands.ipynb #9960ebd5
+NUMBER = re.compile(r'[+-]?\d*\.?\d+')
+
+def are_numbers(
+    classes:list[str], # names of the model's classes
+)->bool: # are some?
+    "Whether the names of classes could be taken for their places, which are others."
+    places = [str(i) for i in range(len(classes))]
+    return classes != places and any(map(NUMBER.fullmatch, classes))
+
 def find_class(
     word:str, # a number or a name
     classes:list[str], # names of the model's classes
 )->int: # its number
-    "The class that was typed."
+    "The class that was typed. Where a name is itself a number, only names will do."
     if word in classes:
         return classes.index(word)
     last = len(classes) - 1
     names = ', '.join(classes)
+    check(not are_numbers(classes), 'classes', word, names)
     is_short = word.isdecimal() and len(word) < 10
     check(is_short and int(word) <= last, 'classes', word, f'0 to {last}, or {names}')
     return int(word)
@@ -206,14 +217,11 @@ def check_out(
 )->None:
     "Raise an `InputError` unless results may be written into `out`. Changes nothing."
     check(not out.exists() or out.is_dir(), 'out', str(out), 'a folder')
-    if not out.is_dir() or not any(out.iterdir()):
+    if is_unused(out):
         return
-    check((out/mark).is_file(), 'out', str(out), 'a new or empty folder; this one holds other files')
+    ours = (out/mark).is_file() or is_marked(out)
+    check(ours, 'out', str(out), 'a new or empty folder; this one holds other files')
     check(overwrite, 'out', str(out), 'a new or empty folder, or --overwrite to replace what is in it')
-
-def is_first()->bool: # of several processes
-    "Whether this process is the one that speaks."
-    return os.environ.get('RANK', '0') == '0'
 
 def say(
     text:str, # one line
@@ -243,10 +251,12 @@ def sample_command(
     check_out(out, 'samples.json', args.overwrite)
     point = sample_point(args)
     acc = make_accelerator('fp32', args.device)
-    with in_words_of(point):
+    with claimed(out), in_words_of(point):
+        check_out(out, 'samples.json', args.overwrite) # as it is now that no other process changes it
         drawn = draw_point(point, acc, args.batch_size, progress=True)
-    if acc.is_main_process:
-        write_samples(out, drawn, sample_note(args, point, drawn, acc))
+        if acc.is_main_process:
+            sweep_parts(out)
+            write_samples(out, drawn, sample_note(args, point, drawn, acc))
 
 # %% ../nbs/39_commands.ipynb #c39a0023
 def sample_note(
@@ -296,19 +306,23 @@ def samples_text(
     cost = f"{note['nfe_per_image']:.0f} network evaluations each"
     return f'{num} images, {strength}, in {seconds}, {cost}'
 
+SAMPLE_FILES = 'samples.json', 'grid.png', 'samples.npz'
+
 def write_samples(
     out:Path, # folder
     drawn:Drawn, # images and their labels
     note:dict[str, Any], # how they were made
 )->None:
-    "Write samples.npz, grid.png and samples.json, and say so."
+    "Write samples.npz, grid.png and samples.json, and say so. What was there stays until all three can take its place."
     images = drawn.x.permute(0, 2, 3, 1).numpy()
-    with writing(out/'samples.npz') as tmp:
-        np.savez_compressed(tmp, images=images, labels=drawn.y.numpy())
     zoom = max(1, round(56/drawn.x.shape[-1]))
     cols = grid_columns(drawn.y)
-    save_grid(drawn.x[:400], out/'grid.png', cols=cols, zoom=zoom)
-    write_json(note, out/'samples.json')
+    with ExitStack() as files: # which take their places in the opposite order
+        text, grid, arrays = (files.enter_context(writing(out/name)) for name in SAMPLE_FILES)
+        np.savez_compressed(arrays, images=images, labels=drawn.y.numpy())
+        save_grid(drawn.x[:400], grid, cols=cols, zoom=zoom)
+        text.write_text(json.dumps(note, indent=2) + '\n', encoding='utf-8')
+        (out/'samples.json').unlink(missing_ok=True)
     done = samples_text(len(images), note)
     say(f'{done}: {out}/grid.png, {out}/samples.npz')
 
@@ -412,6 +426,8 @@ def watch_fid(
 )->Callable[[Trainer], dict[str, float]]: # for `train`
     "FID of a run at its checkpoints: 12 steps of DPM-Solver++ without guidance, the same noise every time."
     optional('torch_fidelity')
+    if is_first():
+        check_metrics(['fid'], num, feature_count(judge))
     @cache
     def real(trainer):
         return make_reference(judge, trainer.data, 10000)
@@ -420,6 +436,14 @@ def watch_fid(
         value, *_ = fid(observe(judge, x, y), real(trainer), 0)
         return dict(fid=value)
     return watch
+
+def feature_count(
+    judge:Judge, # any
+)->int: # about a hundred
+    "How many features FID compares."
+    blank = torch.zeros(2, *judge.config['shape'], dtype=torch.uint8)
+    seen = observe(judge, blank, torch.zeros(2, dtype=torch.int64))
+    return seen.features.shape[1]
 
 def draw_now(
     trainer:Trainer, # a run
@@ -500,6 +524,18 @@ def evaluation_yardstick(
         shape=meta['shape'], split=real_part(meta),
         data_dir=args.data_dir, real=args.real, inception=args.inception_weights)
 
+def load_matplotlib()->None:
+    "Import matplotlib whatever backend the environment names: what is only saved needs none."
+    if 'matplotlib' in sys.modules:
+        return
+    named = os.environ.pop('MPLBACKEND', None)
+    matplotlib = optional('matplotlib')
+    if named is None:
+        return
+    os.environ['MPLBACKEND'] = named
+    with suppress(ValueError):
+        matplotlib.rcParams['backend'] = named
+
 FOR_TABLES = 'pandas',
 FOR_PICTURES = 'pandas', 'matplotlib', 'seaborn'
 
@@ -509,9 +545,30 @@ def check_evaluation(
     "Refuse what can be refused before any point is known."
     table = not args.out or Path(args.out).suffix == '.csv'
     check(table, 'out', args.out, 'a file ending in .csv')
-    metric_names(args)
+    _, meta = find_model(args.model)
+    check_shares(metric_names(args), args.num, len(meta['classes']))
+    if args.out:
+        check_output(Path(args.out))
+        load_matplotlib()
     for name in FOR_PICTURES if args.out else FOR_TABLES:
         optional(name)
+
+def check_output(
+    out:Path, # the .csv file
+)->None:
+    "Refuse to replace a note or a picture that is not ours."
+    check_beside(out, '.json')
+    check_beside(out, '.png', is_our_picture(out.with_suffix('.png')))
+
+def is_our_picture(
+    path:Path, # a .png file, there or not
+)->bool: # is it?
+    "Whether a picture says that it was drawn here."
+    try:
+        with Image.open(path) as picture:
+            return picture.info.get('Software') == SOFTWARE
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+        return False
 
 # %% ../nbs/39_commands.ipynb #c39a0035
 def evaluate_command(
@@ -519,14 +576,22 @@ def evaluate_command(
 )->None:
     "Do what `evaluate.py` was asked for."
     check_evaluation(args)
-    begin = time.perf_counter()
-    points = evaluation_points(args)
     if args.plan:
-        say_plan(points, args)
+        say_plan(evaluation_points(args), args)
         return
     with tempfile.TemporaryDirectory() as spare:
         out = Path(args.out or f'{spare}/rows.csv')
-        table = measure_points(points, out, args)
+        with claimed(out, lock_beside(out)):
+            evaluate_into(out, args)
+
+def evaluate_into(
+    out:Path, # the .csv file, to which no other process writes
+    args:Namespace, # of `evaluate.py`
+)->None:
+    "Measure, print, and draw a picture where files were asked for."
+    begin = time.perf_counter()
+    points = evaluation_points(args)
+    table = measure_points(points, out, args)
     if is_first():
         print_table(table, args.num, time.perf_counter() - begin)
     if is_first() and args.out:
@@ -625,6 +690,8 @@ def as_numbers(
     to_numeric = optional('pandas').to_numeric
     return table.assign(**{k: to_numeric(table[k]) for k in ('scale', 'value', 'low', 'high')})
 
+SOFTWARE = 'cfg_course' # what a picture of ours says of itself
+
 def write_picture(
     table:pd.DataFrame, # rows of `run_sweep`, as text
     points:list[Point], # settings
@@ -636,8 +703,7 @@ def write_picture(
     fig = scale_figure(as_numbers(table[table.seed == str(first)]), grids)
     picture = out.with_suffix('.png')
     with writing(picture) as tmp:
-        fig.savefig(tmp, dpi=150, bbox_inches='tight')
-    optional('matplotlib.pyplot').close(fig)
+        fig.savefig(tmp, dpi=150, bbox_inches='tight', metadata=dict(Software=SOFTWARE))
     print(f"written: {out}, {out.with_suffix('.json')}, {picture}")
 
 def scale_figure(
@@ -646,8 +712,8 @@ def scale_figure(
 )->Figure: # figure
     "Samples from the same noise at each scale beside the two curves of each method."
     set_style()
-    plt = optional('matplotlib.pyplot')
-    fig, (left, right) = plt.subplots(1, 2, figsize=(9, 3.6), gridspec_kw=dict(width_ratios=(1.2, 1)))
+    fig = optional('matplotlib.figure').Figure(figsize=(9, 3.6)) # belongs to no backend
+    left, right = fig.subplots(1, 2, gridspec_kw=dict(width_ratios=(1.2, 1)))
     show_grids(left, grids, rows.method.nunique() == 1)
     show_curves(right, rows)
     fig.tight_layout()

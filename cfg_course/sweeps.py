@@ -25,7 +25,7 @@ from .metrics import Estimate, Reference, Seen, check_metrics, distance_to, fid_
 from .metrics import load_inception, make_reference, measure, observe, resample
 from .procedures import make_guidance, parse_guidance, takes_scale
 from .samplers import SAMPLERS, Step, make_sampler, sample, trajectory
-from .training import OneProcess, at_scale, make_accelerator, out_of_memory
+from .training import Claim, OneProcess, at_scale, claimed, make_accelerator, out_of_memory, sweep_parts
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -216,7 +216,7 @@ def find_guidance(
     options = dict(point.options)
     nets = [denoise.net]
     if names.get('weak') == 'autoguidance':
-        options['model'] = weak_model(point).to(device)
+        options['model'] = weak_model(point, meta).to(device)
         nets.append(options['model'].net)
     classifier = guide_of(meta).to(device) if 'classifier' in names else None
     counted = count_rows(*nets)
@@ -247,11 +247,28 @@ def put_under(
 
 def weak_model(
     point:Point, # a setting with autoguidance
+    meta:dict[str, Any], # the header of its model
 )->Denoiser: # on the CPU
     "The weaker model that a point is guided against: the one that it names, or the shipped one."
     given = dict(point.options)
-    name = given.get('model', f'{point.model}-weak')
-    return find_model(str(name))[0]
+    name = str(given.get('model', f'{point.model}-weak'))
+    weak, its = find_model(name)
+    alike = subject_of(its) == subject_of(meta) and not weak.net.cfg.scaled
+    check(alike, 'model', name, f'a model of {subject_words(meta)}, as {point.model} is, and no student')
+    return weak
+
+def subject_of(
+    meta:dict[str, Any], # a model's header
+)->tuple[str, tuple[int, ...], tuple[str, ...]]: # data, (C, H, W), names of classes
+    "What the images of a model are of."
+    return meta['data'], tuple(meta['shape']), tuple(meta['classes'])
+
+def subject_words(
+    meta:dict[str, Any], # a model's header
+)->str: # such as: digits, (1, 8, 8) images in 10 classes
+    "What the images of a model are of, in words."
+    data, shape, classes = subject_of(meta)
+    return f'{data}, {shape} images in {len(classes)} classes'
 
 def guide_of(
     meta:dict[str, Any], # a model's header
@@ -711,6 +728,45 @@ def open_rows(
     check_config(path.name, made, config)
     return read_rows(path), note
 
+def lock_beside(
+    table:Path, # a .csv file, there or not
+)->Path: # its lock file
+    "The lock of a table."
+    return table.with_name(f'.{table.name}.lock')
+
+def is_our_table(
+    table:Path, # a .csv file, there or not
+)->bool: # is it?
+    "Whether a file begins like a table of a sweep."
+    if not table.is_file():
+        return False
+    start = ','.join(COLUMNS).encode()
+    with open(table, 'rb') as f:
+        return f.read(len(start)) == start
+
+def is_our_note(
+    table:Path, # a .csv file, there or not
+)->bool: # is it?
+    "Whether there is the note of a sweep beside it."
+    try:
+        _, made = read_note(table)
+    except (InputError, OSError):
+        return False
+    return {'weights', 'judge', 'metrics', 'points'} <= made.keys()
+
+def check_beside(
+    table:Path, # a .csv file, there or not
+    suffix:str, # of a file that is going to stand beside it
+    ours:bool=False, # is it known to be ours?
+)->None:
+    "Refuse to replace a file beside a table that was not written with such a table."
+    beside = table.with_suffix(suffix)
+    there = beside.exists() or beside.is_symlink()
+    known = ours or is_our_table(table) or is_our_note(table)
+    foreign = there and not (known and beside.is_file())
+    words = f'a name that is free: {beside.name} is there, and was not written with such a table'
+    check(not foreign, 'out', str(table), words)
+
 def read_note(
     table:Path, # a .csv file
 )->tuple[dict[str, Any], dict[str, Any]]: # the note, its configuration
@@ -789,6 +845,22 @@ def kept(
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error):
         return None
     return Drawn(x, y, nfe, tuple(effective), seconds)
+
+# %% ../nbs/20_sweeps.ipynb #5facd50b
+ANEW = 'anew' # in the lock of a table whose rows are to be replaced, until the first new ones are there
+
+def begin_table(
+    out:Path, # a .csv file
+    claim:Claim, # to it
+    anew:bool, # is what is there to be replaced?
+)->None:
+    "Leave word of what was begun, and remove what killed processes did not finish."
+    if claim.file is None:
+        return
+    claim.write(ANEW if anew else '')
+    for suffix in ('.csv', '.json', '.png'):
+        sweep_parts(out.parent, out.with_suffix(suffix).name)
+
 
 # %% ../nbs/20_sweeps.ipynb #a2cb2323
 class Yardstick(NamedTuple):
@@ -869,23 +941,28 @@ def run_sweep(
 )->pd.DataFrame: # all rows, as texts
     "Measure the points that the table lacks, one after the other. Interrupted, it goes on where it was."
     out = Path(out)
+    check_beside(out, '.json')
     acc = make_accelerator('fp32', device)
     data, shape = common_data(points)
     yard = yardstick or make_yardstick(data, shape=shape)
     config = sweep_config(points, yard, data)
     check_sweep(points, yard)
-    rows, note = ([], {}) if overwrite else open_rows(out, config)
-    todo = lacking(points, rows)
-    acc.wait_for_everyone()
-    shown = progress and acc.is_main_process
-    for point in with_bar(todo, shown):
-        drawn = find_images(point, config['weights'], keep_in, acc, batch_size)
-        if each:
-            each(point, drawn)
-        if acc.is_main_process:
-            rows += point_rows(point, data, drawn.nfe, yard.measure(drawn))
-            note = update_note(note, config, point, drawn, acc)
-            write_table(rows, note, out)
+    with claimed(out, lock_beside(out)) as claim:
+        anew = overwrite or claim.found == ANEW
+        rows, note = ([], {}) if anew else open_rows(out, config)
+        todo = lacking(points, rows)
+        acc.wait_for_everyone()
+        begin_table(out, claim, anew)
+        shown = progress and acc.is_main_process
+        for point in with_bar(todo, shown):
+            drawn = find_images(point, config['weights'], keep_in, acc, batch_size)
+            if each:
+                each(point, drawn)
+            if acc.is_main_process:
+                rows += point_rows(point, data, drawn.nfe, yard.measure(drawn))
+                note = update_note(note, config, point, drawn, acc)
+                write_table(rows, note, out)
+                claim.write('')
     return as_table(rows)
 
 # %% ../nbs/20_sweeps.ipynb #7c20a10c
@@ -944,8 +1021,26 @@ def check_sweep(
     for model in models_of(points):
         mine = [p for p in points if p.model == model]
         check_model(model, mine, yard.judge)
+    for point in points:
+        check_shares(yard.metrics, point.num, shares_of(point))
     fewest = min(p.num for p in points)
     check_metrics(yard.metrics, fewest, yard.num_features, yard.reference is not None)
+
+def shares_of(
+    point:Point, # a setting
+)->int: # classes
+    "Over how many classes the images of a point are shared out."
+    return len(point.classes) or len(find_model(point.model)[1]['classes'])
+
+def check_shares(
+    metrics:Iterable[str], # names
+    num:int, # images of a point
+    classes:int, # over which they are shared out
+)->None:
+    "Refuse fewer images than it takes to see a spread within a class, or to train a classifier: one batch."
+    words = f'at least {classes + 1}, for class_std of {classes} classes'
+    check(num > classes or 'class_std' not in metrics, 'num', num, words)
+    check(num >= 128 or 'cas' not in metrics, 'num', num, 'at least 128, for cas')
 
 def check_model(
     model:str, # name or path

@@ -5,13 +5,14 @@
 # %% ../nbs/15_training.ipynb #d3bf89af
 from __future__ import annotations
 
-import atexit, copy, gc, json, math, os, shutil, statistics, time
+import atexit, copy, gc, hashlib, json, math, os, re, shutil, statistics, time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
+from typing import IO, TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 import numpy as np
 import torch
@@ -21,7 +22,7 @@ from tqdm.auto import tqdm
 from . import data as sources
 from .core import NULL, Denoise, Device, InputError, Level, check, check_count, check_number, mix_seed, optional
 from .core import load_tensors, pick_device, rng, save_grid, save_tensors, to_float, write_json, writing
-from .data import DATASETS, Images, data_shape, load_data
+from .data import DATASETS, Images, clear_lock, data_shape, load_data, take_lock
 from .denoisers import PRECONDS, Denoiser, config_from, find_model, load_denoiser, save_denoiser
 from .guidance import guide, lerp
 from .networks import CONFIGS, UNet, UNetConfig, check_config
@@ -698,6 +699,7 @@ def resume_run(
     trainer:Trainer, # freshly made with the run's configuration
 )->list[Row]: # of the log up to the checkpoint
     "Bring the trainer to the run's newest checkpoint."
+    check_pictures(out, trainer.data)
     states = checkpoints(out)
     allowed = 'a run with a checkpoint; this one must begin again from its snapshot, with --overwrite'
     check(states or not trainer.cfg.begun, '--resume', str(out), allowed)
@@ -733,11 +735,119 @@ def preview(
         denoise = at_strength(model, scale)
         return sample(denoise, y, data.shape, device=trainer.acc.device)
     rows = [draw(scale) for scale in scales]
-    path = out/'samples'/f'{trainer.done:08d}.png'
+    path = preview_path(out, trainer)
     save_grid(torch.cat(rows), path, cols=len(y), zoom=2)
 
+def preview_path(
+    out:Path, # the run's folder
+    trainer:Trainer, # where it stands
+)->Path: # a .png file
+    "Where the picture of a checkpoint is."
+    return out/'samples'/f'{trainer.done:08d}.png'
+
+def complete_preview(
+    out:Path, # the run's folder
+    trainer:Trainer, # brought to its newest checkpoint
+)->None:
+    "Draw the picture of a checkpoint, where a run was killed between the two."
+    done = trainer.done > trainer.cfg.begun
+    if done and not preview_path(out, trainer).exists():
+        preview(out, trainer)
+
+
+# %% ../nbs/15_training.ipynb #924dd260
+LOCK = 'cfg_course.lock' # in a folder that is written to
+PART = re.compile(r'\..+\.\w{8}\.part(\.\w+)?') # what `writing` calls a file that is not finished
+
+def is_first()->bool: # of several processes
+    "Whether this process is the one that speaks and writes."
+    return os.environ.get('RANK', '0') == '0'
+
+def is_marked(
+    folder:Path, # there or not
+)->bool: # is it?
+    "Whether one of our commands writes to a folder, or was killed while it did."
+    return (folder/LOCK).is_file()
+
+def is_left_over(
+    path:Path, # a file
+)->bool: # is it?
+    "Whether a file is a lock, or was not finished."
+    return path.name == LOCK or bool(PART.fullmatch(path.name))
+
+def is_unused(
+    folder:Path, # there or not
+)->bool: # is it?
+    "Whether a folder is empty, but for what a killed process had begun."
+    names = list(folder.iterdir()) if folder.is_dir() else []
+    begun = is_marked(folder) and all(map(is_left_over, names))
+    return begun or not names
+
+def sweep_parts(
+    folder:Path, # that we have locked, or one within it
+    name:str='', # of one file; all files when empty
+)->None:
+    "Remove what killed processes did not finish."
+    for path in folder.glob(f'.{name}*.part*'):
+        if PART.fullmatch(path.name):
+            path.unlink(missing_ok=True)
+
+
+# %% ../nbs/15_training.ipynb #6d338962
+class Claim(NamedTuple):
+    "The right to write to an output."
+    file:IO|None # the lock file; none for a process that writes nothing
+    found:str='' # what a killed process had written into it
+
+    def write(self,
+        text:str, # for the next process, should this one be killed
+    )->None:
+        "Leave word in the lock file."
+        if self.file is None:
+            return
+        self.file.truncate(0)
+        self.file.write(text)
+        self.file.flush()
+
+HELD: ContextVar[dict[Path, Claim]] = ContextVar('HELD') # lock file -> claim
+
+def words_left(
+    lock:Path, # a lock file, there or not
+)->str: # nothing where there are none
+    "What a killed process had to say."
+    try:
+        return lock.read_text(encoding='utf-8')
+    except (OSError, ValueError):
+        return ''
+
+@contextmanager
+def claimed(
+    out:Path, # what is to be written: a folder, or a file
+    lock:Path|None=None, # its lock file; that of a folder when not given
+)->Iterator[Claim]: # for the whole block
+    "Within the block no other process, and no other thread, has a claim to `out`; raises `InputError` where one has."
+    lock = lock or out/LOCK
+    held = HELD.get({})
+    if lock in held:
+        yield held[lock]
+        return
+    found = words_left(lock)
+    if not is_first():
+        yield Claim(None, found)
+        return
+    file, made = take_lock(lock)
+    check(file, 'out', str(out), 'an output that no other process is writing')
+    claim = Claim(file, found)
+    token = HELD.set({**held, lock: claim})
+    try:
+        yield claim
+    finally:
+        HELD.reset(token)
+        clear_lock(file, lock, made)
+
+
 # %% ../nbs/15_training.ipynb #781ccf7e
-RUN_FILES = 'config.json', 'log.csv', 'model.safetensors', 'checkpoints', 'snapshots', 'samples', 'tensorboard'
+RUN_FILES = 'checkpoints', 'snapshots', 'log.csv', 'model.safetensors', 'samples', 'tensorboard', 'config.json'
 
 def check_folder(
     out:Path|str, # where the run is to go
@@ -749,26 +859,37 @@ def check_folder(
     check(not (resume and overwrite), '--resume', 'with --overwrite', 'one of the two')
     check(not out.exists() or out.is_dir(), '--out', str(out), 'a folder')
     is_run = (out/'config.json').is_file()
-    empty = not out.is_dir() or not any(out.iterdir())
+    empty = is_unused(out)
+    ours = is_run or is_marked(out)
     a_run = 'the folder of a run'
     fresh = 'a new or empty folder; or --resume to go on with the run in it, or --overwrite to replace it'
     if resume:
         check(is_run, '--resume', str(out), a_run)
     elif overwrite:
-        check(empty or is_run, '--overwrite', str(out), f'{a_run}; this one holds other files')
+        check(empty or ours, '--overwrite', str(out), f'{a_run}; this one holds other files')
     else:
         check(empty, '--out', str(out), fresh)
 
 def clear_run(
     out:Path|str, # a run's folder
 )->None:
-    "Remove the files of a run, and nothing else."
+    "Remove the files of a run, its configuration last, and nothing else: a link is removed, not what it leads to."
     for name in RUN_FILES:
         path = Path(out)/name
-        if path.is_dir():
+        if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path)
         else:
             path.unlink(missing_ok=True)
+
+def sweep_run(
+    out:Path, # a run's folder, which we have locked
+)->None:
+    "Remove what killed processes did not finish."
+    sweep_parts(out)
+    for name in RUN_FILES:
+        if (out/name).is_dir():
+            sweep_parts(out/name)
+
 
 # %% ../nbs/15_training.ipynb #7b1e000d
 class OneProcess:
@@ -1053,7 +1174,17 @@ def config_changes(
             end[name] = value
         else:
             check_same(out, own, name, value)
-    return replace(own, **end)
+    new = replace(own, **end)
+    check_steps(out, new.steps)
+    return new
+
+def check_steps(
+    out:Path|str, # a run's folder
+    steps:int, # at which it is to end
+)->None:
+    "Raise an `InputError` for an end that a run has left behind."
+    done = max((int(path.stem) for path in checkpoints(out)), default=0)
+    check(steps >= done, 'steps', steps, f'at least {done}, which the run has done')
 
 def check_same(
     out:Path|str, # a run's folder
@@ -1185,6 +1316,25 @@ def make_trainer(
         acc = make_accelerator(cfg.precision, device)
     return Trainer(denoise, data, cfg, acc, loss)
 
+def fingerprint(
+    data:Images, # a training set
+)->str: # eight bytes in hexadecimal
+    "A short digest of pictures, their order, their labels and the names of their classes."
+    facts = data.shape, len(data), data.classes
+    digest = hashlib.blake2b(repr(facts).encode(), digest_size=8)
+    for tensor in (data.x, data.y):
+        digest.update(tensor.cpu().contiguous().numpy())
+    return digest.hexdigest()
+
+def check_pictures(
+    out:Path, # the folder of a run that is to be resumed
+    data:Images, # what it would go on with
+)->None:
+    "Raise an `InputError` for other pictures than those that the run began with, where it has kept a fingerprint."
+    now = fingerprint(data)
+    made = run_config(out).get('pictures', now)
+    check(made == now, '--data-dir', str(data.data_dir), 'the pictures that the run began with; these are others')
+
 def begin_folder(
     out:Path, # the run's folder
     trainer:Trainer, # where it stands
@@ -1192,13 +1342,16 @@ def begin_folder(
     start:Path|str|None, # the snapshot that it goes on from
 )->None:
     "Write what made the run; and its first state, where that is a snapshot's."
+    sweep_run(out)
     if overwrite:
         clear_run(out)
     made = dict(
         train=asdict(trainer.cfg),
         net=asdict(trainer.denoise.net.cfg),
-        data=trainer.data.name)
+        data=trainer.data.name,
+        pictures=fingerprint(trainer.data))
     write_json(made, out/'config.json')
+    complete_preview(out, trainer)
     if start:
         save_checkpoint(out, trainer.state(), trainer.done)
 
@@ -1232,16 +1385,18 @@ def train(
     check_size(cfg, net or own, start)
     for name in 'accelerate', 'pandas':
         optional(name) # before anything is read
-    trainer = make_trainer(cfg, net, own, data_dir, device, start, progress)
-    trainer.rehearse()
-    unseen = load_data(cfg.dataset, 'heldout', data_dir, cfg.image_size) if cfg.snapshots else None
-    board = board_class() if tensorboard else None
-    trainer.acc.wait_for_everyone()
-    rows = resume_run(out, trainer) if resume else []
-    if trainer.acc.is_main_process:
-        begin_folder(out, trainer, overwrite, start)
-    journal = Journal(out, trainer, rows, save_every, board, unseen, watch)
-    journal.keep(min(log_every, save_every), progress)
+    with claimed(out):
+        check_folder(out, resume, overwrite) # as it is now that no other process changes it
+        trainer = make_trainer(cfg, net, own, data_dir, device, start, progress)
+        trainer.rehearse()
+        unseen = load_data(cfg.dataset, 'heldout', data_dir, cfg.image_size) if cfg.snapshots else None
+        board = board_class() if tensorboard else None
+        trainer.acc.wait_for_everyone()
+        rows = resume_run(out, trainer) if resume else []
+        if trainer.acc.is_main_process:
+            begin_folder(out, trainer, overwrite, start)
+        journal = Journal(out, trainer, rows, save_every, board, unseen, watch)
+        journal.keep(min(log_every, save_every), progress)
     return out/'model.safetensors'
 
 # %% ../nbs/15_training.ipynb #d2434c55
@@ -1268,7 +1423,7 @@ class Journal:
         self.unseen = unseen
         self.watch = watch
         self.main = trainer.acc.is_main_process
-        self.board = board(out/'tensorboard') if board and self.main else None
+        self.board = open_board(board, out, trainer.done) if board and self.main else None
 
     def keep(self,
         log_every:int, # steps between rows
@@ -1316,6 +1471,8 @@ class Journal:
         self.saved = self.trainer.done
         if self.watch:
             row.update(self.watch(self.trainer))
+        if self.board:
+            self.board.flush()
         if self.main:
             save_run(self.out, self.trainer, self.rows, self.header)
             preview(self.out, self.trainer)
@@ -1326,6 +1483,14 @@ class Journal:
         "Log for TensorBoard."
         for name in 'loss', 'lr':
             self.board.add_scalar(name, row[name], row['step'])
+
+def open_board(
+    board:type, # class of a TensorBoard writer
+    out:Path, # the run's folder
+    done:int, # steps that the run has done
+)->Any: # a writer
+    "Log into the run's folder; what a killed process had logged of later steps is not shown."
+    return board(out/'tensorboard', purge_step=done + 1)
 
 def advance(
     bar:tqdm, # of a run

@@ -9,12 +9,12 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
-from cfg_course import core, training
+from cfg_course import core, metrics, sweeps, training
 from cfg_course.classifiers import Classifier, save_classifier
 from cfg_course.cli import evaluate_main, sample_main, train_main
-from cfg_course.commands import recipe_name
+from cfg_course.commands import find_classes, recipe_name
 from cfg_course.data import TORCHVISION, load_data
-from cfg_course.denoisers import Denoiser, load_denoiser, shipped_models
+from cfg_course.denoisers import Denoiser, load_denoiser, save_denoiser, shipped_models
 from cfg_course.networks import CONFIGS, UNetConfig
 from cfg_course.sweeps import make_yardstick
 from cfg_course.training import RECIPES, TrainConfig, denoising_loss, train
@@ -186,8 +186,9 @@ def test_no_network(place, capsys, monkeypatch):
 def test_full_disk_while_sampling(place, capsys, monkeypatch):
     def full(*args, **kwargs): raise OSError(errno.ENOSPC, 'No space left on device')
     monkeypatch.setattr(np, 'savez_compressed', full)
+    before = snapshot(place)
     said = complain(sample_main, '--guidance-scale 2 --model run --num 2 --steps 2 --out new --device cpu', capsys)
-    assert 'No space left' in said and not any(Path('new').iterdir())
+    assert 'No space left' in said and snapshot(place) == before and not Path('new').exists()
 
 
 def test_full_disk_while_training(place, capsys, monkeypatch):
@@ -409,3 +410,80 @@ def test_missing_tensorboard_is_said_before_anything_is_replaced(place, capsys, 
     before = snapshot(place)
     assert '--tensorboard' in complain(train_main, '--overwrite --out run --steps 2 --device cpu --tensorboard', capsys)
     assert snapshot(place) == before
+
+
+# Whatever the surroundings
+
+def fresh(words, **env):
+    "A command in a process of its own."
+    ours = {**os.environ, 'PYTHONPATH': str(ROOT), 'OMP_NUM_THREADS': '1', **env}
+    return subprocess.run([sys.executable, str(ROOT/words[0]), *words[1:]], capture_output=True, env=ours)
+
+
+@pytest.mark.parametrize('backend', ['module://matplotlib_inline.backend_of_nobody', 'nonsense', 'QtAgg'])
+def test_pictures_need_no_backend(backend, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    done = fresh('evaluate.py --model digits --scales 1 -n 20 --steps 2 --sampler ddim --device cpu --out m.csv'.split(), MPLBACKEND=backend)
+    assert done.returncode == 0 and b'Traceback' not in done.stderr, done.stderr
+    assert Image.open('m.png').info['Software'] == 'cfg_course'
+
+
+@pytest.mark.parametrize('encoding', ['cp1252', 'ascii', 'cp1252:strict'])
+def test_a_console_that_lacks_letters(encoding, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    done = fresh(['sample.py', *'--model digits --guidance-scale 2 -n 2 --steps 2 --device cpu --out'.split(), '見本'], PYTHONIOENCODING=encoding, PYTHONUTF8='0')
+    assert done.returncode == 0 and b'??/grid.png' in done.stdout and Path('見本/samples.json').is_file(), done.stderr
+
+
+@pytest.mark.parametrize('how', ['', '--budget 8 --sampler ddim', '--effective-scale 2', '--plan', '--seed 0 1'])
+@pytest.mark.parametrize('num', [2, 10])
+def test_too_few_images_for_a_spread(how, num, place, capsys, monkeypatch):
+    monkeypatch.setattr(sweeps, 'draw_point', lambda *a, **k: pytest.fail('drawn'))
+    said = complain(evaluate_main, f'--model digits -n {num} --steps 2 --device cpu {how}', capsys)
+    assert f'argument -n/--num: got {num}, allowed: at least 11, for class_std of 10 classes' in said or f'argument --num: got {num}, allowed: at least 11, for class_std of 10 classes' in said
+
+
+def test_too_few_images_for_fid_in_training(place):
+    with pytest.warns(UserWarning, match='fid.* 20 .*|20') as seen: train_main('--steps 2 --batch-size 4 --warmup 1 --save-every 1 --device cpu --fid 20 --out new'.split())
+    assert len([w for w in seen if 'fid' in str(w.message)]) == 1
+
+
+@pytest.mark.parametrize('names,words,places', [
+    (['1', '2', '3'], ['1', '3'], (0, 2)), (['1', '2', '3'], ['0'], None), (['01', '02'], ['1'], None), (['1', '0'], ['1', '0'], (0, 1)),
+    (['2', 'cat'], ['0'], None), (['0', '1', '2'], ['0', '2'], (0, 2)), (['cat', 'dog'], ['1', 'cat'], (1, 0)), (['-1', '.5'], ['0'], None)])
+def test_one_reading_of_a_number(names, words, places):
+    if places is not None:
+        assert find_classes(words, names) == places
+        return
+    with pytest.raises(core.InputError, match=f"classes: got '{words[0]}', allowed: {', '.join(names)}$"): find_classes(words, names)
+
+
+@pytest.mark.parametrize('weak,like', [('mnist', 'shape'), ('cifar10-small', 'shape'), ('other.safetensors', 'data'), ('fewer.safetensors', 'classes')])
+@pytest.mark.parametrize('main,line', [(sample_main, '--guidance-scale 2'), (evaluate_main, '--scales 2')])
+def test_a_weak_model_of_other_images(weak, like, main, line, place, capsys):
+    if weak not in shipped_models() and '.' not in weak: pytest.skip(f'{weak} is not shipped')
+    model, meta = load_denoiser('run')
+    facts = {k: meta[k] for k in ('classes', 'shape', 'data', 'train')}
+    save_denoiser(model, 'other.safetensors', **facts | dict(data='letters'))
+    save_denoiser(model, 'fewer.safetensors', **facts | dict(classes=meta['classes'][:9]))
+    before = snapshot(place)
+    said = complain(main, f'--model digits --guidance autoguidance --guidance-arg model={weak} {line} -n 20 --steps 2 --device cpu', capsys)
+    assert '--guidance-arg model' in said and weak in said and 'digits, (1, 8, 8) images in 10 classes' in said and snapshot(place) == before
+
+
+def test_a_weak_model_of_the_same_images(place):
+    sample_main('--model digits --guidance autoguidance --guidance-arg model=run --guidance-scale 2 -n 2 --steps 2 --device cpu --out new'.split())
+
+
+def test_the_data_folder_reaches_every_metric(place, monkeypatch):
+    "`cas` reads the test pictures from the folder that was given, as all others read the training pictures."
+    monkeypatch.delenv('CFG_COURSE_DATA', raising=False)
+    asked, load = [], metrics.load_data
+    monkeypatch.setattr(metrics, 'load_data', lambda *args, **kwargs: asked.append((args, kwargs)) or load(*args, **kwargs))
+    evaluate_main('--model digits --metrics cas --data-dir elsewhere -n 200 --reference 50 --scales 1 --steps 2 --sampler ddim --device cpu'.split())
+    assert asked and all('elsewhere' in map(str, [*args, *kwargs.values()]) for args, kwargs in asked)
+
+
+def test_too_few_images_for_a_classifier(place, capsys):
+    said = complain(evaluate_main, '--model digits --metrics cas -n 127 --reference 50 --scales 1 --steps 2 --device cpu', capsys)
+    assert 'got 127, allowed: at least 128, for cas' in said
