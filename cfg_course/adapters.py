@@ -257,9 +257,10 @@ def look_in(
     x:Tensor|None, # noisy, variance-exploding; None when nobody told the guider
     sigma:Tensor, # its noise level, `()` or `(B,)`
     memory:dict[str, Tensor], # of the rule
+    first:bool=True, # is it the first question of its step?
 )->Look: # for one step
     "What a rule may know in a guider."
-    rest = None, dict(memory), asks_again, asks_again
+    rest = None, dict(memory), asks_again, asks_again, first
     low = sigma.clamp(max=LOOKED_AT)
     if x is None:
         return Blind(None, low, *rest)
@@ -331,9 +332,9 @@ def guider_class(
 
         def combine(self, preds):
             at = self.place(preds[1])
-            look = look_in(*at, self.memory)
-            pred = combine_in(pipe.space.kind, rule, preds, self.guidance_scale, at, look)
             first = self._step % looks == 0
+            look = look_in(*at, self.memory, first)
+            pred = combine_in(pipe.space.kind, rule, preds, self.guidance_scale, at, look)
             if first:
                 self.memory = look.memory
             return pred
