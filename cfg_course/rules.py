@@ -501,10 +501,12 @@ def classes_of(
     classes:int|None=None, # K, where the denoiser does not say
 )->int: # K
     "How many classes there are; raises `InputError` when nobody knows."
+    known = known_classes(denoise)
     if classes is None:
-        classes = known_classes(denoise)
+        classes = known
     allowed = 'a whole number > 1: how many classes the model knows'
     check(isinstance(classes, int) and classes > 1, 'classes', classes, allowed)
+    check(known is None or classes <= known, 'classes', classes, f'at most {known}, which the model knows')
     return classes
 
 def check_label(

@@ -153,10 +153,10 @@ few = trials(max_examples=6, deadline=None, derandomize=True, database=None, sup
 
 
 def affordable(name, key, value):
-    "What is allowed and takes long is not tried; nor are more classes than the model has."
+    "What is allowed and takes long is not tried."
     literal = cli.read_literal(value)
     long = key in ('repeats', 'loops', 'sweeps') and isinstance(literal, int) and literal > 3
-    return '\0' not in value and not long and not (name == 'icg' and key == 'classes' and isinstance(literal, int) and literal > 10)
+    return '\0' not in value and not long
 
 
 @pytest.mark.parametrize('kind,name,key', TECHNIQUES, ids=[f'{name}-{key}' for _, name, key in TECHNIQUES])

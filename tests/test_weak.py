@@ -311,3 +311,7 @@ def test_nobody(name, dtype):
 def test_inference_mode(name):
     want = run(guided(name))
     with torch.inference_mode(): assert torch.equal(run(guided(name)), want)
+
+
+def test_more_classes_than_the_model_knows():
+    with pytest.raises(InputError, match='classes: got 11, allowed: at most 10'): random_label(MODEL, classes=11)
