@@ -21,7 +21,7 @@ ROOT = Path(__file__).parents[1]
 CLOSE = dict(rtol=0, atol=1e-4)  # images span [-1, 1]; one grey level of 256 is 8e-3
 SHAPE, N, STEPS = (1, 8, 8), 64, 5
 Y = torch.arange(N) % 11 - 1
-OPTIONS = dict(heun=dict(S_churn=2., sigma_min=.02, sigma_max=20.), ddim={}, dpmpp={}, ddpm=dict(v=.3))
+OPTIONS = {name: {} for name in SAMPLERS} | dict(heun=dict(S_churn=2., sigma_min=.02, sigma_max=20.), ddpm=dict(v=.3))
 
 
 @pytest.fixture(scope='module')
@@ -52,7 +52,7 @@ def name(request): return request.param
 def whole(draw, name): return draw(name)
 
 
-def test_every_sampler_is_here(): assert OPTIONS.keys() == SAMPLERS.keys()
+def test_every_option_is_of_a_sampler(): assert OPTIONS.keys() <= SAMPLERS.keys()
 
 
 def test_samples_are_worth_comparing(draw, name, whole):
