@@ -149,6 +149,8 @@ def command(
         stop(p, 'interrupted', 130)
     except (OSError, MemoryError) as e:
         p.error(machine_words(e))
+    except ModuleNotFoundError as e:
+        p.error(f'{e.name}: not installed; in a clone, make venv and . .venv/bin/activate; else pip install cfg_course')
     except Exception as e:
         explain(p, e)
 

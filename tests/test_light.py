@@ -295,3 +295,9 @@ def test_how_a_command_ends(error, status, words, capsys):
 def test_a_fault_of_ours_stays_a_traceback():
     def work(args): raise KeyError('ours')
     with pytest.raises(KeyError, match='ours'): cli.command(cli.sample_parser, work, [])
+
+
+def test_without_pytorch_a_command_says_what_to_install(tmp_path):
+    code = "import sys; sys.modules['torch'] = None; from cfg_course.cli import sample_main; sample_main(['--guidance-scale', '2'])"
+    done = subprocess.run([sys.executable, '-c', code], cwd=tmp_path, env=os.environ | dict(PYTHONPATH=str(ROOT)), capture_output=True, text=True)
+    assert done.returncode == 2 and done.stderr.count('\n') == 1 and 'torch: not installed' in done.stderr, done.stderr

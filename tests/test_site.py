@@ -3,7 +3,7 @@
 A check is a function from a page to its faults. It runs on every page here, and on a small site with one fault planted
 at a time, which it must find. So must `tools/check_sync.py`, on a project of two notebooks.
 """
-import json, os, re, shutil, subprocess, sys
+import base64, json, os, re, shutil, subprocess, sys
 from importlib import metadata
 from pathlib import Path
 from urllib.parse import unquote
@@ -252,6 +252,15 @@ def output_faults(p):
         for what, r in UNWANTED.items():
             hits = [t[t.rfind('\n', 0, m.start()) + 1:][:80].split('\n')[0] for t in texts(c) if (m := r.search(t))]
             if hits: yield f'{place(p, c)}: {what} in the output, {hits[0]!r}; {mend}'
+
+
+@each(PAGES)
+def test_stored_pictures_are_pictures(p):
+    "What is stored as a PNG can be read back."
+    for c in code(p):
+        for o in c['outputs']:
+            png = o.get('data', {}).get('image/png')
+            if png: assert base64.b64decode(''.join(png), validate=False)[:8] == b'\x89PNG\r\n\x1a\n', place(p, c)
 
 
 # The sidebar
