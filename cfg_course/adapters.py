@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from .core import NULL, Denoise, InputError, check, is_number, optional
-from .guidance import Look, Rule, apply
+from .guidance import Look, Rule, apply, widen
 from .scores import FROM_X0, TO_X0, as_denoiser, pick, t_to_sigma, x_to_z, z_to_x
 
 # %% auto #0
@@ -186,13 +186,6 @@ def pipeline_of(
     kept = latent_coords(scheduler, space)
     return Pipeline(scheduler, space, kept, training_steps(scheduler))
 
-def at_least_single(
-    pred:Tensor, # of a model, in any precision
-)->Tensor: # float32 or wider
-    "A prediction in a precision in which the squares of many numbers can be summed."
-    wide = torch.promote_types(pred.dtype, torch.float32)
-    return pred.to(wide)
-
 # %% ../nbs/41_adapters.ipynb #c41a7e03
 def place_of(
     scheduler:Any, # that has been told its timesteps
@@ -342,9 +335,7 @@ def guider_class(
         def forward(self, pred_cond, pred_uncond=None):
             if not self._is_cfg_enabled():
                 return super().forward(pred_cond, pred_uncond)
-            pred = self.combine((
-                at_least_single(pred_uncond),
-                at_least_single(pred_cond)))
+            pred = self.combine((widen(pred_uncond), widen(pred_cond)))
             return output(
                 pred=pred.to(pred_cond),
                 pred_cond=pred_cond,

@@ -35,7 +35,7 @@ from .sweeps import KEYS, Drawn, Point, Yardstick, check_beside, check_shares, d
 from .sweeps import draw_point, equal_shares, find_guidance, fit_steps, key_of, lock_beside
 from .sweeps import make_yardstick, match_effective, plan_sweep, run_sweep
 from .training import RECIPES, TrainConfig, claimed, config_changes, is_first, is_marked, is_unused
-from .training import make_accelerator, recipe_for, sweep_parts, train
+from .training import make_accelerator, recipe_for, recipe_of_size, sweep_parts, train
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -370,10 +370,8 @@ def train_command(
 def recipe_name(
     given:dict[str, Any], # options that were given
 )->str: # of a recipe or of a data set
-    "The recipe of a data set; photographs of 16 pixels a side have one of their own."
-    dataset = given.get('dataset', 'digits')
-    small = given.get('image_size', 32) <= 16
-    return 'cifar10_16' if dataset == 'cifar10' and small else dataset
+    "The recipe that options ask for."
+    return recipe_of_size(given.get('dataset', 'digits'), given.get('image_size'))
 
 def find_recipe(
     name:str, # of `recipe_name`, or one of `RECIPES`

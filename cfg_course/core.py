@@ -93,9 +93,15 @@ def among(
 def range_words(
     low:float, # smallest allowed value
     high:float, # largest allowed value
+    above:float=-math.inf, # values must be larger than this
+    below:float=math.inf, # values must be smaller than this
 )->str: # such as ' >= 0 and <= 1'; nothing where there is no bound
     "A range in words."
     bounds = []
+    if above > -math.inf:
+        bounds.append(f' > {above}')
+    if below < math.inf:
+        bounds.append(f' < {below}')
     if low > -math.inf:
         bounds.append(f' >= {low}')
     if high < math.inf:
@@ -166,14 +172,7 @@ def number(
     infinite:bool=False, # is infinity allowed too?
 )->Option: # such numbers
     "A finite number in a range."
-    bounds = []
-    if above > -math.inf:
-        bounds.append(f' > {above}')
-    if below < math.inf:
-        bounds.append(f' < {below}')
-    if range_words(low, high):
-        bounds.append(range_words(low, high))
-    words = 'a finite number' + ' and'.join(bounds)
+    words = f'a finite number{range_words(low, high, above, below)}'
     def fits(value):
         if infinite and value == math.inf:
             return True

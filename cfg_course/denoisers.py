@@ -69,7 +69,6 @@ def per_sample(
     value = torch.as_tensor(value, dtype=dtype, device=x.device)
     return value.expand(len(x))
 
-# %% ../nbs/13_denoisers.ipynb #2d5af8bd
 def in_type(
     dtype:torch.dtype, # of a network's weights
     x:Tensor, # where they are

@@ -285,7 +285,6 @@ class Guided:
 NO_RUN = ('none outside a run: sample with sample() or trajectory(), '
           'or wrap the denoiser for a loop of your own: follow(guided, looks=1), 2 for Heun')
 
-# %% ../nbs/04_guidance.ipynb #2ca95e71
 def other_labels(
     weak:Branch, # a weak branch
     y:Tensor, # `(B,)` labels of the strong branch
@@ -420,7 +419,9 @@ def as_number(
     value:Any, # any value
 )->Any: # Python's number for a number of NumPy's; else as it came
     "A number that NumPy made, as Python has it."
-    return value.item() if isinstance(value, (np.generic, np.ndarray)) and not value.ndim else value
+    from_numpy = isinstance(value, (np.generic, np.ndarray))
+    single = from_numpy and not value.ndim
+    return value.item() if single else value
 
 # %% ../nbs/04_guidance.ipynb #8fc52f08
 class Method(NamedTuple):
@@ -522,7 +523,6 @@ def scale_to_mg(
     r"$w_{MG} = 2 - 1/s$."
     return 2 - scale_to_beta(scale)
 
-# %% ../nbs/04_guidance.ipynb #1a926b1e
 WHOLE = (lambda value: value, lambda scale: scale)
 
 ADDED = (w_to_scale, scale_to_w)

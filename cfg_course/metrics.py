@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from .classifiers import Judge, predict, train_classifier
-from .core import InputError, check, check_count, optional, rng, to_float
+from .core import InputError, check, check_count, optional, rng, say_unmeasured, to_float
 from .data import Images, load_data
 
 if TYPE_CHECKING:
@@ -963,9 +963,7 @@ def in_order(
     without:Sequence[str]=(), # that are not meant to be there
 )->pd.DataFrame: # the same rows
     "The rows of a stored table in the order of `METRICS`; says which are not measured yet."
-    lacking = unmeasured(table, without)
-    if lacking:
-        print('not measured yet:', ', '.join(lacking))
+    say_unmeasured(unmeasured(table, without), [])
     known = [k for k in METRICS if k in table.index]
     return table.loc[known]
 

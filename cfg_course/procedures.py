@@ -20,7 +20,7 @@ from .core import Denoise, Option, Run, among, check, count, is_number, number, 
 from .guidance import LINEAR, OF_GUIDE, SHAPES, Method, Strength, both, guide
 from .guidance import make_method, method_options, ramp, technique
 from .rules import RULES, STRONG, WEAK
-from .samplers import Now, Step, StepFn, ddim_step, heun_step, trajectory
+from .samplers import Now, Step, StepFn, ddim_step, ddpm_step, heun_step, trajectory
 from .scores import FROM_X0
 
 # %% auto #0
@@ -338,7 +338,6 @@ def gibbs(
                 yield last
     return looped(loop)
 
-# %% ../nbs/18_procedures.ipynb #4e12bb3a
 SWEEPS = dict(level=number(above=0), sweeps=count(0, 1000), start=number(0, 1))
 
 # %% ../nbs/18_procedures.ipynb #08060b65
@@ -441,14 +440,8 @@ def reverse_step(
     denoise:Denoise, # guided or not
     now:Now, # where the sampler is, with a source of noise
 )->Step: # at `now.sigma_next`
-    "A random step with the prediction held, equation 'proc-reverse'; the last step returns the prediction."
-    x, sigma, sigma_next = now.x, now.sigma, now.sigma_next
-    D = denoise(x, sigma, now.y)
-    if sigma_next == 0:
-        return Step(D, D, sigma, sigma_next)
-    keep = (sigma_next/sigma)**2
-    fresh = (sigma_next**2*(1 - keep))**.5
-    return Step(D + keep*(x - D) + fresh*now.noise(), D, sigma, sigma_next)
+    "The ancestral step with the prediction held, equation 'proc-reverse'; the last step returns the prediction."
+    return ddpm_step(denoise, now, v=0.)
 
 # %% ../nbs/18_procedures.ipynb #c9d07261
 def is_window(

@@ -117,7 +117,6 @@ def renorm()->Rule: # in flow
 # %% ../nbs/17_rules.ipynb #f2ee3e98
 PIXELS = 'pixels in [-1, 1]'
 
-# %% ../nbs/17_rules.ipynb #dfe1d8d7
 def quantiles(
     a:Tensor, # `(B, ...)`
     share:float, # 0 to 1
@@ -371,7 +370,6 @@ def pace(
 # %% ../nbs/17_rules.ipynb #c6e6ba4c
 TIME = number(0, .999)
 
-# %% ../nbs/17_rules.ipynb #f797eaed
 def clip_log(
     log:Tensor, # `(B, 1, ...)` log of the ratio e^L
     s:Tensor, # largest scale, `()` or `(B, 1, ...)`

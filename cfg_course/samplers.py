@@ -9,7 +9,7 @@ import inspect, math
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from itertools import pairwise
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, TypeVar
 
 import torch
 from torch import Tensor
@@ -53,6 +53,8 @@ class StepFn(Protocol):
         "Take a step."
         ...
 
+AnyStep = TypeVar('AnyStep', bound=Callable[..., Step])
+
 # %% ../nbs/14_samplers.ipynb #0a7c1e02
 class Sampler(NamedTuple):
     "A step with all that is to be known of it."
@@ -72,7 +74,7 @@ def sampler(
     looks:int=1, # evaluations of the denoiser within a step
     family:str='', # of first-order methods: ddim, ancestral
     options:dict[str, Option]|None=None, # option of the step -> what it takes
-)->Callable[[StepFn], StepFn]: # a decorator
+)->Callable[[AnyStep], AnyStep]: # a decorator
     "Make the step below a sampler."
     takes = options or {}
     def put(step):
@@ -178,6 +180,12 @@ class Told:
             raise AttributeError(name)
         return getattr(self.denoise, name)
 
+def tell(
+    denoise:Denoise, # any denoiser
+)->Told: # the same, if it is one already
+    "A denoiser that is told each noise level as a tensor."
+    return denoise if isinstance(denoise, Told) else Told(denoise)
+
 # %% ../nbs/14_samplers.ipynb #bd664a1c
 def trajectory(
     denoise:Denoise, # `denoise(x, sigma, y)`
@@ -191,7 +199,7 @@ def trajectory(
 )->Iterator[Step]: # one `Step` per step
     "Integrate a denoiser along `sigmas`, yielding the record of each step."
     run = run or Run(range(len(x)))
-    told = Told(denoise)
+    told = tell(denoise)
     levels = torch.as_tensor(sigmas, dtype=torch.float64).tolist()
     for i, (sigma, sigma_next) in enumerate(pairwise(levels)):
         now = Now(x, sigma, sigma_next, y, noise, prev)
@@ -273,7 +281,7 @@ def sample(
             x = sigmas[0].item()*noise()
             run = Run(list(numbers[part]))
             watch = Watch()
-            for last in loop(Told(denoise), x, sigmas, y[part].to(device), step, noise, run):
+            for last in loop(tell(denoise), x, sigmas, y[part].to(device), step, noise, run):
                 x = last.x
                 watch.see(last)
             watch.check(run.rows)

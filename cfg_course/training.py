@@ -186,6 +186,16 @@ RECIPES = dict(
     folder=TrainConfig(
         'folder', steps=20000, batch_size=64, lr=1e-3, warmup=500, precision='auto'))
 
+# %% ../nbs/15_training.ipynb #e5b5b38b
+def recipe_of_size(
+    name:str, # of a data set
+    image_size:int|None=None, # side of the thumbnails; the data's own when not given
+)->str: # of a recipe or of a data set
+    "The recipe of a data set; photographs of at most 16 pixels a side have one of their own."
+    small = image_size is not None and image_size <= 16
+    return 'cifar10_16' if name == 'cifar10' and small else name
+
+# %% ../nbs/15_training.ipynb #96201b7a
 def recipe_for(
     dataset:str, # a name in `RECIPES`, or a data set whose record names one that is like it
     image_size:int|None=None, # side of the thumbnails; the data's own when not given
@@ -195,10 +205,7 @@ def recipe_for(
     own = dataset in RECIPES
     like = dataset if own or dataset not in records else records[dataset].like
     check(like in RECIPES, 'dataset', dataset, ', '.join({**RECIPES, **records}))
-    small = image_size is not None and image_size <= 16
-    if small and like == 'cifar10':
-        like = 'cifar10_16'
-    recipe = RECIPES[like]
+    recipe = RECIPES[recipe_of_size(like, image_size)]
     if image_size is not None:
         recipe = replace(recipe, image_size=image_size)
     return recipe if own else replace(recipe, dataset=dataset, flip=False)

@@ -3,6 +3,7 @@ import math, pickle, subprocess, sys, warnings
 from pathlib import Path
 
 import numpy as np, pandas as pd, pytest, torch
+from devices import OnApple
 from safetensors.torch import save_file
 from scipy import linalg
 from torch.utils.data import Dataset
@@ -138,16 +139,6 @@ def test_a_yardstick_without_different_images(judge, digits):
     real = make_reference(judge, Images(x, torch.zeros(50, dtype=torch.long), ['all'], 'few'))
     seen = Seen(torch.cat([x[:3], digits['test'].x[:9]]), None, None, None, None)
     assert METRICS['nearest'].function(seen, real)[0] == .25
-
-
-class OnApple(torch.Tensor):
-    "A tensor on a device that has no float64: nothing there may be made of that type before it has come to the CPU."
-    @classmethod
-    def __torch_function__(cls, function, types, args=(), kwargs=None):
-        if function is torch.Tensor.cpu: return args[0].as_subclass(torch.Tensor).clone()
-        out = super().__torch_function__(function, types, args, kwargs or {})
-        if isinstance(out, torch.Tensor) and out.dtype == torch.float64: raise TypeError('no float64 here')
-        return out
 
 
 def test_devices_without_float64(digits):

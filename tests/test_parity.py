@@ -7,6 +7,7 @@ equal formulas: the schedulers' tables, float32 as they come, are widened first.
 import math
 
 import pytest, torch
+from devices import OnApple
 from diffusers import (DDIMScheduler, DDPMScheduler, DEISMultistepScheduler, DPMSolverMultistepScheduler, EDMDPMSolverMultistepScheduler,
     EDMEulerScheduler, EulerAncestralDiscreteScheduler, EulerDiscreteScheduler, FlowMatchEulerDiscreteScheduler, FlowMatchHeunDiscreteScheduler,
     HeunDiscreteScheduler, KDPM2AncestralDiscreteScheduler, KDPM2DiscreteScheduler, LMSDiscreteScheduler, PNDMScheduler, RePaintScheduler,
@@ -532,16 +533,6 @@ def test_schedulers_that_speak_no_language_of_ours(message):
     for make in (lambda s: to_guider(apg(), 3., s), lambda s: from_diffusers(None, s, 10)):
         with pytest.raises(InputError) as e: make(NO_LANGUAGE[message]())
         assert str(e.value).startswith(message) and 'allowed' in str(e.value) and '\n' not in str(e.value)
-
-
-class OnApple(torch.Tensor):
-    "A tensor on a device that has no float64: nothing there may be made of that type before it has come to the CPU."
-    @classmethod
-    def __torch_function__(cls, function, types, args=(), kwargs=None):
-        if function is torch.Tensor.cpu: return args[0].as_subclass(torch.Tensor).clone()
-        out = super().__torch_function__(function, types, args, kwargs or {})
-        if isinstance(out, torch.Tensor) and out.dtype == torch.float64: raise TypeError('no float64 here')
-        return out
 
 
 def on_apple(x): return x.float().as_subclass(OnApple)
