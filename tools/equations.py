@@ -97,7 +97,7 @@ def page(
     entries:list, # of dicts
 )->str: # of the .qmd
     "The page."
-    titles = {notebook: title for notebook, title in where().values()}
+    titles = dict(where().values())
     parts = [HEAD.format(count=len(entries), seed=SEED)]
     for notebook, title in titles.items():
         of_chapter = [block(e) for e in entries if f'{e["chapter"]}.ipynb' == notebook]
