@@ -54,7 +54,7 @@ test: $(VENV_DEV)/.installed ## everything that CI checks: notebooks clean and e
 	$(TEST) ruff check cfg_course tests tools setup.py train.py sample.py evaluate.py
 	$(TEST) pyrefly check
 
-mutants: $(VENV_DEV)/.installed ## put small faults into the package, one at a time, and see who notices: about an hour
+mutants: $(VENV_DEV)/.installed ## put small faults into the package, one at a time, and see who notices: an hour or two
 	$(TEST) python tools/mutants.py --workers $(WORKERS)
 
 prepare: $(VENV_DEV)/.installed ## after editing notebooks: export the package, clean the notebooks, check both

@@ -1,15 +1,18 @@
 """Small faults put into the package one at a time: which of them do the chapters and the tests notice?
 
-    make mutants                              all modules, two at a time, about an hour; writes nbs/results/mutants.csv
+    make mutants                              all modules, two at a time, an hour or two; writes nbs/results/mutants.csv
     python tools/mutants.py --only laws -n 5  some of one module
     python tools/mutants.py --list            the mutants, without running them
 
+A run that was stopped goes on: mutants that are in the table already are not run again, unless --anew says so.
+
 A mutant changes one operator, number, comparison or name of a function, in the notebook and in the module alike. It meets
-its own chapter, then the test files that import its module. Survivors meet all other chapters and test files. The table says
+its own chapter, then the test files that import its module, then the ledger of equations. Survivors meet all other test files
+and chapters. The table says
 who noticed it. Survivors have a verdict in VERDICTS below: why the mutant computes the same, or what would notice it.
 """
 import argparse, ast, csv, json, os, random, re, shutil, subprocess, sys, tempfile
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 from queue import Queue
 from typing import NamedTuple
@@ -26,6 +29,8 @@ LIMIT = 600  # seconds for a chapter or a set of tests
 NAMES = {'D_u': 'D_c', 'D_c': 'D_u', 'min': 'max', 'max': 'min', 'sigma': 'sigma_next', 'sigma_next': 'sigma', 'u': 'c', 'c': 'u'}
 OPERATORS = {ast.Add: ('+', '-'), ast.Sub: ('-', '+'), ast.Mult: ('*', '/'), ast.Div: ('/', '*'), ast.Lt: ('<', '<='),
     ast.LtE: ('<=', '<'), ast.Gt: ('>', '>='), ast.GtE: ('>=', '>'), ast.And: ('and', 'or'), ast.Or: ('or', 'and')}
+LEDGER = 'test_ledger.py'
+WORDS = 'test_site.py', 'test_structure.py', 'test_numbers.py'  # what they read is text
 VERDICTS = {}  # (module, function, old, new) -> why nobody needs to notice
 
 
@@ -189,11 +194,12 @@ def hunters(
     "Who meets a mutant, in order."
     own, mine = chapter_of(module), tests_of(module)
     pytest = [sys.executable, '-m', 'pytest', '-q', '-x', '-p', 'no:cacheprovider']
-    others = sorted(p.name for p in (ROOT/'tests').glob('test_*.py') if p.name not in (*mine, 'test_site.py', 'test_structure.py', 'test_numbers.py'))
+    others = sorted(p.name for p in (ROOT/'tests').glob('test_*.py') if p.name not in (*mine, *WORDS, LEDGER))
     chapters = sorted(p.name for p in (ROOT/'nbs').glob('[0-9]*.ipynb') if p.name != own)
     chapter = lambda name: ['nbdev_test', '--path', f'nbs/{name}', '--n_workers', '1']
-    return [(own, chapter(own)), *([(', '.join(mine), [*pytest, *(f'tests/{t}' for t in mine)])] if mine else []),
-        *((name, chapter(name)) for name in chapters), ('other tests', [*pytest, *(f'tests/{t}' for t in others)])]
+    def files(names): return [*pytest, *(f'tests/{t}' for t in names)]
+    return [(own, chapter(own)), *([(', '.join(mine), files(mine))] if mine else []),
+        (LEDGER, [*files([LEDGER]), '-k', 'test_equation']), ('other tests', files(others)), *((name, chapter(name)) for name in chapters)]
 
 
 def hunt(
@@ -207,11 +213,36 @@ def hunt(
     finally:
         for path, text in before.items(): path.write_text(text, encoding='utf-8')
         trees.put(tree)
-    line = before[tree/'cfg_course'/f'{mutant.module}.py'].splitlines()[mutant.line].strip()
+    line = line_of(mutant, before[tree/'cfg_course'/f'{mutant.module}.py'])
     verdict = '' if noticed else VERDICTS.get((mutant.module, mutant.function, mutant.old, mutant.new), 'survived')
     row = dict(module=mutant.module, function=mutant.function, line=line, old=mutant.old, new=mutant.new, noticed=noticed, verdict=verdict)
     print(f"{mutant.module}.{mutant.function}: {mutant.old} -> {mutant.new or 'nothing'}  in  {line[:70]}  {noticed or verdict.upper()}", flush=True)
     return row
+
+
+def line_of(
+    mutant:Mutant, # any
+    text:str # of its module
+)->str: # without its indentation
+    "The line that a mutant changes."
+    return text.splitlines()[mutant.line].strip()
+
+
+def known(
+    path:Path, # of the table
+)->dict: # (module, function, line, old, new) -> row
+    "The rows of an earlier run; those that survived are tried again."
+    if not path.exists(): return {}
+    with open(path, newline='', encoding='utf-8') as f: rows = list(csv.DictReader(f))
+    return {tuple(r[k] for k in ('module', 'function', 'line', 'old', 'new')): r for r in rows if r['noticed']}
+
+
+def key_of(
+    mutant:Mutant, # any
+)->tuple: # as in `known`
+    "What a mutant is known by."
+    text = (ROOT/'cfg_course'/f'{mutant.module}.py').read_text(encoding='utf-8')
+    return mutant.module, mutant.function, line_of(mutant, text), mutant.old, mutant.new
 
 
 def copies(
@@ -244,16 +275,23 @@ def main():
     p.add_argument('--seed', type=int, default=SEED, help=f'of the choice ({SEED})')
     p.add_argument('--workers', type=int, default=2, help='mutants at a time (2)')
     p.add_argument('--out', type=Path, default=OUT, help='the table (nbs/results/mutants.csv)')
+    p.add_argument('--anew', action='store_true', help='run those too that are in the table')
     p.add_argument('--list', action='store_true', help='only say which')
     args = p.parse_args()
     mutants = [m for module in args.only for m in choose(module, args.n, args.seed)]
     if args.list:
         for m in mutants: print(f"{m.module}.{m.function}, line {m.line + 1}: {m.old} -> {m.new or 'nothing'}")
         return
+    done = {} if args.anew else known(args.out)
+    rows = {m: done[key_of(m)] for m in mutants if key_of(m) in done}
+    def in_order(): return [rows[m] for m in mutants if m in rows]
     with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(args.workers) as pool:
         trees = copies(args.workers, Path(folder))
-        rows = list(pool.map(lambda m: hunt(m, trees), mutants))
-    write_rows(rows, args.out)
+        futures = {pool.submit(hunt, m, trees): m for m in mutants if m not in rows}
+        for future in as_completed(futures):
+            rows[futures[future]] = future.result()
+            write_rows(in_order(), args.out)
+    rows = in_order()
     left = [r for r in rows if r['verdict'] == 'survived']
     print(f'{len(rows)} mutants, {sum(bool(r["noticed"]) for r in rows)} noticed, {len(left)} survived: {args.out}')
 
