@@ -29,6 +29,7 @@ LIMIT = 600  # seconds for a chapter or a set of tests
 NAMES = {'D_u': 'D_c', 'D_c': 'D_u', 'min': 'max', 'max': 'min', 'sigma': 'sigma_next', 'sigma_next': 'sigma', 'u': 'c', 'c': 'u'}
 OPERATORS = {ast.Add: ('+', '-'), ast.Sub: ('-', '+'), ast.Mult: ('*', '/'), ast.Div: ('/', '*'), ast.Lt: ('<', '<='),
     ast.LtE: ('<=', '<'), ast.Gt: ('>', '>='), ast.GtE: ('>=', '>'), ast.And: ('and', 'or'), ast.Or: ('or', 'and')}
+KEY = 'module', 'function', 'line', 'column', 'old', 'new'
 LEDGER = 'test_ledger.py'
 WORDS = 'test_site.py', 'test_structure.py', 'test_numbers.py'  # what they read is text
 VERDICTS = {}  # (module, function, old, new) -> why nobody needs to notice
@@ -215,7 +216,7 @@ def hunt(
         trees.put(tree)
     line = line_of(mutant, before[tree/'cfg_course'/f'{mutant.module}.py'])
     verdict = '' if noticed else VERDICTS.get((mutant.module, mutant.function, mutant.old, mutant.new), 'survived')
-    row = dict(module=mutant.module, function=mutant.function, line=line, old=mutant.old, new=mutant.new, noticed=noticed, verdict=verdict)
+    row = dict(module=mutant.module, function=mutant.function, line=line, column=mutant.column, old=mutant.old, new=mutant.new, noticed=noticed, verdict=verdict)
     print(f"{mutant.module}.{mutant.function}: {mutant.old} -> {mutant.new or 'nothing'}  in  {line[:70]}  {noticed or verdict.upper()}", flush=True)
     return row
 
@@ -230,11 +231,11 @@ def line_of(
 
 def known(
     path:Path, # of the table
-)->dict: # (module, function, line, old, new) -> row
+)->dict: # values of KEY -> row
     "The rows of an earlier run; those that survived are tried again."
     if not path.exists(): return {}
     with open(path, newline='', encoding='utf-8') as f: rows = list(csv.DictReader(f))
-    return {tuple(r[k] for k in ('module', 'function', 'line', 'old', 'new')): r for r in rows if r['noticed']}
+    return {tuple(r[k] for k in KEY): r for r in rows if r['noticed']}
 
 
 def key_of(
@@ -242,7 +243,7 @@ def key_of(
 )->tuple: # as in `known`
     "What a mutant is known by."
     text = (ROOT/'cfg_course'/f'{mutant.module}.py').read_text(encoding='utf-8')
-    return mutant.module, mutant.function, line_of(mutant, text), mutant.old, mutant.new
+    return mutant.module, mutant.function, line_of(mutant, text), str(mutant.column), mutant.old, mutant.new
 
 
 def copies(
