@@ -429,12 +429,23 @@ def mean_effective(
     if not record:
         return math.nan, math.nan, math.nan
     _, steps = sampler_of(point)
-    unguided = 0. if point.scale == 0 else 1.
     each = []
     for i, size in enumerate(sizes):
         run = record[i*steps:][:steps]
-        each.append(effective_scales(run, steps, size, unguided))
+        silent = silent_scale(point, run)
+        each.append(effective_scales(run, steps, size, silent))
     return normal_interval(torch.cat(each))
+
+def silent_scale(
+    point:Point, # a setting
+    run:list[dict], # of `guide`, for one batch
+)->float: # 1; at the scale 0 less, by the share of the guided steps
+    "The effective scale of a run in which no two predictions were compared: at 0 guided steps have the weak one alone."
+    if point.scale != 0:
+        return 1.
+    low, high = point.interval or (0., math.inf)
+    guided = [low < facts['sigma'] <= high for facts in run]
+    return 1 - sum(guided)/len(run)
 
 def effective_scales(
     run:list[dict], # of `guide`, for one batch
