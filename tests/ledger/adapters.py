@@ -9,9 +9,10 @@ from ledger import row
 
 @row('eq-adapt-level', cell='a802539a', mutant='the root is lost', tolerance=1e-10)
 def level(t):
-    "A variance-preserving scheduler's noisy image over the root of alpha-bar is the image with noise of the level sigma_t, at any timestep."
+    "A scheduler's noisy image over the root of alpha-bar is the image with noise of the level sigma_t, at any step."
     T, end = t.whole('timesteps', 20, 1000), t.number('largest beta', .01, .05)
-    scheduler = DDPMScheduler(T, beta_end=end, beta_schedule=t.one_of('betas', ['linear', 'scaled_linear', 'squaredcos_cap_v2']))
+    betas = t.one_of('betas', ['linear', 'scaled_linear', 'squaredcos_cap_v2'])
+    scheduler = DDPMScheduler(T, beta_end=end, beta_schedule=betas)
     kept, steps = scheduler.alphas_cumprod.double(), torch.arange(T)
     level = ((1 - kept)/kept)**.5
     table = describe(scheduler).table

@@ -9,7 +9,7 @@ from ledger import row
 
 @row('eq-clf-logits', cell='0bdc9e0d', mutant='the factor is c_in, without sigma_d', tolerance=1e-10)
 def logits(t):
-    "The log probabilities of the noisy classifier are sigma_d c_in F(c_in x; log(sigma)/4) + b, up to a constant, for any weights and level."
+    "The log probabilities of the noisy classifier are sigma_d c_in F + b up to a constant, for any weights and level."
     shape, K = (t.whole('channels', 1, 3), 8, 8), t.whole('classes', 2, 6)
     sigma_d, sigma = t.number('sigma_d', .2, 2), (3*t.normal(5)).exp()
     net = NoisyClassifier(shape, K, width=8, sigma_data=sigma_d).double().eval()
@@ -24,7 +24,7 @@ def logits(t):
 
 @row('eq-clf-guide', cell='f69bbe78', mutant='s and s - 1 change places', tolerance=1e-10)
 def clf_guide(t):
-    "Classifier guidance at any s is D_u + s g or D_c + (s - 1) g for any differentiable classifier; for the exact one it is guidance."
+    "Classifier guidance is D_u + s g or D_c + (s - 1) g for any smooth classifier and s; by the exact one, guidance."
     world, s = t.world(t.whole('dim', 1, 4)), t.number('s', -3, 8)
     x, sigma, y = 2*t.normal(20, world.dim), t.normal(20).exp(), t.labels(20, world.classes)
     turn = t.normal(world.dim, world.classes)
@@ -35,8 +35,8 @@ def clf_guide(t):
         at = x.clone().requires_grad_()
         log_p = classifier(at, sigma).log_softmax(1)[torch.arange(20), y]
         g = sigma[:, None]**2*torch.autograd.grad(log_p.sum(), at)[0]
-        code = {on: classifier_guidance(world, classifier, scale=s, on=on)(x, sigma, y) for on in ('unconditional', 'conditional')}
-        yield code['unconditional'], D_u + s*g, D_u + (s - 1)*g
-        yield code['conditional'], D_c + (s - 1)*g, D_c + s*g
+        def code(on): return classifier_guidance(world, classifier, scale=s, on=on)(x, sigma, y)
+        yield code('unconditional'), D_u + s*g, D_u + (s - 1)*g
+        yield code('conditional'), D_c + (s - 1)*g, D_c + s*g
     exactly = classifier_guidance(world, exact, scale=s)(x, sigma, y)
     yield exactly, D_u + s*(D_c - D_u), D_u + (s - 1)*(D_c - D_u)

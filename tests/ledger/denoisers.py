@@ -18,9 +18,9 @@ def precond(t):
         yield Denoiser(F, kind, sigma_data)(x, sigma, y), right(c_in*x), right(x)
 
 
-@row('eq-edm', cell='4ee11bf5', mutant='widths are added, not their squares; half the logarithm for a quarter', tolerance=1e-12)
+@row('eq-edm', cell='4ee11bf5', mutant='widths added, not their squares; half the logarithm', tolerance=1e-12)
 def edm(t):
-    "EDM's four coefficients follow from sigma > 0 and the root mean square sigma_d > 0 of the data; c_out is the least possible one."
+    "EDM's four coefficients, for any sigma > 0 and root mean square sigma_d > 0 of the data; c_out is the least one."
     sigma_d = t.number('sigma_d', .1, 3)
     sigma = (2*t.normal(40)).exp()
     c_skip, c_out, c_in = edm_coefs(sigma, sigma_d)
@@ -41,11 +41,13 @@ def edm(t):
 
 @row('eq-eps-v', cell='faee9ab3', mutant='the sign of c_out is lost', tolerance=1e-10)
 def eps_v(t):
-    "With eps = n and v = alpha (n - sigma x0) for networks, the coefficients of both give back x0, and are those of the formula."
+    "The coefficients of eps and v, which give back x0 for networks that say n and alpha (n - sigma x0)."
     sigma, x0, n = (2*t.normal(40)).exp(), t.normal(40), t.normal(40)
     t.said['sigma'] = f'{sigma.min():.2g} to {sigma.max():.2g}'
     x, alpha = x0 + sigma*n, 1/(1 + sigma**2).sqrt()
     one = torch.ones_like(sigma)
-    for coefs, c_skip, c_out, F in ((eps_coefs, one, -sigma, n), (v_coefs, alpha**2, -alpha*sigma, alpha*(n - sigma*x0))):
+    of_eps = eps_coefs, one, -sigma, n
+    of_v = v_coefs, alpha**2, -alpha*sigma, alpha*(n - sigma*x0)
+    for coefs, c_skip, c_out, F in (of_eps, of_v):
         yield torch.stack(coefs(sigma)), torch.stack([c_skip, c_out, alpha]), torch.stack([c_skip, -c_out, alpha])
         yield x0, coefs(sigma)[0]*x + coefs(sigma)[1]*F, coefs(sigma)[0]*x - coefs(sigma)[1]*F

@@ -6,8 +6,9 @@ import numpy as np
 import torch
 from scipy.linalg import sqrtm
 
-from cfg_course.metrics import (Reference, Seen, class_std, coverage, density, distance_to, divergences, fid_effect, frechet,
-                                inception_score, kid, kl_on_grid, own_similarity, similarity, std_effect, stratified_error, wasserstein, wilson)
+from cfg_course.metrics import Reference, Seen, class_std, coverage, density, distance_to, divergences, fid_effect
+from cfg_course.metrics import frechet, inception_score, kid, kl_on_grid, own_similarity, similarity, std_effect
+from cfg_course.metrics import stratified_error, wasserstein, wilson
 from ledger import row
 
 
@@ -41,7 +42,7 @@ def root(C):
 
 @row('eq-wilson', cell='0d1040b1', mutant='z^2/4n for z^2/4n^2', tolerance=1e-10)
 def wilson_interval(t):
-    "Wilson's interval is the two proportions at which the observed one is z standard errors away, for any hits <= n and z > 0."
+    "Wilson's ends are the proportions from which the observed one is z standard errors away; any hits <= n, z > 0."
     n, z = t.whole('n', 2, 500), t.number('z', .5, 3.5)
     hits = t.one_of('hits', [0, n, round(t.random.uniform(0, n), 2), t.random.randint(1, n - 1)])
     p = hits/n
@@ -56,7 +57,7 @@ def wilson_interval(t):
 
 @row('eq-met-stratified', cell='3b1e5a04', mutant='the share of a class is not squared', tolerance=1e-12)
 def stratified(t):
-    "The error of a mean is that of the class means, with the weights n_k/n; classes of fewer than three samples count as one."
+    "The error of a mean is that of class means with weights n_k/n; classes of fewer than three samples count as one."
     y = classes(t)
     g = t.normal(len(y))*(1 + y) + 3*y
     def right(power, parts):
@@ -71,7 +72,7 @@ def stratified(t):
 
 @row('eq-met-influence', cell='3b1e5a06', mutant='of the score, the effect on its logarithm', tolerance=1e-10)
 def influence(t):
-    "A little weight on one sample moves the Inception score, which is no mean, by its effect there, to first order in the weight."
+    "A little weight on one sample moves the Inception score, which is no mean, by its effect there, to first order."
     n, K = t.whole('n', 20, 60), t.whole('classes', 2, 6)
     logits = 2*t.normal(n, K)
     p = logits.softmax(1)
@@ -89,7 +90,7 @@ def influence(t):
 
 @row('eq-spread', cell='9fb7be65', mutant='deviations from the mean of all classes', tolerance=1e-12)
 def spread(t):
-    "The spread is the mean over classes with two samples or more, and over pixels, of the standard deviation within the class."
+    "The mean over pixels, and over classes with two samples or more, of the standard deviation within the class."
     y = torch.cat([classes(t, 2), torch.tensor([3])])
     x = .2*t.normal(len(y), 2, 3, 3)*(1 + y)[:, None, None, None] + .3*y[:, None, None, None]
     def right(centre):
@@ -104,7 +105,7 @@ def spread(t):
 
 @row('eq-met-jackknife', cell='9fb7be65', mutant='n for n - 1', tolerance=1e-10)
 def jackknife(t):
-    "A sample's effect on a standard deviation is n s - (n - 1) s without it, whose square follows from its distance, for n >= 3."
+    "A sample's effect on a standard deviation, and the deviation without it from its distance, for n >= 3."
     n, x = t.whole('n', 3, 30), t.number('mean', -3, 3)
     x = x + t.normal(n, 5)*t.uniform(5)
     left = torch.stack([x[torch.arange(n) != i].std(0) for i in range(n)])
@@ -116,7 +117,7 @@ def jackknife(t):
 
 @row('eq-met-fid', cell='977eadcb', mutant='the product of the roots for the root of the product', tolerance=1e-8)
 def fid(t):
-    "FID is the Frechet distance of normal laws with the moments of the features, which may lean in any way; more samples than features."
+    "FID from the moments of features that lean in any way, with more samples than features, in both of its forms."
     dim = t.whole('dim', 2, 6)
     x, r = leaning(t, t.whole('n', 20, 80), dim), leaning(t, t.whole('m', 20, 80), dim)
     C, C_r = torch.cov(x.T), torch.cov(r.T)
@@ -127,7 +128,7 @@ def fid(t):
 
 @row('eq-met-fid-effect', cell='3b1e5a10', mutant='roots of the two covariances for S (SCS)^(-1/2) S', tolerance=1e-8)
 def fid_effects(t):
-    "A sample's effect on FID is the derivative of FID in its weight, up to a constant; covariances lean and have full rank."
+    "A sample's effect on FID is its derivative in the weight, up to a constant; covariances lean, and have full rank."
     dim, n = t.whole('dim', 2, 5), t.whole('n', 20, 40)
     x, r = leaning(t, n, dim), leaning(t, 50, dim)
     S, away, I = root(torch.cov(r.T)), x - x.mean(0), torch.eye(dim, dtype=torch.float64)
@@ -159,7 +160,7 @@ def pair_sums(a, b, same=True):
 
 @row('eq-met-kid', cell='3b1e5a15', mutant='a sample is a pair with itself', tolerance=1e-10)
 def kid_value(t):
-    "KID is the mean of the kernel over pairs of different samples, and of real images, less twice that of one with the other."
+    "KID is the mean kernel of different samples, plus that of different real images, less twice that of both."
     n, m, dim = t.whole('n', 4, 15), t.whole('m', 4, 15), t.whole('dim', 2, 6)
     x, r = leaning(t, n, dim), leaning(t, m, dim)
     def right(same):
@@ -170,7 +171,7 @@ def kid_value(t):
 
 @row('eq-met-kid-effect', cell='3b1e5a15', mutant='the first sum is over all n', tolerance=1e-10)
 def kid_effect(t):
-    "A sample's effect on KID, twice what it shares with others less what it shares with real images, is the derivative in its weight."
+    "A sample's effect on KID is its derivative in the weight, up to a constant, in classes of unequal size too."
     m, dim = t.whole('m', 4, 10), t.whole('dim', 2, 6)
     y = classes(t, 3, 5)
     n = len(y)
@@ -191,7 +192,7 @@ def kid_effect(t):
 
 @row('eq-met-is', cell='9c24c6bb', mutant='the entropies are added', tolerance=1e-10)
 def inception(t):
-    "The Inception score is the exponential of a difference of entropies, and of a mean divergence; at most K, where certain verdicts share alike."
+    "The Inception score by entropies, and by divergences; K, its bound, where verdicts are certain and share alike."
     n, K = t.whole('n', 5, 60), t.whole('classes', 2, 8)
     logits = 3*t.normal(n, K)
     p = logits.softmax(1)
@@ -206,9 +207,9 @@ def inception(t):
     yield inception_score(certain), float(K), (H(vague.mean(0)) + H(vague).mean()).exp()
 
 
-@row('eq-met-halves', cell='3b1e5a20', mutant='the variance of all halves as if drawn with replacement', tolerance=1e-12)
+@row('eq-met-halves', cell='3b1e5a20', mutant='halves drawn with replacement', tolerance=1e-12)
 def halves(t):
-    "Over all halves of an even number of samples, of each class, the mean has the variance of the mean of all: the stratified error, squared."
+    "Means of all halves of an even number of samples, or of each class, vary as the mean of all: the stratified error."
     n, a, b = 2*t.whole('half of n', 2, 5), 2*t.whole('half of n_0', 2, 3), 2*t.whole('half of n_1', 2, 3)
     g = t.normal(n)*t.number('width', .3, 3)
     def means(g): return torch.stack([g[list(part)].mean() for part in combinations(range(len(g)), len(g)//2)])
@@ -223,7 +224,7 @@ def halves(t):
 
 @row('eq-met-density', cell='d0359185', mutant='not divided by k; over N for over M', tolerance=1e-7)
 def density_coverage(t):
-    "Density counts the balls of real images that samples are in, over k N; coverage the balls with a sample, over M. Here k = 5."
+    "Density counts balls of real images that samples are in, over kN; coverage the balls with a sample, over M. k = 5."
     N, dim = t.whole('N', 5, 60), t.whole('dim', 1, 4)
     M = t.one_of('M', [m for m in range(8, 41) if m != N])
     x, r = .7*t.normal(N, dim), t.normal(M, dim)
@@ -234,7 +235,7 @@ def density_coverage(t):
     yield coverage(seen(x), real(r))[0], inside.amax(0).sum()/M, inside.amax(0).sum()/N
 
 
-@row('eq-met-normal', cell='c887e040', mutant='s_1 and s_2 change places, and the difference of widths is lost', tolerance=1e-8)
+@row('eq-met-normal', cell='c887e040', mutant='s_1 and s_2 change places; widths do not matter', tolerance=1e-8)
 def normal_laws(t):
     "Squared W2 and the divergence of two normal laws on a line, for any means and widths."
     m_1, m_2, s_1, s_2 = t.number('m_1', -2, 2), t.number('m_2', -2, 2), t.number('s_1', .3, 2), t.number('s_2', .3, 2)
@@ -244,5 +245,5 @@ def normal_laws(t):
     yield wasserstein(a, b, 2)**2, (m_1 - m_2)**2 + (s_1 - s_2)**2, (m_1 - m_2)**2
     def KL(s_1, s_2): return math.log(s_2/s_1) + (s_1**2 + (m_1 - m_2)**2)/(2*s_2**2) - .5
     grid = torch.linspace(-22, 22, 44001, dtype=torch.float64)
-    log_p, log_q = (torch.distributions.Normal(torch.tensor(m, dtype=torch.float64), s).log_prob(grid) for m, s in ((m_1, s_1), (m_2, s_2)))
-    yield kl_on_grid(log_p, log_q, .001), KL(s_1, s_2), KL(s_2, s_1)
+    def log_p(m, s): return -((grid - m)/s)**2/2 - math.log(s*math.sqrt(2*math.pi))
+    yield kl_on_grid(log_p(m_1, s_1), log_p(m_2, s_2), .001), KL(s_1, s_2), KL(s_2, s_1)

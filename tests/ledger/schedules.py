@@ -10,15 +10,15 @@ from ledger import row
 
 @row('eq-lognormal', cell='3695ff0d', mutant='the variance for the standard deviation', tolerance=1e-12)
 def lognormal(t):
-    "The logarithm of a log-normal training level is P_mean + P_std times the normal quantile of u, for 0 < u < 1 and P_std > 0."
+    "The logarithm of a log-normal level is P_mean + P_std times the normal quantile of u, 0 < u < 1, for P_std > 0."
     P_mean, P_std, u = t.number('P_mean', -3, 3), t.number('P_std', .1, 3), t.uniform(300)
     quantile = torch.tensor([NormalDist().inv_cdf(p) for p in u.tolist()], dtype=torch.float64)
     yield lognormal_sigma(u, P_mean, P_std).log(), P_mean + P_std*quantile, P_mean + P_std**2*quantile
 
 
-@row('eq-cosine', cell='5a0500bb', mutant='sigma^2 for sigma at the ends: exp(-lambda) for exp(-lambda/2)', tolerance=1e-10)
+@row('eq-cosine', cell='5a0500bb', mutant='at the ends exp(-lambda) for exp(-lambda/2)', tolerance=1e-10)
 def cosine(t):
-    "The paper's log SNR of u is -2 log tan(au + b), with b and a from its ends, whatever these are; its slope is -4a cosh(lambda/2)."
+    "The log SNR of u is -2 log tan(au + b), with a and b from any two ends; its slope is -4a cosh(lambda/2)."
     low, high = t.number('logsnr_min', -20, 0), t.number('logsnr_max', 1, 20)
     u = t.uniform(300).requires_grad_()
     logsnr = cosine_logsnr(u, low, high)

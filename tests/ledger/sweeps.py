@@ -13,18 +13,20 @@ from ledger import row
 
 
 def effects(t, P):
-    "Effects of samples of three classes of unequal sizes on P numbers; they share their luck, and lie apart in each class."
+    "Effects of samples of three classes of unequal sizes on P numbers, which share their luck."
     y = torch.arange(3).repeat_interleave(torch.tensor([t.whole(f'n_{k}', 2, 12) for k in range(3)]))
     return (t.normal(len(y), P) + t.normal(len(y), 1))*(1 + y[:, None]) + 4*y[:, None], y
 
 
-@row('eq-sweep-effective', cell='6f6ce2f5', mutant='the mean over steps for their median, or no share of guided steps', tolerance=1e-10)
+@row('eq-sweep-effective', cell='6f6ce2f5', tolerance=1e-10,
+     mutant='the mean over steps for the median; no share of guided steps')
 def effective(t):
-    "The effective scale of a run is 1 + q times the mean over samples of the median over guided steps, less 1: any rule, plain guidance at 0 too."
+    "1 + q (mean over samples of the median over guided steps - 1), for any rule, and for plain guidance at 0."
     K = t.whole('classes', 2, 4)
     world = Mixture(t.normal(K, 3), .3 + t.uniform(K), weights=t.uniform(K).softmax(0))
     steps, s = t.whole('steps', 8, 14), t.number('s', -2, 8)
-    rule = dict(linear=LINEAR, rescale=rescale(), apg=apg(), cfg_zero=cfg_zero())[t.one_of('rule', ['linear', 'rescale', 'apg', 'cfg_zero'])]
+    rules = dict(linear=LINEAR, rescale=rescale(), apg=apg(), cfg_zero=cfg_zero())
+    rule = rules[t.one_of('rule', list(rules))]
     step, sigmas = make_sampler('ddim', steps=steps)
     first, last = t.whole('first guided step', 1, 2), t.whole('last guided step', 5, steps - 2)
     span = (sigmas[last + 1].item(), sigmas[first].item())
@@ -53,7 +55,7 @@ def effective(t):
 
 @row('eq-sweep-covariance', cell='9c20e004', mutant='the share of a class is not squared', tolerance=1e-12)
 def covariance(t):
-    "The covariance of means of several numbers is that of the class means, with the squared weights n_k/n; its diagonal is the error's square."
+    "The covariance of means is that of class means with squared weights n_k/n; its diagonal is the error's square."
     g, y = effects(t, t.whole('numbers', 2, 6))
     n = y.bincount().tolist()
     def right(power): return sum((n_k/len(y))**power*torch.cov(g[y == k].T)/n_k for k, n_k in enumerate(n))
@@ -65,7 +67,7 @@ def covariance(t):
 
 @row('eq-sweep-pair', cell='7c20a203', mutant='the covariance is added', tolerance=1e-10)
 def pair(t):
-    "The error of a difference of two numbers, from their covariance, is the stratified error of the differences of the effects."
+    "The error of a difference, from the covariance, is the stratified error of the differences of the effects."
     g, y = effects(t, 2)
     g, y = torch.cat([g, g + .1*t.normal(*g.shape)]), torch.cat([y, y])
     sigma = stratified_covariance(g, y)

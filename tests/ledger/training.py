@@ -7,7 +7,8 @@ from torch import nn
 from cfg_course.core import NULL
 from cfg_course.denoisers import PRECONDS
 from cfg_course.scores import expand
-from cfg_course.training import Batch, PowerAverage, denoising_loss, distillation, guidance_free, model_guidance, power_gamma
+from cfg_course.training import Batch, PowerAverage, denoising_loss, power_gamma
+from cfg_course.training import distillation, guidance_free, model_guidance
 from ledger import row
 
 
@@ -56,7 +57,7 @@ def slopes(loss, D):
 
 @row('eq-loss', cell='8bfc90db', mutant='c_out is not squared', tolerance=1e-12)
 def loss(t):
-    "The loss is the squared error of the denoiser over c_out^2, for any levels and labels; the mean over pixels stands for the sum."
+    "The loss is the squared error of the denoiser over c_out^2; the mean over pixels stands for the sum."
     D, batch, c_out = setting(t)
     x0, y, sigma, n = batch
     error = D(x0 + expand(sigma, x0)*n, sigma, y) - x0
@@ -65,7 +66,7 @@ def loss(t):
 
 @row('eq-ema', cell='e4bf9572', mutant='gamma for gamma + 1', tolerance=1e-10)
 def ema(t):
-    "The kept average follows the recursion from its first step on, and weighs step t by (1 - beta_t) and all later betas, for any width."
+    "The average follows the recursion from step 1 on, and weighs step t by 1 - beta_t and all later betas."
     width, steps = t.number('width', .005, .28), t.whole('steps', 5, 60)
     gamma, thetas, model = power_gamma(width), t.normal(steps, 4), nn.Linear(4, 1, bias=False).double()
     kept = PowerAverage(model, width)
@@ -86,7 +87,7 @@ def ema(t):
     yield kept.mean[0][0], weighted(gamma + 1), weighted(gamma)
 
 
-@row('eq-train-distil', cell='5d8e21b7', mutant='s is added to D_c, not to D_u: the weight for the scale', tolerance=1e-12)
+@row('eq-train-distil', cell='5d8e21b7', mutant='the weight for the scale: D_c + s (D_c - D_u)', tolerance=1e-12)
 def distil(t):
     "Distillation is the loss of a student that is told a scale, drawn for each sample, against the guided teacher."
     g, batch, c_out = setting(t)
@@ -104,9 +105,9 @@ def distil(t):
     yield slopes(code, g), slopes(right('u'), g), slopes(right('c'), g)
 
 
-@row('eq-train-mg', cell='5d8e21b7', mutant='w_MG for w_MG - 1; a gradient goes through the difference', tolerance=1e-12)
+@row('eq-train-mg', cell='5d8e21b7', mutant='w_MG for w_MG - 1; a gradient through the difference', tolerance=1e-12)
 def mg(t):
-    "Model guidance moves the target of the loss by w_MG - 1 times the network's own difference, through which no gradient goes."
+    "Model guidance moves the target by w_MG - 1 times the network's own difference, through which no gradient goes."
     D, batch, c_out = setting(t)
     w = t.number('w_MG', .05, 1.95)
     code = model_guidance(w)(D, batch, c_out)
@@ -118,9 +119,10 @@ def mg(t):
     yield slopes(code, D), slopes(right(w), D), slopes(right(w, stop=False), D)
 
 
-@row('eq-train-gft', cell='5d8e21b7', mutant='beta and 1 - beta change places; a gradient goes through the prediction without label', tolerance=1e-12)
+@row('eq-train-gft', cell='5d8e21b7', tolerance=1e-12,
+     mutant='beta and 1 - beta change places; a gradient through g without label')
 def gft(t):
-    "Guidance-free training mixes the prediction told 1/beta with the one without label, through which no gradient goes; beta is 1 there."
+    "Guidance-free training mixes g told 1/beta with g without label, through which no gradient goes; beta is 1 there."
     g, batch, c_out = setting(t)
     low = t.number('lowest beta', 0, .6)
     with drawn_by(t): code = guidance_free(low, 1.)(g, batch, c_out)
