@@ -260,7 +260,8 @@ def decay(
     k = b - a
     least = 1e-12*a
     k = np.where(np.abs(k) < least, least, k)
-    log_r = np.log1p(k/a)
+    near = np.maximum(k/a, -.5)
+    log_r = np.where(k/a < -.5, np.log(b/a), np.log1p(near))
     if abs(p) < 1e-12:
         return log_r/k
     return -np.expm1(-p*log_r)/(p*k)
