@@ -124,15 +124,26 @@ def phi(
     return np.exp(stretch)
 
 # %% ../nbs/06_laws.ipynb #c3e17a8f
+def log_ratio(
+    a:Value, # a number, > 0
+    b:Value, # another
+    more:Value, # b - a
+)->Value: # log(b/a)
+    "By what factor two numbers differ, to the last digit also where they are close or far apart."
+    part = more/a
+    near = np.maximum(part, -.5)
+    return np.where(part < -.5, np.log(b/a), np.log1p(near))
+
 def shrinking(
     g:Gauss, # clean
     start:float, # noise level where samples are
     end:float, # noise level where they go
-)->Value: # factor of the variance
+)->Value: # logarithm of a factor
     "By how much the variance of a noisy Gaussian changes on the way."
     before = noisy(g, start).var
     after = noisy(g, end).var
-    return after/before
+    more = (end - start)*(end + start)
+    return log_ratio(before, after, more)
 
 def log_gain(
     c:Gauss, # conditional
@@ -142,8 +153,8 @@ def log_gain(
     end:float, # noise level where it goes
 )->Value: # logarithm of a factor
     r"$\log\Phi(\sigma')/\Phi(\sigma)$, also where neither can be written."
-    of_c = np.log(shrinking(c, start, end))
-    of_u = np.log(shrinking(u, start, end))
+    of_c = shrinking(c, start, end)
+    of_u = shrinking(u, start, end)
     return weigh(of_c, of_u, scale)/2
 
 # %% ../nbs/06_laws.ipynb #c3e17a90
@@ -160,15 +171,14 @@ def unit_nodes()->tuple[np.ndarray, np.ndarray, np.ndarray]: # points of (0, 1),
 def mean_power(
     ratio:Value, # what is averaged with one, > 0
     power:float, # exponent
-    low:Value=0., # where to begin, 0 to 1
-)->Value: # the integral from `low` to 1
+    width:Value=1., # length of the interval that ends at 1
+)->Value: # the integral over it
     r"$\int(y^2 + (1-y^2)\,\text{ratio})^\text{power}\,\mathrm dy$, the integral of equation 'law-ode'."
     point, rest, weights = unit_nodes()
-    low = np.asarray(low)[..., None]
+    width = np.asarray(width)[..., None]
     ratio = np.asarray(ratio)[..., None]
-    width = 1 - low
-    y = low + width*point
     from_end = width*rest
+    y = 1 - width + width*point
     bracket = y**2 + from_end*(1 + y)*ratio
     height = np.exp(power*np.log(bracket))
     total = height@weights
@@ -180,14 +190,14 @@ def moved(
     u:Gauss, # unconditional
     scale:float, # guidance scale s
     end:float, # noise level where samples go
-    low:Value=0., # square root of A there over A where they were; 0 from pure noise
+    width:Value=1., # 1 less the square root of A there over A where they were; 1 from pure noise
 )->Value: # distance
     "How far the guided flow carries samples from the unconditional mean."
     A = noisy(c, end).var
     B = noisy(u, end).var
     delta = c.mean - u.mean
     power = (scale - 1)/2
-    return scale*delta*mean_power(A/B, power, low)
+    return scale*delta*mean_power(A/B, power, width)
 
 def ode_map(
     c:Gauss, # conditional
@@ -199,9 +209,9 @@ def ode_map(
     "The guided probability flow between two noise levels (equation 'law-ode' of chapter 6)."
     check_variances(c, u)
     gain = np.exp(log_gain(c, u, scale, start, end))
-    low = np.sqrt(shrinking(c, start, end))
     rest = u.mean*(1 - gain)
-    offset = rest + moved(c, u, scale, end, low)
+    width = -np.expm1(shrinking(c, start, end)/2)
+    offset = rest + moved(c, u, scale, end, width)
     return gain, offset
 
 # %% ../nbs/06_laws.ipynb #a2c9508d
@@ -260,7 +270,7 @@ def decay(
     k = b - a
     least = 1e-12*a
     k = np.where(np.abs(k) < least, least, k)
-    log_r = np.log1p(k/a)
+    log_r = log_ratio(a, b, k)
     if abs(p) < 1e-12:
         return log_r/k
     return -np.expm1(-p*log_r)/(p*k)
@@ -291,10 +301,15 @@ def gibbs_law(
 )->Gauss: # stationary law
     "Where Gibbs-like guidance ends after many sweeps (equation 'law-gibbs'; the method is Moufad et al. 2025)."
     check(0 < level < math.inf, 'level', level, '> 0 and finite')
-    gain, offset = ode_map(c, u, scale, level)
+    check_variances(c, u)
+    stretch = log_gain(c, u, scale, level, 0.)
     check(
-        all_positive(1 - gain),
+        all_positive(-stretch),
         'scale', scale,
         'one for which a sweep contracts')
-    var = gain**2*level**2/(1 - gain**2)
-    return Gauss(offset/(1 - gain), var)
+    width = -np.expm1(shrinking(c, level, 0.)/2)
+    shift = moved(c, u, scale, 0., width)
+    mean = u.mean - shift/np.expm1(stretch)
+    kept = np.exp(2*stretch)
+    var = kept*level**2/-np.expm1(2*stretch)
+    return Gauss(mean, var)
