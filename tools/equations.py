@@ -81,15 +81,22 @@ def measure()->list: # of dicts
     return [entry(rows[label], try_row(rows[label]), notebook) for label, (notebook, _) in places.items() if label in rows]
 
 
+def plain(
+    text:str, # words and formulas
+)->str: # Markdown that shows the same characters
+    "Text without marks."
+    return re.sub(r'([\\`*_^~$|<>\[\]{}#])', r'\\\1', text)
+
+
 def block(
     e:dict, # a row of the table
 )->str: # Markdown
     "One equation on the page."
     margin = f', margin {e["margin"]}' if e['margin'] else ''
     samples = f', {int(e["samples"]):,} samples' if e['samples'] else ''
-    return f"""[`{e['label']}`]({e['chapter']}.ipynb#{e['label']}) {e['statement']}
-: Tried at {e['tried']} ([cell]({e['chapter']}.ipynb#{e['cell']})). Error {e['error']}, tolerance {e['tolerance']}{margin}{samples}.
-  Mutant: {e['mutant']}; error {e['mutant_error']}.
+    return f"""[`{e['label']}`]({e['chapter']}.ipynb#{e['label']}) {plain(e['statement'])}
+: Tried at {plain(e['tried'])} ([cell]({e['chapter']}.ipynb#{e['cell']})). Error {e['error']}, tolerance {e['tolerance']}{margin}{samples}.
+  Mutant: {plain(e['mutant'])}; error {e['mutant_error']}.
 """
 
 
