@@ -249,7 +249,9 @@ def test_the_table_says_what_is_measured(i):
 def test_every_technique_has_a_row():
     "A difference or a reason; and where more differs than rounding, a sentence that says why."
     names = {name for shelf in SHELVES.values() for name in shelf} | set(SAMPLERS)
-    assert names <= set(ROWS.technique) <= names | {'interval'}
+    missing = sorted(names - set(ROWS.technique))
+    assert not missing, f'a row in tests/conformance.json, with the code it was compared with or the reason why there is none, for {missing}'
+    assert set(ROWS.technique) <= names | {'interval'}
     compared = ROWS[MEASURED].notna().any(axis=1)
     assert compared.sum() >= 30 and (ROWS.note[~compared] != '').all()
     assert (ROWS.note[(ROWS[MEASURED] > 1e-5).any(axis=1)] != '').all()
