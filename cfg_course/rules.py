@@ -431,12 +431,14 @@ def reg()->Rule: # in x0
 # %% ../nbs/17_rules.ipynb #31980478
 @rule('characteristic', 'Zheng & Lan 2024, arXiv:2312.07586',
     's c(x + (s - 1) e) - (s - 1) u(x + s e), both denoised alike', cost=102.,
-    options=dict(iterations=count(0, 1000), tol=number(1e-12), along=flag()),
+    options=dict(iterations=count(0, 1000), tol=number(1e-12), along=flag(), damping=number(0), top=number(above=0)),
     traits=('weak at 0', 'asks again'))
 def characteristic(*,
     iterations:int=50, # at most, >= 0; 0 is the straight line. Each asks both branches
     tol:float=1e-4, # root mean square of the gap at which a sample is done, > 0
     along:bool=True, # keep the displacement along the first difference?
+    damping:float=0., # how much less of it at the highest noise level, >= 0; the authors' code: 1
+    top:float=80., # highest noise level of the model, > 0
 )->Rule: # in x0
     "Characteristic guidance (Zheng & Lan 2024); the straight line for samples whose iteration does not converge."
     def combine(u, c, s, look):
@@ -445,8 +447,9 @@ def characteristic(*,
         def answers(d):
             U = look.weak(look.x + s*d, look.sigma, look.y)
             return U, look.strong(look.x + (s - 1)*d, look.sigma, look.y)
+        pull = damping*(1 + expand(look.sigma, c)**2)/(1 + top**2)
         limit = tol*math.sqrt(math.prod(c.shape[1:]))
-        return anderson(answers, keep, u, c, s, iterations, limit)
+        return anderson(answers, keep, u, c, s, iterations, limit, pull)
     return Rule(combine)
 
 # %% ../nbs/17_rules.ipynb #b2b677be
@@ -458,6 +461,7 @@ def anderson(
     s:Tensor|float, # guidance scale
     iterations:int, # at most
     limit:float, # length of the gap at which a sample is done
+    pull:Tensor, # towards no displacement, `()` or `(B, 1, ...)`, >= 0
 )->Tensor: # guided prediction where the gap has closed; elsewhere the straight line
     "Look for the displacement at which both branches denoise to the same, by Anderson's iteration of depth one."
     result = straight(u, c, s)
@@ -468,7 +472,7 @@ def anderson(
             break
         d = d + move
         U, C = answers(d)
-        gap = keep(C - U)
+        gap = keep(C - U) - pull*d
         closed = norm(gap) <= limit
         result = torch.where(closed & ~done, straight(U, C, s), result)
         done = done | closed

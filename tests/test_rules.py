@@ -695,7 +695,7 @@ def test_characteristic_falls_back():
     assert torch.equal(got(0), line)
     few, many, default = got(3), got(50), alone(guide(world, scale=6., rule=make('characteristic')), x, .8, y)
     same = lambda a: (a == line).all(1)
-    assert torch.equal(many, default) and method_options(RULES['characteristic']) == dict(iterations=50, tol=1e-4, along=True)
+    assert torch.equal(many, default) and method_options(RULES['characteristic']) == dict(iterations=50, tol=1e-4, along=True, damping=0., top=80.)
     assert same(many).sum() < same(few).sum() < 60
     done = ~same(few)
     assert torch.equal(many[done], few[done])
