@@ -400,7 +400,7 @@ class PictureWorld(nn.Module):
         def what(view, rows):
             own = belongs(self.labels.to(y.device), y[rows, None])
             mine = torch.where(own, view.logs, -math.inf)
-            return mine.logsumexp(1) - view.logs.logsumexp(1)
+            return (mine.logsumexp(1) - view.logs.logsumexp(1)).clamp(max=0)
         return self.ask(x, sigma, NULL, what).to(x.dtype)
 
     def tilted(self,
@@ -409,7 +409,7 @@ class PictureWorld(nn.Module):
         y:Labels, # `(B,)` or one label
         sigma:Level=0., # `()`, `(B,)` or a float
     )->Tensor: # `(B,)`
-        "Log of $p(x)\,p(c|x)^s$: the tilted density of chapter 3, up to its constant."
+        r"Log of $p(x)\,p(c|x)^s$: the tilted density of chapter 3, up to its constant."
         s = torch.as_tensor(scale, dtype=x.dtype, device=x.device)
         return self.log_prob(x, sigma) + s*self.log_class(x, sigma, y)
 
@@ -791,7 +791,7 @@ def sample_tilted(
     scale:float, # s, >= 0
     sigma:float=0., # noise level of the densities
     generator:torch.Generator|None=None, # source of randomness
-    rounds:int=100, # of drawing, after which it gives up
+    rounds:int=1000, # of drawing, after which it gives up
 )->tuple[Tensor, float]: # `(N, ...)` float64; share of the draws that was accepted
     r"Exact draws from $p(x)\,p(c|x)^s$, by rejection. Raises `InputError` where too few draws are accepted."
     check_number('scale', scale, 0)
