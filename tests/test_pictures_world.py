@@ -155,11 +155,11 @@ def test_far_modes_are_skipped_within_the_stated_bound(small):
     assert (small(x, .05) - whole(x, .05)).flatten(1).norm(dim=1).max() < 2e-6
 
 
-def test_blurred_is_the_noisy_world(small):
-    x, b = noisy(small, sigma=torch.full((7,), 2., dtype=F64)), small.blurred(2.)
+def test_with_noise_is_the_noisy_world(small):
+    x, b = noisy(small, sigma=torch.full((7,), 2., dtype=F64)), small.with_noise(2.)
     close(b.log_prob(x, 0., LABELS), small.log_prob(x, 2., LABELS), 1e-12)
     close(b.log_prob(x, 1.5), small.log_prob(x, 2.5), 1e-12)
-    assert small.floor < .01 and small.blurred(0.).floor == small.floor
+    assert small.floor < .01 and small.with_noise(0.).floor == small.floor
 
 
 # Types, shapes, numbers
