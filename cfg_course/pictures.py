@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,7 +17,7 @@ from safetensors import safe_open
 from torch import Tensor, nn
 
 from .core import NULL, UNREADABLE, InputError, Level, among, check, check_count, check_number
-from .core import load_tensors, parse, rng, save_tensors
+from .core import count, load_tensors, parse, rng, save_tensors
 from .mixtures import Data, Labels, as_classes, as_labels, as_level, as_weights
 from .mixtures import belongs, exact, first_few, normal
 from .scores import expand
@@ -53,8 +53,9 @@ def as_means(
 )->Tensor: # `(M, D)` float64
     "The means of the modes; raises `InputError` for what cannot be."
     means = exact(means)
-    fits = means.ndim == 2 and means.numel() > 0
-    check(fits, 'means', tuple(means.shape), '(M, D): D pixels for each of M modes')
+    shape = tuple(means.shape)
+    table = len(shape) == 2 and 0 not in shape
+    check(table, 'means', shape, '(M, D): D pixels for each of M modes')
     check_finite('means', means)
     return means
 
@@ -96,7 +97,7 @@ def as_variances(
     return values
 
 def as_shape(
-    shape:tuple[int, ...]|None, # (C, H, W)
+    shape:Sequence[int]|None, # (C, H, W)
     D:int, # numbers in a picture
 )->tuple[int, ...]: # of a picture
     "The shape of a picture; raises `InputError` where it does not hold `D` numbers."
@@ -117,15 +118,24 @@ def orthonormal(
     return (Q*sides[:, None]).mT
 
 # %% ../nbs/08_pictures.ipynb #a8aff967
+def check_batch(
+    x:Any, # that should be pictures
+)->None:
+    "Refuse what is no tensor of numbers in floating point."
+    found = getattr(x, 'dtype', type(x).__name__)
+    batch = isinstance(x, Tensor) and x.ndim > 0
+    fits = batch and x.is_floating_point()
+    check(fits, 'x', found, 'a batch of pictures in floating point')
+
 def as_pixels(
     x:Tensor, # `(B, ...)`
     dim:int, # numbers in a picture
 )->Tensor: # `(B, dim)` float32 or better
     "Pictures as rows, in the type in which they are computed with; raises `InputError` for what are none."
-    batch = isinstance(x, Tensor) and x.ndim > 0 and x.is_floating_point()
-    check(batch, 'x', getattr(x, 'dtype', type(x).__name__), 'a batch of pictures in floating point')
-    size = math.prod(x.shape[1:])
-    check(size == dim, 'x', tuple(x.shape), f'(B, ...) with {dim} numbers in a picture')
+    check_batch(x)
+    shape = tuple(x.shape)
+    size = math.prod(shape[1:])
+    check(size == dim, 'x', shape, f'(B, ...) with {dim} numbers in a picture')
     wide = torch.promote_types(x.dtype, torch.float32)
     return x.reshape(len(x), dim).to(wide)
 
@@ -135,8 +145,10 @@ def check_one_each(
     n:int, # pictures
 )->None:
     "Refuse a tensor that is neither one number nor one for each picture."
-    shape = tuple(getattr(value, 'shape', ()))
-    check(shape in ((), (n,)), name, shape, f'one, or one for each of {n} pictures')
+    shape = getattr(value, 'shape', ())
+    shape = tuple(shape)
+    known = (), (n,)
+    check(shape in known, name, shape, f'one, or one for each of {n} pictures')
 
 def as_known(
     y:Labels, # one label, `(B,)` labels, or none for `NULL`
@@ -144,9 +156,10 @@ def as_known(
     classes:int, # how many there are
 )->Tensor: # `(n,)`
     "A label for each picture; raises `InputError` for a class that does not exist."
-    y = torch.as_tensor(NULL if y is None else y)
-    whole = not y.is_floating_point() and not y.is_complex()
-    check(whole, 'y', y.dtype, 'whole numbers')
+    given = NULL if y is None else y
+    y = torch.as_tensor(given)
+    broken = y.is_floating_point() or y.is_complex()
+    check(not broken, 'y', y.dtype, 'whole numbers')
     check_one_each('y', y, n)
     return as_labels(y, n, classes)
 
@@ -190,6 +203,14 @@ class View(NamedTuple):
         return self.logs.logsumexp(1) + self.common
 
 # %% ../nbs/08_pictures.ipynb #8c4291f6
+def put_beside(
+    t:Tensor, # any
+    sample:Tensor, # of some type, on some device
+)->Tensor: # there; in its type, unless these are whole numbers
+    "A tensor for computing with samples."
+    there = t.to(sample.device)
+    return there.to(sample.dtype) if t.is_floating_point() else there
+
 def column(
     value:Tensor, # `()` or `(B, 1)`
 )->Tensor: # `()` or `(B, 1, 1)`
@@ -291,6 +312,18 @@ def denoised(
     return view.planes.centre + off + view.v*pull
 
 # %% ../nbs/08_pictures.ipynb #acdb0655
+def disagreement(
+    view:View, # samples as modes see them
+    a:Tensor, # `(B, D)` vectors
+    inside:Tensor, # `(B, M, R)` what each mode's guess on its sheet has of `a`
+)->Tensor: # `(B, M)`
+    "Shares times how far along `a` each mode's guess is from the denoiser's."
+    shares = view.shares()
+    flat = a@view.planes.means.T
+    said = inside.sum(2) + view.v/view.wide*flat
+    agreed = (shares*said).sum(1, True)
+    return shares*(said - agreed)
+
 def covariance_times(
     view:View, # samples as modes see them
     a:Tensor, # `(B, D)` vectors
@@ -298,17 +331,14 @@ def covariance_times(
 )->Tensor: # `(B, D)`
     "Equation 'pictures-covariance'."
     planes = view.planes
-    shares = view.shares()
-    v = column(view.v)
-    shrink = view.v/view.wide
     along_a = (a@planes.axes.T).reshape(view.along.shape)
-    guess = v*view.gain*view.along
-    said = (guess*along_a).sum(2) + shrink*(a@planes.means.T)
-    apart = shares*(said - (shares*said).sum(1, True))
-    left = shares[..., None]*v**2*view.gain*along_a
-    steps = left + apart[..., None]*guess
-    off = shrink*(floor*a + apart@planes.means)
-    return off + from_planes(view, steps, 0.)
+    strength = column(view.v)*view.gain
+    guess = strength*view.along
+    apart = disagreement(view, a, guess*along_a)
+    left = column(view.v)*strength*along_a
+    steps = view.shares()[..., None]*left + apart[..., None]*guess
+    off = floor*a + apart@planes.means
+    return view.v/view.wide*off + from_planes(view, steps, 0.)
 
 # %% ../nbs/08_pictures.ipynb #553db21e
 class Sheets(nn.Module):
@@ -323,10 +353,10 @@ class Sheets(nn.Module):
         means:Data, # `(M, D)` mean picture of each mode
         directions:Data, # `(M, R, D)` orthonormal directions in which a mode is wide
         variances:Data, # `(M, R)` variances along them, >= 0
-        floor:float, # variance in all other directions, >= 0
+        floor:float|Tensor, # variance in all other directions, >= 0
         weights:Data|None=None, # `(M,)` positive, sum one; equal when not given
         labels:Data|None=None, # `(M,)` class of each mode: 0, 1, ...; each mode its own when not given
-        shape:tuple[int, ...]|None=None, # of a picture, (C, H, W); (D,) when not given
+        shape:Sequence[int]|None=None, # of a picture, (C, H, W); (D,) when not given
         skip:float|None=None, # length of the error that skipped modes may make in a denoised picture; 10 eps if none
     ):
         super().__init__()
@@ -338,7 +368,7 @@ class Sheets(nn.Module):
         self.register_buffer('variances', as_variances(variances, M, U.shape[1]))
         self.register_buffer('weights', as_weights(weights, M))
         self.register_buffer('labels', as_classes(labels, M))
-        self.floor = float(check_number('floor', floor, 0))
+        self.floor = check_number('floor', float(floor), 0)
         self.classes = int(self.labels.max()) + 1
         self.shape = as_shape(shape, self.dim)
         self.skip = skip if skip is None else check_number('skip', skip, 0)
@@ -362,25 +392,24 @@ class Sheets(nn.Module):
         key = label, sample.dtype, sample.device
         if key not in self.known:
             made = self.make_planes(label)
-            moved = (t.to(sample.device) for t in made)
-            self.known[key] = Planes(*(t.to(sample.dtype) if t.is_floating_point() else t for t in moved))
+            self.known[key] = Planes(*(put_beside(t, sample) for t in made))
         return self.known[key]
 
     def make_planes(self,
         label:int, # a class, or `NULL`
     )->Planes: # in float64 on the CPU
         "What the modes of a label know without a sample."
-        modes = belongs(self.labels, label).nonzero()[:, 0]
-        shares = self.weights[modes]
-        shares = shares/shares.sum()
-        centre = shares@self.means[modes]
-        means = self.means[modes] - centre
+        own = belongs(self.labels, label)
+        modes = own.nonzero()[:, 0]
+        logs = self.weights[modes].log().log_softmax(0)
+        means, variances = self.means[modes], self.variances[modes]
         axes = self.directions[modes]
-        marks = (axes@means[..., None])[..., 0]
+        centre = logs.exp()@means
+        means = means - centre
+        marks = torch.einsum('mrd,md->mr', axes, means)
         squares = (means**2).sum(1)
-        variances = self.variances[modes]
         excess = variances - self.floor
-        return Planes(modes, shares.log(), centre, means, axes.flatten(0, 1), marks, squares, variances, excess)
+        return Planes(modes, logs, centre, means, axes.flatten(0, 1), marks, squares, variances, excess)
 
     def ask(self,
         x:Tensor, # `(B, ...)` samples
@@ -391,18 +420,35 @@ class Sheets(nn.Module):
     )->Tensor: # `(B, ...)` in float32 or better
         "What `what` says of each sample, as the modes of its label see it."
         points = as_pixels(x, self.dim)
-        check_one_each('sigma', sigma, len(points))
-        v = as_level(sigma, points, zero and self.clean)**2
+        v = self.noise(sigma, points, zero)
         y = as_known(y, len(points), self.classes)
         answers, places = [], []
         for label in y.unique().tolist() or [NULL]:
             rows = (y == label).nonzero()[:, 0].to(x.device)
-            planes = self.planes(label, points)
-            view = look(planes, points[rows], v[rows] if v.ndim else v, self.floor)
+            view = self.view(points[rows], v[rows] if v.ndim else v, label)
             answers.append(what(view, rows))
             places.append(rows)
         order = torch.cat(places).argsort()
         return torch.cat(answers)[order]
+
+    def view(self,
+        points:Tensor, # `(B, D)`
+        v:Tensor, # `()` or `(B, 1)` variance of the noise
+        label:int, # of all of them
+    )->View: # as the modes of the label see them
+        "Look at samples with one label."
+        planes = self.planes(label, points)
+        return look(planes, points, v, self.floor)
+
+    def noise(self,
+        sigma:Level, # noise level, `()`, `(B,)` or a float
+        points:Tensor, # `(B, D)`
+        zero:bool, # may it be 0?
+    )->Tensor: # `()` or `(B, 1)`
+        "The variance of the noise; raises `InputError` for a level that cannot be."
+        check_one_each('sigma', sigma, len(points))
+        level = as_level(sigma, points, zero and self.clean)
+        return level**2
 
 # %% ../nbs/08_pictures.ipynb #d8eb8762
 class Drawing(Sheets):
@@ -450,22 +496,23 @@ class Drawing(Sheets):
         modes:Tensor, # `(N,)` numbers of modes
         generator:torch.Generator|None=None, # source of randomness
     )->Tensor: # `(N, D)` float64
-        "A picture of each of these modes: noise of the floor, stretched along the directions (equation 'pictures-draw')."
+        "A picture of each of these modes, by equation 'pictures-draw'."
         noise = normal(len(modes), self.dim, generator)
-        width = self.floor**.5
-        stretch = self.variances[modes]**.5 - width
-        stretched = self.along_axes(modes, noise, stretch)
-        return self.means[modes] + width*noise + stretched
+        widths = self.variances[modes]**.5
+        stretched = self.stretch(modes, noise, self.floor**.5, widths)
+        return self.means[modes] + stretched
 
-    def along_axes(self,
+    def stretch(self,
         modes:Tensor, # `(N,)` numbers of modes
         a:Tensor, # `(N, D)` a vector for each
-        factors:Tensor, # `(N, R)` for each direction of the mode
+        off:float, # factor off the sheet
+        along:Tensor, # `(N, R)` factors along the directions of the mode
     )->Tensor: # `(N, D)`
-        "The part of vectors along the directions of modes, each direction times its factor."
+        "Vectors, stretched along the directions of modes and off them."
         axes = self.directions[modes]
-        along = torch.einsum('nrd,nd->nr', axes, a)
-        return torch.einsum('nrd,nr->nd', axes, factors*along)
+        inside = torch.einsum('nrd,nd->nr', axes, a)
+        more = (along - off)*inside
+        return off*a + torch.einsum('nrd,nr->nd', axes, more)
 
     def typical_width(self)->float: # > 0
         "Root mean square deviation along a direction."
@@ -616,17 +663,17 @@ SIZES = dict(
 
 def check_tensor(
     name:str, # of a tensor in a file
-    value:Tensor|None, # the tensor
+    value:Any, # the tensor; none where there is none
     known:dict[str, int], # letter in `SIZES` -> size, as far as known; to be changed in place
 )->None:
     "Refuse a tensor that is missing, or has another type or size."
     letters = SIZES[name]
-    found = 'none' if value is None else (value.dtype, tuple(value.shape))
-    fits = value is not None and value.dtype == TYPES[name] and value.ndim == len(letters)
-    check(fits, name, found, f'{TYPES[name]} of {len(letters)} dimensions')
-    for letter, size in zip(letters, found[1]):
-        wanted = known.setdefault(letter, size)
-        check(size == wanted, f'{name}, size {letter}', size, str(wanted))
+    wanted = TYPES[name], len(letters)
+    found = None if value is None else (value.dtype, value.ndim)
+    check(found == wanted, name, found, f'{wanted}, type and dimensions')
+    for letter, size in zip(letters, value.shape):
+        right = known.setdefault(letter, size)
+        check(size == right, f'{name}, size {letter}', size, str(right))
 
 def check_tensors(
     tensors:dict[str, Tensor], # of a file
@@ -637,6 +684,15 @@ def check_tensors(
         check_tensor(name, tensors.get(name), known)
     odd = sorted(tensors.keys() - SIZES.keys())
     check(not odd, 'tensors', odd, ', '.join(SIZES))
+
+def shape_in(
+    meta:dict[str, Any], # of a file
+)->list: # [C, H, W], not checked further
+    "The shape of the pictures in a file."
+    shape = meta.get('shape')
+    fits = isinstance(shape, list) and len(shape) == 3
+    check(fits, 'shape', shape, '[C, H, W]')
+    return shape
 
 def check_header(
     meta:dict[str, Any], # of a file
@@ -658,10 +714,8 @@ def build(
     means = from_bytes(tensors['means'], tensors['means_scale'])
     stored = from_bytes(tensors['directions'], tensors['directions_scale'])
     check_finite('directions_scale', stored)
-    shape = meta.get('shape')
-    check(isinstance(shape, list) and len(shape) == 3, 'shape', shape, '[C, H, W]')
-    rest = (tensors[name] for name in ('weights', 'labels'))
-    world = PictureWorld(means, orthonormal(stored), tensors['variances'], tensors['floor'].item(), *rest, shape)
+    rest = (tensors[name] for name in ('variances', 'floor', 'weights', 'labels'))
+    world = PictureWorld(means, orthonormal(stored), *rest, shape_in(meta))
     check_header(meta, world.classes)
     return world
 
@@ -797,10 +851,12 @@ def class_spread(
     case:Case, # what is measured
 )->Tensor: # `()`
     "Root mean square deviation of a pixel from its mean in the class, in the set itself."
-    sets = [case.x[case.y == label] for label in case.y.unique()]
-    squares = sum(((own - own.mean(0))**2).mean(1).sum() for own in sets)
-    freedom = sum(len(own) - 1 for own in sets)
-    return torch.as_tensor(squares/max(freedom, 1))**.5
+    labels, place = case.y.unique(return_inverse=True)
+    member = nn.functional.one_hot(place).double()
+    means = member.T@case.x/member.sum(0)[:, None]
+    squares = (case.x - means[place])**2
+    freedom = len(place) - len(labels)
+    return (squares.mean(1).sum()/max(freedom, 1))**.5
 
 # %% ../nbs/08_pictures.ipynb #7fd12e3b
 def within(
@@ -815,7 +871,8 @@ def energy_distance(
 )->Tensor: # `()`, 0 on average for true draws, for which it may be negative
     "Energy distance to fresh true draws, over all pairs, without bias (Szekely & Rizzo 2013)."
     across = torch.cdist(case.x, case.fresh).mean()
-    return 2*across - within(case.x) - within(case.fresh)
+    apart = within(case.x) + within(case.fresh)
+    return 2*across - apart
 
 def sliced_distance(
     case:Case, # what is measured
@@ -824,7 +881,8 @@ def sliced_distance(
     "Root mean square of Wasserstein distances along fixed random lines, to fresh true draws."
     lines = normal(case.x.shape[1], slices, rng(8))
     lines = lines/lines.norm(dim=0)
-    ours, true = ((set@lines).sort(0).values for set in (case.x, case.fresh))
+    ours, _ = (case.x@lines).sort(0)
+    true, _ = (case.fresh@lines).sort(0)
     return ((ours - true)**2).mean()**.5
 
 class Measure(NamedTuple):
@@ -844,6 +902,23 @@ MEASURES: dict[str, Measure] = dict(
     sliced=Measure(sliced_distance, 'sliced Wasserstein distance to fresh true draws'))
 
 # %% ../nbs/08_pictures.ipynb #2925f777
+def make_case(
+    world:PictureWorld, # the truth
+    x:Tensor, # `(N, ...)` pictures without noise
+    y:Tensor, # `(N,)` their labels
+    seed:int, # of the fresh true draws
+)->Case: # to be measured
+    "All that the measures need of a set of pictures."
+    y = torch.as_tensor(y)
+    shape = tuple(y.shape)
+    fits = len(x) > 1 and shape == (len(x),)
+    check(fits, 'y', shape, '(N,): a label for each of 2 or more pictures')
+    facts = examine(world, x, y)
+    pixels = as_pixels(x, world.dim).double()
+    fresh = world.sample(y, generator=rng(seed, 8))
+    return Case(world, pixels, y, facts, fresh.flatten(1))
+
+# %% ../nbs/08_pictures.ipynb #1bf0138e
 def measure_pictures(
     world:PictureWorld, # the truth
     x:Tensor, # `(N, ...)` pictures without noise
@@ -851,13 +926,9 @@ def measure_pictures(
     seed:int=0, # of the fresh true draws with which they are compared
 )->dict[str, float]: # name in `MEASURES` -> value
     "Every exact measure of a set of pictures."
-    y = torch.as_tensor(y)
-    check(len(x) > 1 and y.shape == (len(x),), 'y', tuple(y.shape), '(N,): a label for each of 2 or more pictures')
-    facts = examine(world, x, y)
-    pixels = as_pixels(x, world.dim).double()
-    fresh = world.sample(y, generator=rng(seed, 8))
-    case = Case(world, pixels, y, facts, fresh.flatten(1))
-    return {name: measure.of(case).mean().item() for name, measure in MEASURES.items()}
+    case = make_case(world, x, y, seed)
+    values = {name: measure.of(case) for name, measure in MEASURES.items()}
+    return {name: value.mean().item() for name, value in values.items()}
 
 # %% ../nbs/08_pictures.ipynb #574ff469
 class Band(NamedTuple):
@@ -900,6 +971,27 @@ def null_band(
         found.append(measure_pictures(world, x, y, other))
     return {name: band_of([one[name] for one in found], level) for name in MEASURES}
 
+# %% ../nbs/08_pictures.ipynb #7cb5560c
+def uniform(
+    n:int, # how many
+    generator:torch.Generator|None, # source of randomness
+)->Tensor: # `(n,)` float64
+    "Numbers between 0 and 1."
+    return torch.rand(n, generator=generator, dtype=torch.float64)
+
+def try_tilted(
+    world:PictureWorld, # whose clean pictures are drawn
+    y:Tensor, # `(N,)` labels
+    scale:float, # s, >= 0
+    generator:torch.Generator|None, # source of randomness
+)->tuple[Tensor, Tensor]: # `(N, ...)` draws; `(N,)` which are kept
+    "Draw from the classes, or from the whole world where the scale is below one, and keep what the tilt lets pass."
+    base, power = (y, scale - 1) if scale >= 1 else (torch.full_like(y, NULL), scale)
+    x = world.sample(base, generator=generator)
+    worth = world.log_class(x, 0., y)
+    chance = (power*worth).exp()
+    return x, uniform(len(y), generator) < chance
+
 # %% ../nbs/08_pictures.ipynb #c822de22
 def sample_tilted(
     world:PictureWorld, # the truth
@@ -913,31 +1005,20 @@ def sample_tilted(
     check_number('scale', scale, 0)
     y = torch.as_tensor(y)
     noisy = world.with_noise(sigma)
-    base, power = (y, scale - 1) if scale >= 1 else (torch.full_like(y, NULL), scale)
-    x = noisy.sample(y, generator=generator)
+    x = torch.zeros(len(y), *world.shape, dtype=torch.float64)
     left = torch.arange(len(y))
     drawn = 0
     for _ in range(rounds):
-        if not len(left):
-            break
         drawn += len(left)
-        tried = noisy.sample(base[left], generator=generator)
-        chance = (power*noisy.log_class(tried, 0., y[left])).exp()
-        kept = uniform(len(left), generator) < chance
+        tried, kept = try_tilted(noisy, y[left], scale, generator)
         x[left[kept]] = tried[kept]
         left = left[~kept]
+        if not len(left):
+            return x, len(y)/max(drawn, 1)
     words = f'one at which more draws are kept: {len(left)} of {len(y)} are missing; or use anneal_tilted'
-    check(not len(left), 'scale', scale, words)
-    return x, len(y)/max(drawn, 1)
+    raise InputError(f'scale: got {scale}, allowed: {words}')
 
 # %% ../nbs/08_pictures.ipynb #daa55f45
-def uniform(
-    n:int, # how many
-    generator:torch.Generator|None, # source of randomness
-)->Tensor: # `(n,)` float64
-    "Numbers between 0 and 1."
-    return torch.rand(n, generator=generator, dtype=torch.float64)
-
 def redraw_modes(
     world:PictureWorld, # as for `redraw`
     noisy:Tensor, # `(N, D)`
@@ -946,14 +1027,13 @@ def redraw_modes(
     generator:torch.Generator|None, # source of randomness
 )->Tensor: # `(N, D)`
     "Draw from a Gaussian posterior: of the deviation from the mean a share is kept, and noise comes for the rest."
-    keep = world.floor/(world.floor + tau**2)
-    variances = world.variances[modes]
-    keeps = variances/(variances + tau**2)
-    deviation = noisy - world.means[modes]
+    means, variances = world.means[modes], world.variances[modes]
+    off = world.floor/(world.floor + tau**2)
+    along = variances/(variances + tau**2)
     noise = normal(*noisy.shape, generator)
-    kept = keep*deviation + world.along_axes(modes, deviation, keeps - keep)
-    fresh = keep**.5*noise + world.along_axes(modes, noise, keeps**.5 - keep**.5)
-    return world.means[modes] + kept + tau*fresh
+    kept = world.stretch(modes, noisy - means, off, along)
+    fresh = world.stretch(modes, noise, off**.5, along**.5)
+    return means + kept + tau*fresh
 
 def redraw(
     world:PictureWorld, # whose clean pictures these are
@@ -1042,8 +1122,7 @@ def anneal_tilted(
     check_number('scale', scale)
     check_count('num', num, 2)
     check_count('moves', moves)
-    known = isinstance(y, int) and 0 <= y < world.classes
-    check(known, 'y', y, f'a class from 0 to {world.classes - 1}')
+    count(0, world.classes - 1).check('y', y)
     noisy = world.with_noise(sigma)
     labels = torch.full((num,), y)
     x = noisy.sample(labels, generator=generator)
@@ -1053,11 +1132,11 @@ def anneal_tilted(
         worth = noisy.log_class(x, 0., labels)
         step = largest_step(worth, scale - now, share)
         now = scale if step == scale - now else now + step
-        log.effective.append(effective_share(step*worth))
         x = x[systematic((step*worth).softmax(0), generator)]
         for _ in range(moves):
             x, accepted = move(noisy, x, labels, now - 1, tau, generator)
             tau = tau*math.exp(accepted - .5) # until half of the moves are accepted
         log.scales.append(now)
+        log.effective.append(effective_share(step*worth))
         log.accepted.append(accepted)
     return log._replace(x=x)

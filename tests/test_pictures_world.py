@@ -240,11 +240,11 @@ def test_draws_have_the_means_and_covariances_of_their_modes(small):
 def test_true_draws_lie_in_their_null_bands(small):
     "200 sets of true draws against bands of 95 %: a binomial test of each measure, at one in a thousand for all."
     y = torch.arange(40) % 10
-    bands = null_band(small, y, repeats=600, seed=1)
+    bands = null_band(small, y, repeats=200, seed=1)
     fresh = null_band(small, y, repeats=200, seed=2)
     for name in MEASURES:
         held = sum(bands[name].holds(v) for v in fresh[name].values.tolist())
-        assert 175 <= held <= 200, (name, held) # 190 expected; standard deviation of chance and of the band itself: 3.7
+        assert 172 <= held <= 200, (name, held) # 190 expected; standard deviation of chance and of the band itself: 4.4
 
 
 def test_the_exact_denoiser_samples_the_truth(small):
