@@ -18,9 +18,9 @@ from torch import Tensor, nn
 
 from .core import NULL, UNREADABLE, InputError, Level, among, check, check_count, check_number
 from .core import count, load_tensors, parse, rng, save_tensors
+from .guidance import lerp
 from .mixtures import Data, Labels, as_classes, as_labels, as_level, as_weights
 from .mixtures import belongs, exact, first_few, normal
-from .scores import expand
 
 # %% auto #0
 __all__ = ['WORLDS', 'Sheets', 'Drawing', 'PictureWorld', 'save_world', 'load_world', 'is_world', 'shipped_worlds', 'find_world',
@@ -108,14 +108,19 @@ def as_shape(
     return shape
 
 # %% ../nbs/08_pictures.ipynb #d06aefbb
+def same_sides(
+    upper:Tensor, # `(M, R, R)` of a QR decomposition
+)->Tensor: # `(M, 1, R)` 1 or -1
+    "Which directions a QR decomposition has turned round."
+    turned = upper.diagonal(dim1=1, dim2=2) < 0
+    return torch.where(turned, -1., 1.)[:, None]
+
 def orthonormal(
     directions:Tensor, # `(M, R, D)` that are nearly so
 )->Tensor: # `(M, R, D)`
     "Directions at right angles, of length one, each on the side where it was (Gram and Schmidt, by QR)."
     Q, upper = torch.linalg.qr(directions.mT)
-    turned = upper.diagonal(dim1=1, dim2=2) < 0
-    sides = torch.where(turned, -1., 1.)
-    return (Q*sides[:, None]).mT
+    return (Q*same_sides(upper)).mT
 
 # %% ../nbs/08_pictures.ipynb #a8aff967
 def check_batch(
@@ -150,6 +155,13 @@ def check_one_each(
     known = (), (n,)
     check(shape in known, name, shape, f'one, or one for each of {n} pictures')
 
+def check_whole(
+    y:Tensor, # labels
+)->None:
+    "Refuse labels with a fraction."
+    broken = y.is_floating_point() or y.is_complex()
+    check(not broken, 'y', y.dtype, 'whole numbers')
+
 def as_known(
     y:Labels, # one label, `(B,)` labels, or none for `NULL`
     n:int, # pictures
@@ -157,11 +169,10 @@ def as_known(
 )->Tensor: # `(n,)`
     "A label for each picture; raises `InputError` for a class that does not exist."
     given = NULL if y is None else y
-    y = torch.as_tensor(given)
-    broken = y.is_floating_point() or y.is_complex()
-    check(not broken, 'y', y.dtype, 'whole numbers')
-    check_one_each('y', y, n)
-    return as_labels(y, n, classes)
+    labels = torch.as_tensor(given)
+    check_whole(labels)
+    check_one_each('y', labels, n)
+    return as_labels(labels, n, classes)
 
 def like(
     answer:Tensor, # `(B, D)` in float32 or better
@@ -223,9 +234,9 @@ def shared_part(
 )->Tensor: # `(B,)`
     "The log density of a round Gaussian of variance `wide` at the centre."
     w = wide.flatten()
-    volume = z.shape[1]*(2*math.pi*w).log()
+    volume = (2*math.pi*w).log()
     square = (z**2).sum(1)
-    return -(square/w + volume)/2
+    return -(square/w + z.shape[1]*volume)/2
 
 def own_part(
     planes:Planes, # modes
@@ -269,16 +280,24 @@ def some_axes(
     of_modes = axes.reshape(*view.planes.marks.shape, -1)
     return of_modes[near].flatten(0, 1)
 
+def are_near(
+    steps:Tensor, # `(B, M, R)` steps along the directions of modes
+    skip:float, # how much may be left out: the length of a picture's error
+)->Tensor: # `(M,)` bool
+    "Which modes move some sample by more than their part of what may be left out."
+    length = steps.norm(dim=2)
+    short = length <= skip/steps.shape[1]
+    return ~short.all(0) # in this form, what is no number counts as near
+
 def from_planes(
     view:View, # samples as modes see them
     steps:Tensor, # `(B, M, R)` what to add up along the directions
     skip:float, # how much of the result may be left out: its length
 )->Tensor: # `(B, D)`
     "A sum over modes of steps on their sheets. Modes whose steps are all shorter than `skip`/M are left out."
-    least = skip/steps.shape[1]
-    length = steps.detach().norm(dim=2)
-    near = ~(length <= least).all(0) # in this form, what is no number counts as near
-    return steps[:, near].flatten(1)@some_axes(view, near)
+    near = are_near(steps.detach(), skip)
+    chosen = steps[:, near].flatten(1)
+    return chosen@some_axes(view, near)
 
 def pulled(
     view:View, # samples as modes see them
@@ -308,8 +327,9 @@ def denoised(
 )->Tensor: # `(B, D)`
     "Equation 'pictures-denoiser'."
     mean, pull = pulled(view, skip)
-    off = (floor*view.z + view.v*mean)/view.wide
-    return view.planes.centre + off + view.v*pull
+    off = floor*view.z + view.v*mean
+    change = off/view.wide + view.v*pull
+    return view.planes.centre + change
 
 # %% ../nbs/08_pictures.ipynb #acdb0655
 def disagreement(
@@ -339,6 +359,25 @@ def covariance_times(
     steps = view.shares()[..., None]*left + apart[..., None]*guess
     off = floor*a + apart@planes.means
     return view.v/view.wide*off + from_planes(view, steps, 0.)
+
+# %% ../nbs/08_pictures.ipynb #eb34cb3e
+def add_up(
+    shares:Tensor, # `(B, M)`
+    places:Tensor, # `(M,)` where each belongs
+    width:int, # number of places
+)->Tensor: # `(B, width)`
+    "Shares that belong to the same place, together."
+    none = shares.new_zeros(len(shares), width)
+    return none.index_add(1, places, shares)
+
+def log_share(
+    logs:Tensor, # `(B, M)` logs of weights
+    own:Tensor, # `(B, M)` bool
+)->Tensor: # `(B,)` <= 0
+    "Log of the share of some of the weights."
+    mine = torch.where(own, logs, -math.inf)
+    share = mine.logsumexp(1) - logs.logsumexp(1)
+    return share.clamp(max=0)
 
 # %% ../nbs/08_pictures.ipynb #553db21e
 class Sheets(nn.Module):
@@ -575,9 +614,7 @@ class PictureWorld(Drawing):
     )->Tensor: # `(B, M)`, rows sum to one
         "Probabilities of the modes of a label."
         def what(view, rows):
-            shares = view.shares()
-            none = shares.new_zeros(len(rows), len(self.weights))
-            return none.index_copy(1, view.planes.modes, shares)
+            return add_up(view.shares(), view.planes.modes, len(self.weights))
         return self.ask(x, sigma, y, what).to(x.dtype)
 
     def posterior(self,
@@ -587,9 +624,7 @@ class PictureWorld(Drawing):
         "Class probabilities $p(c|x)$."
         labels = self.labels.to(x.device)
         def what(view, rows):
-            shares = view.shares()
-            none = shares.new_zeros(len(rows), self.classes)
-            return none.index_add(1, labels, shares)
+            return add_up(view.shares(), labels, self.classes)
         return self.ask(x, sigma, NULL, what).to(x.dtype)
 
     def log_class(self,
@@ -601,9 +636,7 @@ class PictureWorld(Drawing):
         y = as_known(y, len(x), self.classes)
         own = belongs(self.labels, y[:, None]).to(x.device)
         def what(view, rows):
-            mine = torch.where(own[rows], view.logs, -math.inf)
-            share = mine.logsumexp(1) - view.logs.logsumexp(1)
-            return share.clamp(max=0)
+            return log_share(view.logs, own[rows])
         return self.ask(x, sigma, NULL, what).to(x.dtype)
 
     def tilted(self,
@@ -628,15 +661,14 @@ class PictureWorld(Drawing):
         check_one_each('scale', scale, len(x))
         weak = self.score(x, sigma)
         strong = self.score(x, sigma, y)
-        return weak + expand(scale, x)*(strong - weak)
+        return lerp(weak, strong, scale)
 
 # %% ../nbs/08_pictures.ipynb #4b3a6218
 def to_bytes(
     value:Tensor, # `(..., D)` any numbers
 )->tuple[Tensor, Tensor]: # int8, the same shape; `(...,)` float32 scales
     "Numbers in 8 bits, each row with a scale of its own (equation 'pictures-bytes')."
-    scale = value.abs().amax(-1)
-    scale = scale.clamp(min=1e-12)
+    scale = value.abs().amax(-1).clamp(min=1e-12)
     whole = (127*value/scale[..., None]).round()
     return whole.to(torch.int8), scale.float()
 
@@ -785,14 +817,14 @@ def of_best(
     floor:float, # variance off the planes
 )->tuple[Tensor, Tensor]: # `(B,)` `along` and `off` of `Facts`
     "How far a picture is from the mean of a mode, on its sheet and off it, in units of what it should be."
-    planes = view.planes
     rows = torch.arange(len(best), device=best.device)
     squares = view.along[rows, best]**2
-    along = (squares/planes.variances[best]).mean(1)
-    whole = ((view.z - planes.means[best])**2).sum(1)
-    rest = (whole - squares.sum(1)).clamp(min=0)
-    directions = view.z.shape[1] - squares.shape[1]
-    return along, (rest/(directions*floor))**.5
+    along = squares/view.planes.variances[best]
+    deviation = view.z - view.planes.means[best]
+    rest = (deviation**2).sum(1) - squares.sum(1)
+    directions = deviation.shape[1] - squares.shape[1]
+    off = rest.clamp(min=0)/(directions*floor)
+    return along.mean(1), off**.5
 
 def facts_of(
     view:View, # pictures as the modes of their class see them
@@ -802,7 +834,8 @@ def facts_of(
     best = view.logs.argmax(1)
     mode = view.planes.modes[best]
     along, off = of_best(view, best, floor)
-    return torch.stack([view.log_prob(), mode.double(), along, off], 1)
+    columns = view.log_prob(), mode.double(), along, off
+    return torch.stack(columns, 1)
 
 # %% ../nbs/08_pictures.ipynb #f1333231
 class Facts(NamedTuple):
@@ -890,6 +923,12 @@ class Measure(NamedTuple):
     of:Callable[[Case], Tensor] # `()`, or `(N,)` whose mean it is
     words:str # what it is
 
+    def value(self,
+        case:Case, # what is measured
+    )->float: # the number
+        "The number, or the mean over pictures."
+        return self.of(case).mean().item()
+
 MEASURES: dict[str, Measure] = dict(
     log_prob=Measure(lambda case: case.facts.log_prob, 'mean of log p(x|c), in nats'),
     log_prob_spread=Measure(lambda case: case.facts.log_prob.std(), 'standard deviation of log p(x|c)'),
@@ -927,8 +966,7 @@ def measure_pictures(
 )->dict[str, float]: # name in `MEASURES` -> value
     "Every exact measure of a set of pictures."
     case = make_case(world, x, y, seed)
-    values = {name: measure.of(case) for name, measure in MEASURES.items()}
-    return {name: value.mean().item() for name, value in values.items()}
+    return {name: measure.value(case) for name, measure in MEASURES.items()}
 
 # %% ../nbs/08_pictures.ipynb #574ff469
 class Band(NamedTuple):

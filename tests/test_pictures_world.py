@@ -1,12 +1,15 @@
 "The exact world of pictures (chapter 8): formulas against autograd, sums and draws; measures against true draws; files; bad input."
-import copy, json, math, time
+import copy, json, math, shutil, time
 
+import numpy as np
+import pandas as pd
 import pytest
 import torch
 from safetensors.torch import load_file
 from safetensors.torch import save_file as put
 
 from cfg_course import pictures
+from cfg_course.cli import evaluate_main, sample_main, train_main
 from cfg_course.core import NULL, InputError, rng
 from cfg_course.denoisers import find_model, find_network
 from cfg_course.guidance import guide
@@ -416,6 +419,38 @@ def test_techniques_take_a_world_or_say_what_they_need():
 
 def test_a_network_is_asked_for_where_one_is_needed():
     with pytest.raises(InputError, match='a network: this is an exact world'): find_network('small-world')
+
+
+def test_the_commands_take_a_world(tmp_path, monkeypatch):
+    "Drawn, drawn again to the bit, measured with the judge of its data, and found again as a file."
+    monkeypatch.chdir(tmp_path)
+    for out in ('a', 'b'): sample_main(f'--model small-world --guidance-scale 3 --num 20 --steps 5 --device cpu --out {out}'.split())
+    a, b = (np.load(f'{out}/samples.npz') for out in 'ab')
+    assert (a['images'] == b['images']).all() and a['images'].shape == (20, 8, 8, 1)
+    evaluate_main('--model small-world --scales 1 3 --num 40 --steps 18 --device cpu --out rows.csv'.split())
+    rows = pd.read_csv('rows.csv')
+    assert set(rows.model) == {'small-world'} and rows.value[rows.metric == 'accuracy'].min() > .9
+    shutil.copy(pictures.WORLDS/'small-world.safetensors', 'mine.safetensors')
+    sample_main('--model mine.safetensors --guidance-scale 3 --num 20 --steps 5 --device cpu --out c'.split())
+    assert (np.load('c/samples.npz')['images'] == a['images']).all()
+
+
+@pytest.mark.parametrize('line,words', [
+    ('--guidance pag --guidance-scale 2', 'UNet'), ('--guidance-scale 2 --classes 10', 'classes'),
+    ('--guidance autoguidance --guidance-scale 2', 'small-world-weak'),
+    ('--guidance autoguidance --guidance-scale 2 --guidance-arg model=mnist', 'mnist')])
+def test_the_commands_say_what_a_world_cannot(tmp_path, monkeypatch, capsys, line, words):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as e: sample_main(f'--model small-world {line} --out a'.split())
+    said = capsys.readouterr().err
+    assert e.value.code == 2 and words in said and said.count('\n') == 1 and not (tmp_path/'a').exists()
+
+
+def test_a_student_needs_a_network_to_learn_from(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit): train_main('--dataset digits --objective distillation --teacher small-world --steps 3 --out a'.split())
+    said = capsys.readouterr().err
+    assert 'a network: this is an exact world' in said and said.count('\n') == 1
 
 
 # Bad input
