@@ -166,10 +166,10 @@ def as_known(
     y:Labels, # one label, `(B,)` labels, or none for `NULL`
     n:int, # pictures
     classes:int, # how many there are
-)->Tensor: # `(n,)`
+)->Tensor: # `(n,)` on the CPU
     "A label for each picture; raises `InputError` for a class that does not exist."
     given = NULL if y is None else y
-    labels = torch.as_tensor(given)
+    labels = torch.as_tensor(given).cpu()
     check_whole(labels)
     check_one_each('y', labels, n)
     return as_labels(labels, n, classes)
@@ -219,8 +219,8 @@ def put_beside(
     sample:Tensor, # of some type, on some device
 )->Tensor: # there; in its type, unless these are whole numbers
     "A tensor for computing with samples."
-    there = t.to(sample.device)
-    return there.to(sample.dtype) if t.is_floating_point() else there
+    fitting = t.to(sample.dtype) if t.is_floating_point() else t
+    return fitting.to(sample.device) # some devices have no float64
 
 def column(
     value:Tensor, # `()` or `(B, 1)`
@@ -361,6 +361,16 @@ def covariance_times(
     return view.v/view.wide*off + from_planes(view, steps, 0.)
 
 # %% ../nbs/08_pictures.ipynb #eb34cb3e
+AT_ONCE = 1000 # samples that are looked at together, lest memory be short
+
+def rows_by_label(
+    y:Tensor, # `(B,)` labels
+)->list[tuple[int, Tensor]]: # a label, and the numbers of at most `AT_ONCE` rows that have it
+    "The rows of a batch, sorted by their labels."
+    labels = y.unique().tolist()
+    found = [(label, (y == label).nonzero()[:, 0]) for label in labels or [NULL]]
+    return [(label, part) for label, rows in found for part in rows.split(AT_ONCE)]
+
 def add_up(
     shares:Tensor, # `(B, M)`
     places:Tensor, # `(M,)` where each belongs
@@ -461,13 +471,11 @@ class Sheets(nn.Module):
         points = as_pixels(x, self.dim)
         v = self.noise(sigma, points, zero)
         y = as_known(y, len(points), self.classes)
-        answers, places = [], []
-        for label in y.unique().tolist() or [NULL]:
-            rows = (y == label).nonzero()[:, 0].to(x.device)
-            view = self.view(points[rows], v[rows] if v.ndim else v, label)
-            answers.append(what(view, rows))
-            places.append(rows)
-        order = torch.cat(places).argsort()
+        parts = [(label, rows.to(x.device)) for label, rows in rows_by_label(y)]
+        with torch.autocast(x.device.type, enabled=False):
+            views = (self.view(points[rows], v[rows] if v.ndim else v, label) for label, rows in parts)
+            answers = [what(view, rows) for view, (_, rows) in zip(views, parts)]
+        order = torch.cat([rows for _, rows in parts]).argsort()
         return torch.cat(answers)[order]
 
     def view(self,
@@ -852,7 +860,7 @@ def examine(
     y:Tensor, # `(N,)` the classes they were asked for
 )->Facts: # float64
     "Measure pictures against the world, in float64."
-    x = as_pixels(x, world.dim).double()
+    x = as_pixels(x, world.dim).cpu().double()
     check_finite('x', x)
     def what(view, rows):
         return facts_of(view, world.floor)
@@ -948,12 +956,12 @@ def make_case(
     seed:int, # of the fresh true draws
 )->Case: # to be measured
     "All that the measures need of a set of pictures."
-    y = torch.as_tensor(y)
+    y = torch.as_tensor(y).cpu()
     shape = tuple(y.shape)
     fits = len(x) > 1 and shape == (len(x),)
     check(fits, 'y', shape, '(N,): a label for each of 2 or more pictures')
     facts = examine(world, x, y)
-    pixels = as_pixels(x, world.dim).double()
+    pixels = as_pixels(x, world.dim).cpu().double()
     fresh = world.sample(y, generator=rng(seed, 8))
     return Case(world, pixels, y, facts, fresh.flatten(1))
 

@@ -216,6 +216,30 @@ def test_a_sample_that_is_not_finite_disturbs_no_other(small):
     close(D[rest], good[rest], 1e-12)
 
 
+def test_autocast_does_not_change_the_answer(small):
+    x = noisy(small).float()
+    with torch.autocast('cpu', torch.bfloat16): D = small(x, SIGMAS, LABELS)
+    assert D.dtype == torch.float32 and torch.equal(D, small(x, SIGMAS, LABELS))
+
+
+def test_large_batches_are_looked_at_in_parts(small, monkeypatch):
+    y = torch.arange(300) % 11 - 1
+    x = small.sample(y, 1., rng(0))
+    whole = small(x, 1., y), small.log_prob(x, 1.), small.posterior(x, 1.), small.covariance(x, 1., x, y)
+    monkeypatch.setattr(pictures, 'AT_ONCE', 7)
+    parts = small(x, 1., y), small.log_prob(x, 1.), small.posterior(x, 1.), small.covariance(x, 1., x, y)
+    for a, b in zip(whole, parts): close(a, b, 1e-11)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason='no GPU')
+def test_works_where_its_samples_are(small):
+    x, y = noisy(small), LABELS
+    there = [small(x.cuda(), SIGMAS.cuda(), y.cuda()), small.posterior(x.cuda(), SIGMAS), small.log_class(x.cuda(), SIGMAS, y.cuda())]
+    here = [small(x, SIGMAS, y), small.posterior(x, SIGMAS), small.log_class(x, SIGMAS, y)]
+    for a, b in zip(there, here): close(a.cpu(), b, 1e-9)
+    assert measure_pictures(small, x.cuda(), y.clamp(min=0).cuda()).keys() == MEASURES.keys()
+
+
 def test_stays_in_double_precision(small):
     other = copy.deepcopy(small).half().to(torch.float16)
     assert other.means.dtype == F64 and torch.equal(other(noisy(small), 1.), small(noisy(small), 1.))
