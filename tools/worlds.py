@@ -44,7 +44,7 @@ RECIPES = {
         'MNIST (LeCun, Cortes & Burges 1998, CC BY-SA 3.0)'),
     'thumbnails-world': Recipe(
         'cifar10', 10, 40, .03,
-        'CIFAR-10 (Krizhevsky 2009), whose pictures are from the Tiny Images; thumbnails by area averaging', 16),
+        'CIFAR-10 (Krizhevsky 2009), whose pictures are from the Tiny Images; no licence is stated; thumbnails by area averaging', 16),
 }
 
 
@@ -196,6 +196,22 @@ def effect_of_bytes(
         largest_change=round(worst, 4), rms_change=round(torch.stack(squares).mean().item()**.5, 5))
 
 
+def copy_words(
+    data:str, # name of the data that was read
+)->str: # nothing for the original
+    "What is to be said of data from a folder of pictures."
+    return f'; read from {data}, a copy' if data.startswith('folder:') else ''
+
+
+def command(
+    name:str, # of a recipe
+    args:argparse.Namespace, # the command line
+)->str: # what to type
+    "The command line that makes the world again."
+    copied = RECIPES[name].data == 'cifar10' and args.cifar10 != 'cifar10'
+    return f'python tools/worlds.py {name}' + f' --cifar10 {args.cifar10}'*copied
+
+
 def make(
     name:str, # of a recipe
     args:argparse.Namespace, # the command line
@@ -209,7 +225,7 @@ def make(
     path = Path(args.out)/f'{name}.safetensors'
     facts = dict(
         data=recipe.data if recipe.data != 'cifar10' else train.name, classes=train.classes,
-        source=recipe.source, command=f'python tools/worlds.py {name}',
+        source=recipe.source + copy_words(train.name), command=command(name, args),
         modes=recipe.modes, rank=recipe.rank, images=len(train),
         train=dict(split='fit', seed=args.seed))
     save_world(world, path, **facts)
