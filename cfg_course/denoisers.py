@@ -16,11 +16,12 @@ from torch import nn, Tensor
 
 from .core import Denoise, InputError, Level, check, load_tensors, save_tensors
 from .networks import UNet, UNetConfig
+from .pictures import PictureWorld, find_world, is_world, shipped_worlds
 from .scores import expand
 
 # %% auto #0
-__all__ = ['PRECONDS', 'edm_coefs', 'eps_coefs', 'v_coefs', 'Denoiser', 'Counted', 'count_rows', 'save_denoiser', 'load_denoiser',
-           'shipped_models', 'find_model']
+__all__ = ['PRECONDS', 'Model', 'edm_coefs', 'eps_coefs', 'v_coefs', 'Denoiser', 'Counted', 'count_rows', 'save_denoiser',
+           'load_denoiser', 'shipped_models', 'find_model', 'find_network']
 
 # %% ../nbs/13_denoisers.ipynb #9d935ea0
 Coefs = tuple[Tensor, Tensor, Tensor] # c_skip, c_out, c_in
@@ -263,14 +264,25 @@ def model_name(
     return best[0] if best else name
 
 # %% ../nbs/13_denoisers.ipynb #ad392d33
+Model = Denoiser | PictureWorld # a network, or an exact world of pictures (chapter 8)
+
 def find_model(
-    name:str, # of a shipped model or of its data, or a path
+    name:str, # of a shipped model, of its data or of a shipped world, or a path
+)->tuple[Model, dict[str, Any]]: # in evaluation mode on the CPU; the header
+    "Load a model or a world by name or path; raises `InputError` when it is neither."
+    if name in shipped_worlds() or is_world(name):
+        return find_world(name)
+    return find_network(name)
+
+def find_network(
+    name:str, # as for `find_model`, but no world
 )->tuple[Denoiser, dict[str, Any]]: # in evaluation mode on the CPU; the header
-    "Load a model by name or path; raises `InputError` when it is neither."
+    "Load a network by name or path; raises `InputError` for a world, and for what is neither."
+    check(name not in shipped_worlds() and not is_world(name), 'model', name, 'a network: this is an exact world')
     name = model_name(name)
     if name in shipped_models():
         return load_denoiser(weights_folder()/f'{name}.safetensors')
-    names = ', '.join([*BEST, *shipped_models()])
+    names = ', '.join([*BEST, *shipped_models(), *shipped_worlds()])
     check(Path(name).exists(), 'model', name, f'{names}, or the folder or file of a run')
     denoise, meta = load_denoiser(name)
     whole = {'classes', 'shape', 'data'} <= meta.keys()

@@ -20,7 +20,7 @@ from .classifiers import Judge, NoisyClassifier, load_classifier
 from .core import Denoise, Device, InputError
 from .core import among, check, count, optional, rng, to_uint8, write_json, writing
 from .data import load_data
-from .denoisers import Denoiser, count_rows, find_model
+from .denoisers import Denoiser, Model, count_rows, find_model
 from .metrics import Estimate, Reference, Seen, check_metrics, distance_to, fid_effect
 from .metrics import load_inception, make_reference, measure, observe, resample
 from .procedures import make_guidance, parse_guidance, takes_scale
@@ -204,7 +204,7 @@ def first_share(
 # %% ../nbs/20_sweeps.ipynb #80775d58
 def find_guidance(
     point:Point, # a setting
-    denoise:Denoiser, # its model
+    denoise:Model, # its model
     meta:dict[str, Any], # the model's header
     device:Device='cpu', # where to sample
     record:list|None=None, # gets the diagnostics of every step
@@ -214,10 +214,10 @@ def find_guidance(
     check_point(point, names, denoise, meta)
     denoise = denoise.to(device, memory_format=torch.channels_last)
     options = dict(point.options)
-    nets = [denoise.net]
+    nets = [counted_part(denoise)]
     if names.get('weak') == 'autoguidance':
         options['model'] = weak_model(point, meta).to(device)
-        nets.append(options['model'].net)
+        nets.append(counted_part(options['model']))
     classifier = guide_of(meta).to(device) if 'classifier' in names else None
     counted = count_rows(*nets)
     guided, loop = put_under(point, denoise, options, classifier, record)
@@ -226,15 +226,27 @@ def find_guidance(
 # %% ../nbs/20_sweeps.ipynb #7c20a103
 Loop = Callable[..., Iterator[Step]] # the `loop` of `sample`
 
+def counted_part(
+    model:Model, # a network in its scalings, or a world
+)->nn.Module: # the network, or the world itself
+    "What is asked once for each evaluation."
+    return model.net if isinstance(model, Denoiser) else model
+
+def is_student(
+    model:Model, # any
+)->bool: # does it take the guidance scale as an input?
+    "Whether a model has learned what guidance makes of another one."
+    return isinstance(model, Denoiser) and model.net.cfg.scaled
+
 def put_under(
     point:Point, # a setting
-    denoise:Denoiser, # its model
+    denoise:Model, # its model
     options:dict[str, Any], # of the techniques, with models in place of their names
     classifier:NoisyClassifier|None, # for classifier guidance
     record:list|None, # gets the diagnostics of every step
 )->tuple[Denoise, Loop]: # guided, the `loop` of `sample`
     "A model under guidance; a student brings its guidance along."
-    if denoise.net.cfg.scaled:
+    if is_student(denoise):
         return at_scale(denoise, student_scale(point)), trajectory
     return make_guidance(
         denoise,
@@ -248,12 +260,12 @@ def put_under(
 def weak_model(
     point:Point, # a setting with autoguidance
     meta:dict[str, Any], # the header of its model
-)->Denoiser: # on the CPU
+)->Model: # on the CPU
     "The weaker model that a point is guided against: the one that it names, or the shipped one."
     given = dict(point.options)
     name = str(given.get('model', f'{point.model}-weak'))
     weak, its = find_model(name)
-    alike = subject_of(its) == subject_of(meta) and not weak.net.cfg.scaled
+    alike = subject_of(its) == subject_of(meta) and not is_student(weak)
     check(alike, 'model', name, f'a model of {subject_words(meta)}, as {point.model} is, and no student')
     return weak
 
@@ -290,14 +302,13 @@ def student_scale(
 def check_point(
     point:Point, # a setting
     names:dict[str, str], # kind of technique -> name
-    denoise:Denoiser, # its model
+    denoise:Model, # its model
     meta:dict[str, Any], # the model's header
 )->None:
     "Refuse a point that says too little, and what its model or its sampler cannot do."
     if 'procedure' not in names:
         check_scale(point)
-    student = denoise.net.cfg.scaled
-    if asks_no_label(point, names) and not student:
+    if asks_no_label(point, names) and not is_student(denoise):
         check_dropout(point, meta)
     check_interval(point)
     check_classes(point, meta)

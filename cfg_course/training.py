@@ -23,7 +23,7 @@ from . import data as sources
 from .core import NULL, Denoise, Device, InputError, Level, check, check_count, check_number, mix_seed, optional
 from .core import load_tensors, pick_device, rng, save_grid, save_tensors, to_float, write_json, writing
 from .data import DATASETS, Images, clear_lock, data_shape, load_data, take_lock
-from .denoisers import PRECONDS, Denoiser, config_from, find_model, load_denoiser, save_denoiser
+from .denoisers import PRECONDS, Denoiser, config_from, find_network, load_denoiser, save_denoiser
 from .guidance import guide, lerp
 from .networks import CONFIGS, UNet, UNetConfig, check_config
 from .samplers import sample
@@ -1279,7 +1279,7 @@ def find_teacher(
     net:UNetConfig, # for the images to be trained on
 )->Denoiser: # the model
     "Load a teacher; raises `InputError` for one of another kind of images, and for a student."
-    teacher, _ = find_model(name)
+    teacher, _ = find_network(name)
     its = teacher.net.cfg
     alike = kind_of(its) == kind_of(net)
     words = f'a model of {kind_of(net)} that is no student itself'

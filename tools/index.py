@@ -11,6 +11,7 @@ from cfg_course.denoisers import BEST, PRECONDS, shipped_models
 from cfg_course.guidance import Method
 from cfg_course.metrics import METRICS
 from cfg_course.networks import CONFIGS
+from cfg_course.pictures import shipped_worlds
 from cfg_course.procedures import SHELVES, takes_scale, technique_options
 from cfg_course.samplers import SAMPLERS, Sampler
 from cfg_course.schedules import GRIDS
@@ -74,7 +75,7 @@ def make_index()->dict: # what JSON can hold
         metrics=list(METRICS),
         objectives=list(OBJECTIVES),
         preconditionings=list(PRECONDS),
-        models=[*BEST, *shipped_models()])
+        models=[*BEST, *shipped_models(), *shipped_worlds()])
 
 
 def main():
