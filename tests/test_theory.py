@@ -286,3 +286,9 @@ def test_no_claim_without_a_tolerance(p):
     assert re.findall(r'^.*tolerance 0\.0e\+00.*$', shown, re.M) == []
     clipped = re.compile(r'claim\([^\n]*(?:max\(0|clip\(|clamp\(min=0)')
     assert [src(c)[:80] for c in code(p) if clipped.search(src(c))] == []
+
+
+@pytest.mark.parametrize('weak, every', [((3,), (3,)), ((3, 2), (3, 2)), ((3, 2), (2, 4, 2)), ((3, 2), (3, 4, 3)), ((), (4,))])
+def test_predictions_of_all_classes_have_an_axis_of_their_own(weak, every):
+    "A tensor in which no axis counts the classes is refused, even where its other sizes fit."
+    with pytest.raises(InputError, match='D_all'): implied_posterior(torch.zeros(weak), torch.zeros(every))
