@@ -424,10 +424,10 @@ def watch_fid(
 )->Callable[[Trainer], dict[str, float]]: # for `train`
     "FID of a run at its checkpoints: 12 steps of DPM-Solver++ without guidance, the same noise every time."
     optional('torch_fidelity')
-    if is_first():
-        check_metrics(['fid'], num, feature_count(judge))
     @cache
     def real(trainer):
+        if is_first():
+            check_metrics(['fid'], num, feature_count(judge)) # which warns, once the run has begun
         return make_reference(judge, trainer.data, 10000)
     def watch(trainer):
         x, y = draw_now(trainer, num)

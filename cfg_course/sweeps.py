@@ -5,7 +5,7 @@
 # %% ../nbs/20_sweeps.ipynb #c662da6b
 from __future__ import annotations
 
-import ast, hashlib, json, math, re, subprocess, time, zipfile, zlib
+import ast, hashlib, json, math, re, subprocess, time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -18,8 +18,8 @@ from tqdm.auto import tqdm
 from . import __version__
 from .classifiers import Judge, NoisyClassifier, load_classifier
 from .core import Denoise, Device, InputError
-from .core import among, check, count, optional, rng, to_uint8, write_json, writing
-from .data import load_data
+from .core import among, check, count, in_float64, optional, read_arrays, rng, to_uint8, write_json, writing
+from .data import alone, load_data
 from .denoisers import Denoiser, count_rows, find_model
 from .metrics import Estimate, Reference, Seen, check_metrics, distance_to, fid_effect
 from .metrics import load_inception, make_reference, measure, observe, resample
@@ -443,7 +443,7 @@ def effective_scales(
     unguided:float, # effective scale where nothing was recorded at any step
 )->Tensor: # `(size,)` float64
     "The effective scale of each sample: its median over the guided steps, weighed with their share."
-    guided = [facts['effective'].double().cpu() for facts in run if 'effective' in facts]
+    guided = [in_float64(facts['effective']) for facts in run if 'effective' in facts]
     if not guided:
         return torch.full((size,), unguided, dtype=torch.float64)
     share = len(guided)/steps
@@ -821,29 +821,44 @@ def short_digest(
     digest = hashlib.blake2b(text.encode(), digest_size=8)
     return digest.hexdigest()
 
+def sweep_kept(
+    path:Path, # a .npz file, there or not
+)->None:
+    "Remove what a killed process did not finish of it, and its lock."
+    if any(path.parent.glob(f'.{path.name}.*')):
+        with alone(lock_beside(path)):
+            sweep_parts(path.parent, path.name)
+
 def keep(
     drawn:Drawn, # images and facts
     path:Path, # a .npz file
 )->None:
-    "Write a point's images, whole or not at all."
+    "Write a point's images, whole or not at all, while no other process does."
     arrays = dict(
         x=drawn.x.numpy(),
         y=drawn.y.numpy(),
         facts=np.array([drawn.nfe, drawn.seconds, *drawn.effective]))
-    with writing(path) as tmp:
+    with alone(lock_beside(path)), writing(path) as tmp:
         np.savez_compressed(tmp, **arrays)
 
 def kept(
     path:Path, # a .npz file
-)->Drawn|None: # none when they were not kept, or are damaged
+    y:Tensor, # `(N,)` labels that its images must have
+    shape:Sequence[int], # `(C, H, W)` of an image
+)->Drawn|None: # none when they were not kept, are damaged, or are others
     "A point's images when they were kept."
+    kinds = dict(
+        x=('uint8', (len(y), *shape)),
+        y=('int64', (len(y),)),
+        facts=('float64', (5,)))
     try:
-        with np.load(path, allow_pickle=False) as f:
-            x = torch.from_numpy(f['x'])
-            y = torch.from_numpy(f['y'])
-            nfe, seconds, *effective = f['facts'].tolist()
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error):
+        found = read_arrays(path, kinds)
+    except ValueError:
         return None
+    if not np.array_equal(found['y'], y):
+        return None
+    x = torch.from_numpy(found['x'])
+    nfe, seconds, *effective = found['facts'].tolist()
     return Drawn(x, y, nfe, tuple(effective), seconds)
 
 # %% ../nbs/20_sweeps.ipynb #5facd50b
@@ -974,13 +989,18 @@ def find_images(
     batch_size:int, # images at a time
 )->Drawn: # kept or drawn, in every process
     "The images of a point: those that were kept, or newly drawn ones."
-    path = keep_path(folder, point, weights[Path(point.model).name]) if folder else None
-    drawn = kept(path) if path else None
+    if not folder:
+        return draw_point(point, acc, batch_size)
+    meta = find_model(point.model)[1]
+    path = keep_path(folder, point, weights[Path(point.model).name])
+    if acc.is_main_process:
+        sweep_kept(path)
+    drawn = kept(path, labels_of(point, meta), meta['shape'])
     acc.wait_for_everyone()
     if drawn:
         return drawn
     drawn = draw_point(point, acc, batch_size)
-    if path and acc.is_main_process:
+    if acc.is_main_process:
         keep(drawn, path)
     return drawn
 
