@@ -5,7 +5,7 @@
 # %% ../nbs/20_sweeps.ipynb #c662da6b
 from __future__ import annotations
 
-import ast, hashlib, json, math, re, subprocess, time
+import ast, hashlib, math, re, subprocess, time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -18,7 +18,8 @@ from tqdm.auto import tqdm
 from . import __version__
 from .classifiers import Judge, NoisyClassifier, load_classifier
 from .core import Denoise, Device, InputError
-from .core import among, check, count, in_float64, optional, read_arrays, rng, to_uint8, write_json, writing
+from .core import among, check, count, in_float64, is_number, optional, parse, read_arrays, rng, to_uint8
+from .core import write_json, writing
 from .data import alone, load_data
 from .denoisers import Denoiser, count_rows, find_model
 from .metrics import Estimate, Reference, Seen, check_metrics, distance_to, fid_effect
@@ -773,12 +774,24 @@ def read_note(
     "The note beside a table."
     path = table.with_suffix('.json')
     check(path.is_file(), 'out', str(table), 'a table with its note (.json) beside it; or --overwrite')
-    try:
-        note = json.loads(path.read_text(encoding='utf-8'))
-        made = dict(note['config'])
-    except (ValueError, KeyError, TypeError):
-        raise InputError(f'out: {str(path)!r} is damaged') from None
-    return note, made
+    note = parse(path.read_bytes())
+    if not is_sound_note(note):
+        raise InputError(f'out: {str(path)!r} is damaged')
+    return note, note['config']
+
+def is_sound_note(
+    note:dict[str, Any], # what a .json file says
+)->bool: # can it be one of ours?
+    "Whether a note has a configuration, with lists of points if any, and seconds that are numbers."
+    made, where = note.get('config'), note.get('provenance', {})
+    if not (isinstance(made, dict) and isinstance(where, dict)):
+        return False
+    tables = made.get('weights', {}), made.get('points', {}), where.get('points', {})
+    if not all(isinstance(table, dict) for table in tables):
+        return False
+    weights, points, seconds = (table.values() for table in tables)
+    listed = all(isinstance(values, list) and all(isinstance(v, str) for v in values) for values in points)
+    return listed and all(isinstance(v, str) for v in weights) and all(map(is_number, seconds))
 
 def check_config(
     name:str, # of the table

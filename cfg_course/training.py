@@ -904,10 +904,20 @@ def check_folder(
     fresh = 'a new or empty folder; or --resume to go on with the run in it, or --overwrite to replace it'
     if resume:
         check(is_run, '--resume', str(out), a_run)
+        check_places(out)
     elif overwrite:
         check(empty or ours, '--overwrite', str(out), f'{a_run}; this one holds other files')
     else:
         check(empty, '--out', str(out), fresh)
+
+def check_places(
+    out:Path, # a run's folder
+)->None:
+    "Raise an `InputError` where a folder is in the place of a run's file, or a file in that of a folder."
+    for path in (out/name for name in RUN_FILES):
+        kind = 'a file' if path.suffix else 'a folder'
+        right = path.is_file() if path.suffix else path.is_dir()
+        check(right or not path.exists(), '--resume', str(path), f'{kind}, as in a run')
 
 def clear_run(
     out:Path|str, # a run's folder

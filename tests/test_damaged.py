@@ -400,6 +400,17 @@ def test_damaged_logs(run, capsys, content):
     refuses(capsys, 'log.csv', 'damaged')
 
 
+@pytest.mark.parametrize('name', ['log.csv', 'model.safetensors', 'samples', 'snapshots', 'checkpoints', 'tensorboard', 'config.json'])
+def test_folders_in_the_place_of_files(run, capsys, name):
+    "And files in that of folders: refused before anything is written."
+    path = run/name
+    if path.is_dir(): shutil.rmtree(path)
+    path.unlink(missing_ok=True)
+    if path.suffix: path.mkdir()
+    else: path.write_text('')
+    refuses(capsys, name if name != 'config.json' else 'run')
+
+
 # The package's own files
 
 class Elsewhere:
@@ -439,3 +450,54 @@ def test_variables_that_no_launcher_sets(tmp_path, monkeypatch, capsys, name, te
     monkeypatch.setenv(name, text)
     with pytest.raises(InputError, match=f'^{name}: got '): sweeps.make_accelerator('fp32', 'cpu')
     if name != 'RANK': refuses(capsys, name, main=sample_main, line='--model digits --guidance-scale 1 -n 2 --steps 1 --device cpu --out new')
+
+
+# Tables of a sweep, and what is beside them
+
+@pytest.fixture(scope='module')
+def swept(tmp_path_factory):
+    "A table of two rows, its note and its picture."
+    out = tmp_path_factory.mktemp('swept')
+    evaluate_main(f'{TABLE} 1 --out {out}/x.csv'.split())
+    return out
+
+
+TABLE = '--model digits --metrics accuracy -n 4 --steps 2 --sampler ddim --device cpu --scales'
+
+
+def test_every_value_of_a_note_replaced(swept, tmp_path, monkeypatch, capsys):
+    "The table is gone on with, or refused in a line; never more than that."
+    monkeypatch.chdir(tmp_path)
+    sound, luck = json.loads((swept/'x.json').read_text()), random.Random(0)
+    texts = [json.dumps(replaced(sound, way, value)) for way in places(sound) for value in luck.sample(STRANGE, 3)]
+    refused = 0
+    for text in [*texts, *map(json.dumps, STRANGE), '', '{', DEEP, '{"config":'*100_000, '9'*5000]:
+        for name in ('x.csv', 'x.png'): shutil.copy(swept/name, name)
+        Path('x.json').write_text(text)
+        before = snapshot(Path())
+        try: evaluate_main(f'{TABLE} 1 2 --out x.csv'.split())
+        except SystemExit as e:
+            assert e.code == 2 and snapshot(Path()) == before, text[:500]
+            refused += 1
+        assert len(capsys.readouterr().err.strip().splitlines()) <= 1
+    assert refused > len(STRANGE)
+
+
+# Messages
+
+@pytest.mark.parametrize('line', [['--model', '9'*5000], ['--model', 'a b'*3000], ['--dataset', 'x'*9000], ['x'*9000], ['--' + 'x'*9000], ['--out', '/'.join(['x'*200]*40)], ['--guidance', 'cfg+'*2000]], ids=lambda line: ' '.join(line)[:20])
+@pytest.mark.parametrize('main', [sample_main, train_main, evaluate_main])
+def test_a_line_is_no_longer_than_can_be_read(main, line, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as stop: main([*line, '--device', 'cpu'])
+    said = capsys.readouterr().err
+    assert stop.value.code == 2 and said.count('\n') == 1 and len(said) < 2100 and list(tmp_path.iterdir()) == []
+
+
+def test_a_refused_run_warns_of_nothing(tmp_path, monkeypatch, recwarn, capsys):
+    "That a FID of a few images is none is said by runs that begin."
+    monkeypatch.chdir(tmp_path)
+    for more in ('--teacher digits', '--out words/x', '--dataset folder --data-dir words', '--resume'):
+        Path('words').write_text('')
+        with pytest.raises(SystemExit): train_main(f'--fid 5 --steps 2 --batch-size 2 --device cpu {more}'.split())
+        assert len(capsys.readouterr().err.strip().splitlines()) == 1 and [str(w.message) for w in recwarn if 'fid' in str(w.message)] == []
