@@ -215,7 +215,8 @@ def index()->dict[str, Any]: # kind -> names, or name -> what is known of it
     "What the registers hold, as `tools/index.py` wrote it down."
     file = resources.files('cfg_course')/'index.json'
     try:
-        known = json.loads(file.read_text(encoding='utf-8'))
+        text = file.read_text(encoding='utf-8') if file.is_file() else ''
+        known = json.loads(text)
         whole = known.pop('digest') == digest(known)
     except (OSError, ValueError, RecursionError, TypeError, AttributeError, KeyError):
         whole = False

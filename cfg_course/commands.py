@@ -562,6 +562,8 @@ def is_our_picture(
     path:Path, # a .png file, there or not
 )->bool: # is it?
     "Whether a picture says that it was drawn here."
+    if not path.is_file():
+        return False
     try:
         with Image.open(path) as picture:
             return picture.info.get('Software') == SOFTWARE

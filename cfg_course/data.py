@@ -123,8 +123,10 @@ def read_digits8()->tuple[Tensor, Tensor]: # `(1797, 1, 8, 8)` uint8 images, `(1
     "The digits that come with the package, from values of 0 to 16 to bytes."
     path = resources.files('cfg_course')/'weights'/'digits8.npz'
     try:
+        check(path.is_file(), 'file', str(path), 'one')
         with path.open('rb') as file:
             stored = read_arrays(file, DIGITS)
+        check(stored['labels'].max() < 10, 'labels', stored['labels'].max(), 'digits')
     except (OSError, ValueError) as e:
         raise InputError(f'dataset: the digits of the package cannot be read ({first_line(e)}); install it anew') from None
     values = stored['images'].astype(np.float64)
@@ -177,7 +179,9 @@ def channels_first(
 def check_idx(
     path:Path, # a file in MNIST's format
 )->None:
-    "Raise a `ValueError` for a file whose first bytes do not fit its size."
+    "Raise a `ValueError` for a file whose first bytes do not fit its size, and for what is no file."
+    if not path.is_file():
+        raise ValueError(f'{path.name} is no file')
     with open(path, 'rb') as f:
         start = f.read(16)
     axes = 3 if 'idx3' in path.name else 1

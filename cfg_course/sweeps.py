@@ -630,10 +630,16 @@ def read_rows(
     table = read_text(path)
     check(list(table.columns) == COLUMNS, 'out', str(path), f'a table with the columns {", ".join(COLUMNS)}')
     rows = table.to_dict('records')
+    seen = set()
     for line, row in enumerate(rows, 2):
         words = 'a row with a metric and numbers; this one is damaged'
         check(is_sound(row), 'out', f'{path}, line {line}', words)
+        name = *key_of(row), row['metric']
+        check(name not in seen, 'out', f'{path}, line {line}', 'a row of its own; this one has been before')
+        seen.add(name)
     return rows
+
+AS_IT_IS = 'surrogateescape' # for names of folders that are no text, which Python keeps as their bytes
 
 def read_text(
     path:Path|str, # a .csv file
@@ -642,7 +648,7 @@ def read_text(
     pd = optional('pandas')
     unreadable = pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError
     try:
-        return pd.read_csv(path, dtype=str, keep_default_na=False, on_bad_lines='error')
+        return pd.read_csv(path, dtype=str, keep_default_na=False, on_bad_lines='error', encoding_errors=AS_IT_IS)
     except unreadable as e:
         raise InputError(f'out: {str(path)!r} is damaged ({str(e).strip()})') from None
 
@@ -725,6 +731,7 @@ def open_rows(
     path = Path(path)
     if not path.exists():
         return [], {}
+    check(path.is_file(), 'out', str(path), 'a table, or nothing')
     note, made = read_note(path)
     check_config(path.name, made, config)
     return read_rows(path), note
@@ -864,6 +871,8 @@ def kept(
         x=('uint8', (len(y), *shape)),
         y=('int64', (len(y),)),
         facts=('float64', (5,)))
+    if not path.is_file():
+        return None
     try:
         found = read_arrays(path, kinds)
     except ValueError:
@@ -1197,7 +1206,7 @@ def write_table(
     table = as_table(rows)
     write_json(note, out.with_suffix('.json'))
     with writing(out) as tmp:
-        table.to_csv(tmp, index=False)
+        table.to_csv(tmp, index=False, errors=AS_IT_IS)
 
 def as_table(
     rows:list[dict[str, str]], # column -> text

@@ -1,5 +1,5 @@
 "Files that are damaged, foreign or made to do harm: one line that names them, little memory, and nothing else."
-import io, json, os, pickle, random, shutil, sys, zipfile
+import io, json, os, pickle, random, shutil, signal, sys, zipfile
 from pathlib import Path
 
 import numpy as np, pandas as pd, pytest, torch
@@ -481,6 +481,79 @@ def test_every_value_of_a_note_replaced(swept, tmp_path, monkeypatch, capsys):
             refused += 1
         assert len(capsys.readouterr().err.strip().splitlines()) <= 1
     assert refused > len(STRANGE)
+
+
+def test_a_row_that_is_there_twice(swept, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    for name in ('x.csv', 'x.json'): shutil.copy(swept/name, name)
+    lines = Path('x.csv').read_text().splitlines(keepends=True)
+    for i in range(1, len(lines)):
+        Path('x.csv').write_text(''.join([*lines, lines[i]]))
+        refuses(capsys, 'x.csv', f'line {len(lines) + 1}', 'before', main=evaluate_main, line=f'{TABLE} 1 2 --out x.csv')
+
+
+def test_names_that_are_no_text(tmp_path):
+    "A folder of pictures may have any bytes for a name; a table keeps them."
+    row = {**dict.fromkeys(sweeps.COLUMNS, '1'), 'dataset': 'folder:' + os.fsdecode(b'a\xff\xc3'), 'metric': 'accuracy'}
+    sweeps.write_table([row], {}, tmp_path/'x.csv')
+    assert sweeps.read_rows(tmp_path/'x.csv') == [row]
+
+
+# Pipes, on which one would wait for ever
+
+def at_pipe(path):
+    "A pipe in the place of a file."
+    Path(path).unlink(missing_ok=True)
+    os.mkfifo(path)
+
+
+@pytest.fixture
+def awake():
+    "Whoever waits for 60 seconds is woken up with an error."
+    def wake(*args): raise AssertionError('it waits')
+    before = signal.signal(signal.SIGALRM, wake)
+    signal.alarm(60)
+    yield
+    signal.alarm(0)
+    signal.signal(signal.SIGALRM, before)
+
+
+@pytest.mark.parametrize('name', ['log.csv', 'config.json', 'model.safetensors', 'checkpoints/00000004.safetensors'])
+def test_a_pipe_in_a_run(run, capsys, awake, name):
+    at_pipe(run/name)
+    with pytest.raises(SystemExit): train_main(RESUME.split())
+    with pytest.raises(SystemExit): sample_main(f'--model {run/name} --guidance-scale 2 --device cpu --out new'.split())
+    assert len(capsys.readouterr().err.strip().splitlines()) == 2
+
+
+def test_a_pipe_beside_a_table(swept, tmp_path, monkeypatch, capsys, awake):
+    "Pipes that would be replaced by a table are refused; one among kept images is replaced."
+    monkeypatch.chdir(tmp_path)
+    for name in ('x.csv', 'x.json', 'x.png'):
+        for other in ('x.csv', 'x.json', 'x.png'): Path(other).unlink(missing_ok=True); shutil.copy(swept/other, other)
+        at_pipe(name)
+        refused = complain(evaluate_main, f'{TABLE} 1 2 --out x.csv', capsys)
+        assert '--out' in refused
+    for other in ('x.csv', 'x.json', 'x.png'): Path(other).unlink()
+    evaluate_main(f'{TABLE} 1 --keep kept --out a.csv'.split())
+    path, = Path('kept').iterdir()
+    at_pipe(path)
+    evaluate_main(f'{TABLE} 1 --keep kept --out b.csv'.split())
+    assert path.is_file() and Path('a.csv').read_bytes() == Path('b.csv').read_bytes()
+
+
+def test_a_pipe_among_the_data(tmp_path, monkeypatch, capsys, awake):
+    raw = tmp_path/'MNIST'/'raw'
+    raw.mkdir(parents=True)
+    for name in ('train-images-idx3-ubyte', 'train-labels-idx1-ubyte', 't10k-images-idx3-ubyte', 't10k-labels-idx1-ubyte'): at_pipe(raw/name)
+    monkeypatch.setenv('CFG_COURSE_OFFLINE', '1')
+    with pytest.raises(InputError, match='^--dataset mnist'): data.load_data('mnist', 'train', tmp_path)
+    monkeypatch.setattr(data, 'resources', Elsewhere(tmp_path)), monkeypatch.setattr(cli, 'resources', Elsewhere(tmp_path))
+    (tmp_path/'weights').mkdir()
+    at_pipe(tmp_path/'weights'/'digits8.npz'), at_pipe(tmp_path/'index.json')
+    with pytest.raises(InputError, match='install it anew'): data.read_digits8()
+    cli.index.cache_clear()
+    with pytest.raises(SystemExit): cli.index()
 
 
 # Messages

@@ -639,7 +639,7 @@ def prepare_child(case):
 
 def in_child(case, limit):
     "Run a case in a child; its status, what it said, and what it took."
-    start, said = time.perf_counter(), tempfile.TemporaryFile()
+    start, said = time.perf_counter(), tempfile.TemporaryFile() # noqa: SIM115
     pid = os.fork()
     if not pid:
         status = 1
@@ -647,7 +647,7 @@ def in_child(case, limit):
             signal.signal(signal.SIGINT, signal.default_int_handler)
             nowhere = os.open(os.devnull, os.O_RDWR)
             os.dup2(nowhere, 0), os.dup2(nowhere, 1), os.dup2(said.fileno(), 2)
-            sys.stdin, sys.stdout, sys.stderr = open(0), open(1, 'w', closefd=False), open(2, 'w', closefd=False, errors='backslashreplace')
+            sys.stdin, sys.stdout, sys.stderr = open(0), open(1, 'w', closefd=False), open(2, 'w', closefd=False, errors='backslashreplace') # noqa: SIM115
             if case.long: signal.signal(signal.SIGALRM, signal.default_int_handler); signal.alarm(SOON)
             faulthandler.dump_traceback_later(5*limit, exit=True, file=2)
             resource.setrlimit(resource.RLIMIT_CPU, (limit, limit + 5))
@@ -847,13 +847,12 @@ def main(argv=None):
     args = parser().parse_args(argv)
     torch.set_num_threads(1)
     begin, found = time.perf_counter(), {}
-    done = wrong = 0
-    for finding in fuzz(args):
+    wrong = 0
+    for done, finding in enumerate(fuzz(args), 1):
         kind, number, fresh, name, *_, outcome, _ = finding
         found.setdefault(f'command line, {name}{", fresh" if fresh else ""}' if kind == 'line' else name, []).append(outcome)
         wrong += bool(outcome.wrong)
         if outcome.wrong: say(finding)
-        done += 1
         if done % 500 == 0: print(f'{done} cases, {wrong} findings, {time.perf_counter() - begin:.0f} s', file=sys.stderr, flush=True)
         if args.case:
             say(finding)
