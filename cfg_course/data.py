@@ -128,7 +128,8 @@ def read_digits8()->tuple[Tensor, Tensor]: # `(1797, 1, 8, 8)` uint8 images, `(1
             stored = read_arrays(file, DIGITS)
         check(stored['labels'].max() < 10, 'labels', stored['labels'].max(), 'digits')
     except (OSError, ValueError) as e:
-        raise InputError(f'dataset: the digits of the package cannot be read ({first_line(e)}); install it anew') from None
+        words = f'the digits of the package cannot be read ({first_line(e)}); install it anew'
+        raise InputError(f'dataset: {words}') from None
     values = stored['images'].astype(np.float64)
     pixels = (values*255/16).round()
     x = torch.from_numpy(pixels.astype(np.uint8))

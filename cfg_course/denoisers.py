@@ -15,7 +15,8 @@ from typing import Any, TypeVar
 import torch
 from torch import nn, Tensor
 
-from .core import Denoise, InputError, Level, Option, check, count, load_tensors, number, one_of, save_tensors, several
+from .core import Denoise, InputError, Level, Option, check, count
+from .core import load_tensors, number, one_of, save_tensors, several
 from .networks import UNet, UNetConfig
 from .scores import expand
 
@@ -246,9 +247,10 @@ def check_images(
     net:UNetConfig, # its network
 )->None:
     "Raise an `InputError` for images that the network is not made for."
-    shape = net.channels, net.image_size, net.image_size
-    check(tuple(meta['shape']) == shape, 'shape', meta['shape'], f'{shape}, which the network takes')
-    check(len(meta['classes']) == net.num_classes, 'classes', meta['classes'], f'{net.num_classes}, as the network knows')
+    shape, classes = tuple(meta['shape']), meta['classes']
+    own = net.channels, net.image_size, net.image_size
+    check(shape == own, 'shape', shape, f'{own}, which the network takes')
+    check(len(classes) == net.num_classes, 'classes', classes, f'{net.num_classes}, as many as the network knows')
 
 @contextmanager
 def in_file(

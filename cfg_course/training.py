@@ -692,8 +692,8 @@ def read_log(
     if not path.is_file():
         return []
     log = read_table(path)
-    numbers = log.select_dtypes(['number'])
-    whole = {'step', 'seconds'} <= set(log) and list(numbers) == list(log) and not log.index.name and log.step.notna().all()
+    numbers = list(log.select_dtypes(['number']))
+    whole = numbers == list(log) and {'step', 'seconds'} <= set(numbers) and log.step.notna().all()
     check(whole, '--resume', str(path), 'the log of a run, a table of numbers; this one is damaged')
     return log[log.step <= done].to_dict('records')
 
@@ -745,7 +745,8 @@ def resume_run(
     newest = states[-1]
     tensors, meta = load_tensors(newest, 'training')
     done = int(newest.stem)
-    check(meta.get('step') == done, 'checkpoint', str(newest), f'one that was taken after {done} steps, as its name says')
+    words = f'one that was taken after {done} steps, as its name says'
+    check(meta.get('step') == done, 'checkpoint', str(newest), words)
     try:
         trainer.restore(tensors, done)
     except (RuntimeError, KeyError, ValueError):
@@ -990,7 +991,8 @@ def check_launch()->None:
     "Raise an `InputError` for variables that no launcher of several processes sets so; remove empty ones."
     for name in 'WORLD_SIZE', 'RANK', 'LOCAL_RANK':
         text = os.environ.get(name, '0')
-        check(text.isdecimal() or not text, name, text, 'a whole number in this variable of the environment, or nothing')
+        words = 'a whole number in this variable of the environment, or nothing'
+        check(text.isdecimal() or not text, name, text, words)
         if not text:
             del os.environ[name]
 
@@ -1298,7 +1300,8 @@ def check_weights(
         check(there == shapes, 'net', net, f'that of {str(states[-1])!r}, which belongs to another configuration')
     else:
         size = sum(map(math.prod, shapes.values()))
-        check(size <= LARGEST, 'net', net, f'at most {LARGEST:,} numbers in a network, as long as there is no checkpoint')
+        words = f'at most {LARGEST:,} numbers in a network, as long as there is no checkpoint'
+        check(size <= LARGEST, 'net', net, words)
 
 LARGEST = 10**8 # twice the largest of `CONFIGS`
 
