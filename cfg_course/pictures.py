@@ -1033,7 +1033,7 @@ class Facts(NamedTuple):
     posterior:Tensor # `(N,)` p(c|x)
     mode:Tensor # `(N,)` the most probable mode of the class
     along:Tensor # `(N,)` mean square along the sheet, over the variances there; 1 on average
-    off:Tensor # `(N,)` root mean square off the sheet, over that of the floor; 1 on average
+    off:Tensor # `(N,)` root mean square off the sheet, over that of the floor; its square is 1 on average
 
 def examine(
     world:PictureWorld, # the truth
