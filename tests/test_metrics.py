@@ -476,3 +476,11 @@ def test_interval_of_a_single_trial():
         low, high = wilson(hits, 1)
         assert 0 <= low < high <= 1 and (low == 0) == (hits == 0) and (high == 1) == (hits == 1)
     with pytest.raises(InputError, match='n >= 1'): wilson(0, 0)
+
+
+def test_width_of_the_kernel_is_the_median_of_the_first_thousand():
+    "Of many rows the first thousand give the width, and no other."
+    a, b = (torch.randn(1200, generator=rng(i), dtype=torch.float64) for i in (1, 2))
+    a[1000], b[1000] = 1e6, -1e6
+    width = torch.cdist(a[:1000, None], b[:1000, None]).median().item()
+    assert metrics.mmd(a, b) == metrics.mmd(a, b, width)
