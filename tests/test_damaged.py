@@ -209,7 +209,7 @@ def test_paths_that_are_no_tables(tmp_path):
 
 FALSE = [(k, v) for k, values in dict(
     precond=[None, 'x', 3, [], ['edm'], {}, {'edm': 1}], sigma_data=[None, 0, -1, '1', [], True, float('nan'), float('inf'), 10**400], data=[None, 3, [], {}, 'x'*5000], step=[None, -1, .5, '3', []],
-    classes=[None, 3, 'ab', [], [None], [['a']], ['a'], ['a']*11], shape=[None, 8, [1, 8], [1, 8, 8, 8], [1, 8, '8'], [1, 8, -8], [1, 8, 9], [3, 8, 8], [8, 8, 10**9]],
+    classes=[None, 3, 'ab', [], [None], [['a']], ['a']*11], shape=[None, 8, [1, 8], [1, 8, 8, 8], [1, 8, '8'], [1, 8, -8], [1, 8, 9], [3, 8, 8], [8, 8, 10**9]],
     train=[None, 3, [], 'x', dict(p_uncond='x'), dict(p_uncond=None), dict(p_uncond=2), dict(split=3)]).items() for v in values]
 
 

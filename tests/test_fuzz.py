@@ -1,5 +1,6 @@
 "A short run of the fuzzer, and what it is made of: the same cases from the same seed, from the commands' own parsers."
-import os, random, sys
+import os, pickle, random, sys
+from pathlib import Path
 
 import pytest
 
@@ -63,3 +64,28 @@ def test_bounds_are_read_from_the_parsers():
     assert (bounds['kind'], bounds['low'], bounds['most']) == (int, 1, 10**6) and fuzz.fields_of(str) is None
     values = dict(fuzz.numbers_near(bounds))
     assert {0, 1, 2, 10**6, 10**6 + 1} <= values.keys() and values[10**6] and not values[2]
+
+
+CLEAN = {'./foreign/a': b'1', './run/b': (1, 2, 3)}
+LINE = 'sample.py: argument --num: got 0\n'
+
+
+@pytest.mark.parametrize('status,said,more,wrong', [
+    (2, LINE, {}, ''), (0, '', {'./new': 1}, ''), (0, '', {'./run/b': (4, 5, 6)}, ''), (2, '', {}, '0 lines'), (2, LINE*2, {}, '2 lines'), (2, 'x'*4000, {}, 'a line of 4000 characters'), (1, LINE, {}, 'status 1'),
+    (1, 'Traceback (most recent call last):\n', {}, 'traceback'), (-9, '', {}, 'signal 9'), (-24, '', {}, 'timeout'), (0, '', {'./deep/CANARY': 'folder'}, 'code executed'), (0, '', {'./foreign/a': b'2'}, 'foreign file: ./foreign/a'),
+    (2, LINE, {'./run/b': (4, 5, 6)}, 'changed: ./run/b'), (0, '', {'./run/b': None}, ''), (130, LINE, {}, 'interrupted')])
+def test_what_must_not_be(status, said, more, wrong):
+    case = fuzz.Case('sample', 'sample', [])
+    after = {k: v for k, v in {**CLEAN, **more}.items() if v is not None}
+    assert fuzz.verdict(case, status, said, 0, CLEAN, after) == wrong
+    assert fuzz.verdict(case._replace(long=True), 130, LINE, 0, CLEAN, CLEAN) == ''
+    assert fuzz.verdict(case, 0, '', fuzz.ROOM + 1, CLEAN, CLEAN) == fuzz.verdict(case._replace(spoil=print), 2, 'x: out of memory', 0, CLEAN, CLEAN) == 'memory'
+
+
+def test_a_reader_that_unpickles_is_found(capsys, tmp_path, monkeypatch):
+    "Package data read by `pickle`: the folder that a planted pickle makes is seen."
+    monkeypatch.setitem(fuzz.READERS, 'read_results', fuzz.reader(lambda path: pickle.loads(Path(path).read_bytes())))
+    monkeypatch.setattr(fuzz, 'TARGETS', [t for t in fuzz.TARGETS if t.file == 'results.csv']), monkeypatch.setattr(fuzz, 'bytes_damage', fuzz.pickle_damage), monkeypatch.setattr(fuzz, 'OWN', {})
+    monkeypatch.chdir(tmp_path)
+    fuzz.main(['--lines', '0', '--files', '40', '--only', 'results', '--workers', '1'])
+    assert 'code executed: read_results results.csv' in capsys.readouterr().out

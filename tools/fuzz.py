@@ -675,6 +675,7 @@ def in_fresh(case, limit):
         child.send_signal(signal.SIGINT if case.long else signal.SIGKILL)
         _, said = child.communicate()
         if not case.long: said += b'Timeout ('
+        elif child.returncode == -signal.SIGINT and not said: child.returncode = 130 # it was about to end by itself
     return child.returncode, said.decode('utf-8', 'replace'), time.perf_counter() - start, 0
 
 
