@@ -13,7 +13,7 @@ DEV = PATH="$$(cd "$(VENV_DEV)/bin" && pwd):$$PATH"
 TEST = $(DEV) MPLBACKEND=Agg TQDM_DISABLE=1 HF_HUB_OFFLINE=1
 
 .DELETE_ON_ERROR:
-.PHONY: help venv venv-dev demo test mutants prepare run-nb compare site docs visit clean
+.PHONY: help venv venv-dev demo test mutants fuzz prepare run-nb compare site docs visit clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-10s %s\n", $$1, $$2}' Makefile
@@ -56,6 +56,9 @@ test: $(VENV_DEV)/.installed ## everything that CI checks: notebooks clean and e
 
 mutants: $(VENV_DEV)/.installed ## put small faults into the package, one at a time, and see who notices: an hour or two
 	$(TEST) python tools/mutants.py --workers $(WORKERS)
+
+fuzz: $(VENV_DEV)/.installed ## try 1,500 odd command lines and 5,000 damaged files: each may cost one line, and nothing else
+	$(TEST) OMP_NUM_THREADS=1 nice python tools/fuzz.py --fresh 300 --workers $(WORKERS) --out nbs/results/fuzz.csv
 
 prepare: $(VENV_DEV)/.installed ## after editing notebooks: export the package, clean the notebooks, check both
 	$(DEV) nbdev_export

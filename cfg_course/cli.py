@@ -5,7 +5,7 @@
 # %% ../nbs/40_cli.ipynb #84ea78e2
 from __future__ import annotations
 
-import argparse, ast, difflib, json, math, os, re, sys
+import argparse, ast, difflib, hashlib, json, math, os, re, sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -42,7 +42,7 @@ class Parser(argparse.ArgumentParser):
         "Print one line and stop; in a run of several processes the first one speaks."
         if os.environ.get('RANK', '0') == '0':
             line = ' '.join(str(message).split())
-            print(f'{self.prog}: {line}', file=sys.stderr)
+            print(f'{self.prog}: {shortened(line)}', file=sys.stderr)
         raise SystemExit(2)
 
 # %% ../nbs/40_cli.ipynb #d074f609
@@ -95,6 +95,14 @@ def number_words(
         bounds.append(f' <= {high}')
     words = 'a whole number' if kind is int else 'a finite number'
     return words + ' and'.join(bounds)
+
+def shortened(
+    line:str, # of any length
+)->str: # of at most 2,000 letters
+    "A line without its middle, where it is very long."
+    if len(line) <= 2000:
+        return line
+    return f'{line[:1200]} ... {line[-700:]}'
 
 def brief(
     text:str, # what was typed
@@ -195,11 +203,26 @@ def stop_writing()->NoReturn:
     raise SystemExit(141) from None
 
 # %% ../nbs/40_cli.ipynb #c40a0005
+def digest(
+    known:dict[str, Any], # of `index`
+)->str: # eight bytes in hexadecimal
+    "What tells a damaged index from a sound one."
+    text = json.dumps(known, sort_keys=True)
+    return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
+
 @cache
 def index()->dict[str, Any]: # kind -> names, or name -> what is known of it
     "What the registers hold, as `tools/index.py` wrote it down."
     file = resources.files('cfg_course')/'index.json'
-    return json.loads(file.read_text(encoding='utf-8'))
+    try:
+        text = file.read_text(encoding='utf-8') if file.is_file() else ''
+        known = json.loads(text)
+        whole = known.pop('digest') == digest(known)
+    except (OSError, ValueError, RecursionError, TypeError, AttributeError, KeyError):
+        whole = False
+    if not whole:
+        Parser(prog='cfg_course').error(f'{file.name}, which lists what there is, is damaged; install the package anew')
+    return known
 
 # %% ../nbs/40_cli.ipynb #90240326
 TRAIN_HELP = """Train a class-conditional diffusion model with label dropout, ready for classifier-free guidance.

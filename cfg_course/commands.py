@@ -424,10 +424,10 @@ def watch_fid(
 )->Callable[[Trainer], dict[str, float]]: # for `train`
     "FID of a run at its checkpoints: 12 steps of DPM-Solver++ without guidance, the same noise every time."
     optional('torch_fidelity')
-    if is_first():
-        check_metrics(['fid'], num, feature_count(judge))
     @cache
     def real(trainer):
+        if is_first():
+            check_metrics(['fid'], num, feature_count(judge)) # which warns, once the run has begun
         return make_reference(judge, trainer.data, 10000)
     def watch(trainer):
         x, y = draw_now(trainer, num)
@@ -562,6 +562,8 @@ def is_our_picture(
     path:Path, # a .png file, there or not
 )->bool: # is it?
     "Whether a picture says that it was drawn here."
+    if not path.is_file():
+        return False
     try:
         with Image.open(path) as picture:
             return picture.info.get('Software') == SOFTWARE

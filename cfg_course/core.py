@@ -5,13 +5,13 @@
 # %% ../nbs/00_core.ipynb #d37854de
 from __future__ import annotations
 
-import difflib, hashlib, importlib, io, json, math, os, sys, tempfile
+import difflib, hashlib, importlib, io, json, math, os, sys, tempfile, zipfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar, Token
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import IO, TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -347,6 +347,14 @@ def present_run()->Run|None: # none outside any run
     return _PRESENT.get()
 
 # %% ../nbs/00_core.ipynb #6e42f65f
+def in_float64(
+    values:Tensor|float|Sequence[float], # numbers, on any device
+)->Tensor: # float64, on the CPU
+    "Numbers in double precision, where it can be had: Apple's GPUs have none."
+    if isinstance(values, Tensor):
+        values = values.cpu()
+    return torch.as_tensor(values, dtype=torch.float64)
+
 LOOKS = {1: 'once', 2: 'twice, at the beginning and at the end,'}
 
 class Followed:
@@ -381,7 +389,7 @@ class Followed:
         sigma:Level, # of the next question
     )->float: # the same as a number
         "Refuse a noise level that cannot come next in such a loop."
-        levels = torch.as_tensor(sigma, dtype=torch.float64).flatten()
+        levels = in_float64(sigma).flatten()
         level = levels[0].item()
         falls = level < self.level*(1 - 1e-6)
         begins = self.looks == 1 or self.asked % 2 == 1
@@ -522,6 +530,41 @@ def load_tensors(
     return tensors, meta
 
 # %% ../nbs/00_core.ipynb #5c0e7a11
+Kind = tuple[str, tuple[int, ...]] # type and shape of an array
+
+def read_array(
+    file:IO[bytes], # an array as NumPy writes it
+    kind:Kind, # that it must have
+)->np.ndarray: # of that type and shape
+    "Read an array; raises a `ValueError` for one of another kind, of which only the beginning is read."
+    dtype, shape = np.dtype(kind[0]), kind[1]
+    if np.lib.format.read_magic(file) != (1, 0):
+        raise ValueError('an array of another format')
+    own, by_columns, type_ = np.lib.format.read_array_header_1_0(file)
+    if (own, type_) != (shape, dtype):
+        raise ValueError(f'{type_} of shape {own}')
+    size = math.prod(shape)*dtype.itemsize
+    content = file.read(size + 1) # to the end, where an archive compares the sum of all bytes
+    if len(content) != size:
+        raise ValueError('another number of bytes')
+    flat = np.frombuffer(content, dtype)
+    return flat.reshape(shape, order='F' if by_columns else 'C').copy()
+
+def read_arrays(
+    file:Path|IO[bytes], # an .npz file
+    kinds:dict[str, Kind], # name -> type and shape
+)->dict[str, np.ndarray]: # name -> array
+    "Read arrays of which the kind is known, never a pickle; raises a `ValueError` for a damaged or a foreign file."
+    found = {}
+    try:
+        with zipfile.ZipFile(file) as archive:
+            for name, kind in kinds.items():
+                with archive.open(f'{name}.npy') as member:
+                    found[name] = read_array(member, kind)
+    except Exception as e: # what is raised for a damaged archive depends on the damage
+        raise ValueError(f'it is damaged, or no archive of {", ".join(kinds)} ({shorten(str(e))})') from None
+    return found
+
 def read_table(
     path:Path, # a .csv file
 )->pd.DataFrame: # its rows

@@ -22,7 +22,7 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
-from .core import InputError, check, check_count, optional, shorten, to_float, writing
+from .core import InputError, check, check_count, optional, read_arrays, shorten, to_float, writing
 
 # %% auto #0
 __all__ = ['DATA', 'DATASETS', 'PARTS', 'Images', 'dataset', 'load_digits8', 'shrink', 'load_folder', 'Part', 'load_data',
@@ -117,11 +117,19 @@ def dataset(
     return enter
 
 # %% ../nbs/10_data.ipynb #30e07be5
+DIGITS = dict(images=('uint8', (1797, 8, 8)), labels=('uint8', (1797,)))
+
 def read_digits8()->tuple[Tensor, Tensor]: # `(1797, 1, 8, 8)` uint8 images, `(1797,)` labels
     "The digits that come with the package, from values of 0 to 16 to bytes."
     path = resources.files('cfg_course')/'weights'/'digits8.npz'
-    with path.open('rb') as file:
-        stored = dict(np.load(file, allow_pickle=False))
+    try:
+        check(path.is_file(), 'file', str(path), 'one')
+        with path.open('rb') as file:
+            stored = read_arrays(file, DIGITS)
+        check(stored['labels'].max() < 10, 'labels', stored['labels'].max(), 'digits')
+    except (OSError, ValueError) as e:
+        words = f'the digits of the package cannot be read ({first_line(e)}); install it anew'
+        raise InputError(f'dataset: {words}') from None
     values = stored['images'].astype(np.float64)
     pixels = (values*255/16).round()
     x = torch.from_numpy(pixels.astype(np.uint8))
@@ -172,7 +180,9 @@ def channels_first(
 def check_idx(
     path:Path, # a file in MNIST's format
 )->None:
-    "Raise a `ValueError` for a file whose first bytes do not fit its size."
+    "Raise a `ValueError` for a file whose first bytes do not fit its size, and for what is no file."
+    if not path.is_file():
+        raise ValueError(f'{path.name} is no file')
     with open(path, 'rb') as f:
         start = f.read(16)
     axes = 3 if 'idx3' in path.name else 1

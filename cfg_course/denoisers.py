@@ -5,7 +5,8 @@
 # %% ../nbs/13_denoisers.ipynb #9d935e9c
 from __future__ import annotations
 
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import asdict, fields
 from importlib import resources
 from pathlib import Path
@@ -14,7 +15,8 @@ from typing import Any, TypeVar
 import torch
 from torch import nn, Tensor
 
-from .core import Denoise, InputError, Level, check, load_tensors, save_tensors
+from .core import Denoise, InputError, Level, Option, check, count
+from .core import load_tensors, number, one_of, save_tensors, several
 from .networks import UNet, UNetConfig
 from .pictures import PictureWorld, find_world, is_world, shipped_worlds
 from .scores import expand
@@ -61,6 +63,8 @@ def v_coefs(
 PRECONDS = dict(edm=edm_coefs, eps=eps_coefs, v=v_coefs)
 
 # %% ../nbs/13_denoisers.ipynb #0682f719
+MADE = dict(precond=one_of(*PRECONDS), sigma_data=number(above=0)) # what makes a denoiser of a network
+
 def per_sample(
     value:Level, # a number, `()` or `(B,)`
     x:Tensor, # `(B, ...)`
@@ -87,7 +91,8 @@ class Denoiser(nn.Module):
         sigma_data:float=.5, # root mean square of the data in [-1, 1]
     ):
         super().__init__()
-        check(precond in PRECONDS, 'precond', precond, ', '.join(PRECONDS))
+        for name, value in dict(precond=precond, sigma_data=sigma_data).items():
+            MADE[name].check(name, value)
         self.net = net
         self.precond = precond
         self.sigma_data = sigma_data
@@ -199,12 +204,65 @@ def load_denoiser(
         path = path/'model.safetensors'
     tensors, meta = load_tensors(path, 'denoiser')
     cfg = config_from(UNetConfig, meta.get('net'), path)
-    with torch.device('meta'):
-        denoise = Denoiser(UNet(cfg), meta.get('precond'), meta.get('sigma_data'))
+    with in_file(path):
+        check_header(meta)
+        with torch.device('meta'):
+            denoise = Denoiser(UNet(cfg), meta.get('precond'), meta.get('sigma_data'))
     fill(denoise.net, tensors, path)
     return denoise.eval(), meta
 
 # %% ../nbs/13_denoisers.ipynb #b90bf34c
+def is_text(
+    value:Any, # any value
+)->bool: # is it?
+    "Whether a value is a text that a table and a message can show."
+    return isinstance(value, str) and len(value) <= 1000
+
+TEXT = Option('a text', is_text)
+FACTS = dict( # in a header, where they are given
+    classes=several(TEXT, 1, 2**20),
+    shape=several(count(1, 2**16), 3, 3),
+    data=TEXT,
+    step=count(0),
+    train=Option('facts', lambda value: isinstance(value, dict)))
+TRAIN = dict(split=TEXT, p_uncond=number(0, 1)) # of these facts
+
+def check_facts(
+    facts:dict[str, Any], # name -> value
+    known:dict[str, Option], # name -> what it may be
+)->None:
+    "Raise an `InputError` for a fact that cannot be."
+    for name in known:
+        if name in facts:
+            known[name].check(name, facts[name])
+
+def check_header(
+    meta:dict[str, Any], # of a denoiser's file
+)->None:
+    "Raise an `InputError` for facts of a model that cannot be."
+    check_facts(meta, FACTS)
+    check_facts(meta.get('train', {}), TRAIN)
+
+def check_images(
+    meta:dict[str, Any], # of a model's file
+    net:UNetConfig, # its network
+)->None:
+    "Raise an `InputError` for images that the network is not made for."
+    shape, classes = tuple(meta['shape']), meta['classes']
+    own = net.channels, net.image_size, net.image_size
+    check(shape == own, 'shape', shape, f'{own}, which the network takes')
+    check(len(classes) == net.num_classes, 'classes', classes, f'{net.num_classes}, as many as the network knows')
+
+@contextmanager
+def in_file(
+    path:Path, # of a model
+)->Iterator[None]:
+    "Within the block an `InputError` is about what a file says, and names the file."
+    try:
+        yield
+    except InputError as e:
+        raise InputError(f'checkpoint: {str(path)!r} says what cannot be ({e})') from None
+
 def config_from(
     cls:type[Config], # a dataclass
     values:dict[str, Any]|None, # its fields, from a JSON header
@@ -287,4 +345,6 @@ def find_network(
     denoise, meta = load_denoiser(name)
     whole = {'classes', 'shape', 'data'} <= meta.keys()
     check(whole, 'model', name, 'a model written by train.py')
+    with in_file(Path(name)):
+        check_images(meta, denoise.net.cfg)
     return denoise, meta

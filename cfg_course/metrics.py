@@ -281,7 +281,9 @@ def read_tensors(
     "The tensors of a file; nothing else is read from it."
     if path.suffix == '.safetensors':
         return load_file(path)
-    return torch.load(path, map_location='cpu', weights_only=True)
+    with warnings.catch_warnings():
+        warnings.simplefilter('ignore') # a file is read rightly, or refused
+        return torch.load(path, map_location='cpu', weights_only=True)
 
 def make_inception(
     state:dict[str, Tensor], # its weights

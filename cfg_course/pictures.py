@@ -35,8 +35,9 @@ def check_finite(
     value:Tensor, # any numbers
 )->None:
     "Refuse numbers that are infinite or missing."
-    bad = ~value.isfinite()
-    check(not bool(bad.any()), name, first_few(value[bad]), FINITE)
+    bad = value[~value.isfinite()]
+    found = first_few(bad)
+    check(not found, name, found, FINITE)
 
 def check_sizes(
     name:str, # what the caller passed
@@ -46,7 +47,8 @@ def check_sizes(
 )->None:
     "Refuse a tensor of another shape."
     shape = tuple(value.shape)
-    check(shape == sizes, name, shape, f'{sizes}: {words}')
+    allowed = f'{sizes}: {words}'
+    check(shape == sizes, name, shape, allowed)
 
 def as_means(
     means:Data, # `(M, D)`
@@ -64,9 +66,9 @@ def crookedness(
     U:Tensor, # `(M, R, D)`
 )->float: # 0 for orthonormal directions
     "How far the directions of the modes are from length one and right angles."
-    products = U@U.mT
-    one = torch.eye(U.shape[1], dtype=U.dtype)
-    return (products - one).abs().max().item()
+    one = torch.eye(U.shape[1]).to(U)
+    off = U@U.mT - one
+    return off.abs().max().item()
 
 def as_directions(
     directions:Data, # `(M, R, D)`
@@ -96,14 +98,21 @@ def as_variances(
     check(not len(negative), 'variances', first_few(negative), 'numbers >= 0')
     return values
 
+def is_shape(
+    shape:tuple, # of anything
+    D:int, # numbers in a picture
+)->bool: # is it?
+    "Whether a picture can have this shape."
+    whole = all(isinstance(n, int) and n > 0 for n in shape)
+    return whole and math.prod(shape) == D
+
 def as_shape(
     shape:Sequence[int]|None, # (C, H, W)
     D:int, # numbers in a picture
 )->tuple[int, ...]: # of a picture
     "The shape of a picture; raises `InputError` where it does not hold `D` numbers."
     shape = (D,) if shape is None else tuple(shape)
-    whole = all(isinstance(n, int) and n > 0 for n in shape)
-    fits = whole and math.prod(shape) == D
+    fits = is_shape(shape, D)
     check(fits, 'shape', shape, f'whole numbers whose product is {D}')
     return shape
 
@@ -113,21 +122,24 @@ def same_sides(
 )->Tensor: # `(M, 1, R)` 1 or -1
     "Which directions a QR decomposition has turned round."
     turned = upper.diagonal(dim1=1, dim2=2) < 0
-    return torch.where(turned, -1., 1.)[:, None]
+    sides = torch.where(turned, -1., 1.)
+    return sides[:, None]
 
 def orthonormal(
     directions:Tensor, # `(M, R, D)` that are nearly so
 )->Tensor: # `(M, R, D)`
     "Directions at right angles, of length one, each on the side where it was (Gram and Schmidt, by QR)."
     Q, upper = torch.linalg.qr(directions.mT)
-    return (Q*same_sides(upper)).mT
+    turned = Q*same_sides(upper)
+    return turned.mT
 
 # %% ../nbs/08_pictures.ipynb #a8aff967
 def check_batch(
     x:Any, # that should be pictures
 )->None:
     "Refuse what is no tensor of numbers in floating point."
-    found = getattr(x, 'dtype', type(x).__name__)
+    kind = type(x).__name__
+    found = getattr(x, 'dtype', kind)
     batch = isinstance(x, Tensor) and x.ndim > 0
     fits = batch and x.is_floating_point()
     check(fits, 'x', found, 'a batch of pictures in floating point')
@@ -142,7 +154,8 @@ def as_pixels(
     size = math.prod(shape[1:])
     check(size == dim, 'x', shape, f'(B, ...) with {dim} numbers in a picture')
     wide = torch.promote_types(x.dtype, torch.float32)
-    return x.reshape(len(x), dim).to(wide)
+    rows = x.reshape(len(x), dim)
+    return rows.to(wide)
 
 def check_one_each(
     name:str, # what the caller passed
@@ -150,8 +163,7 @@ def check_one_each(
     n:int, # pictures
 )->None:
     "Refuse a tensor that is neither one number nor one for each picture."
-    shape = getattr(value, 'shape', ())
-    shape = tuple(shape)
+    shape = tuple(getattr(value, 'shape', ()))
     known = (), (n,)
     check(shape in known, name, shape, f'one, or one for each of {n} pictures')
 
@@ -179,9 +191,16 @@ def like(
     x:Tensor, # `(B, ...)`
 )->Tensor: # of the shape and type of `x`
     "An answer in the form of the question."
-    return answer.reshape(x.shape).to(x.dtype)
+    shaped = answer.reshape(x.shape)
+    return shaped.to(x.dtype)
 
 # %% ../nbs/08_pictures.ipynb #c1a023f6
+def squared_length(
+    a:Tensor, # `(B, D)`
+)->Tensor: # `(B,)`
+    "Squared lengths of rows."
+    return (a**2).sum(1)
+
 class Planes(NamedTuple):
     "The modes that a label allows, in one floating type on one device."
     modes:Tensor # `(M,)` their numbers in the world
@@ -193,6 +212,13 @@ class Planes(NamedTuple):
     squares:Tensor # `(M,)` squared lengths of `means`
     variances:Tensor # `(M, R)` along the directions
     excess:Tensor # `(M, R)` variances minus the floor
+
+    def coordinates(self,
+        a:Tensor, # `(B, D)`
+    )->Tensor: # `(B, M, R)`
+        "Vectors along the directions of each mode."
+        along = a@self.axes.T
+        return along.reshape(-1, *self.marks.shape)
 
 class View(NamedTuple):
     "Samples as the modes of one label see them."
@@ -211,7 +237,12 @@ class View(NamedTuple):
 
     def log_prob(self)->Tensor: # `(B,)`
         "Log density of the label."
-        return self.logs.logsumexp(1) + self.common
+        own = self.logs.logsumexp(1)
+        return own + self.common
+
+    def noise_share(self)->Tensor: # `()` or `(B, 1)`, from 0 to 1
+        "How much of the variance off the planes is noise: v/w."
+        return self.v/self.wide
 
 # %% ../nbs/08_pictures.ipynb #8c4291f6
 def put_beside(
@@ -219,8 +250,9 @@ def put_beside(
     sample:Tensor, # of some type, on some device
 )->Tensor: # there; in its type, unless these are whole numbers
     "A tensor for computing with samples."
-    fitting = t.to(sample.dtype) if t.is_floating_point() else t
-    return fitting.to(sample.device) # some devices have no float64
+    if t.is_floating_point():
+        t = t.to(sample.dtype)
+    return t.to(sample.device) # after the type: some devices have no float64
 
 def column(
     value:Tensor, # `()` or `(B, 1)`
@@ -235,8 +267,17 @@ def shared_part(
     "The log density of a round Gaussian of variance `wide` at the centre."
     w = wide.flatten()
     volume = (2*math.pi*w).log()
-    square = (z**2).sum(1)
-    return -(square/w + z.shape[1]*volume)/2
+    total = z.shape[1]*volume
+    distance = squared_length(z)/w
+    return -(distance + total)/2
+
+def extra_volume(
+    planes:Planes, # modes
+    wide:Tensor, # `()` or `(B, 1)`
+)->Tensor: # `(M,)` or `(B, M)`
+    "Twice the log of how much more room the modes take than a round Gaussian of variance `wide`."
+    ratio = planes.excess/column(wide)
+    return ratio.log1p().sum(-1)
 
 def own_part(
     planes:Planes, # modes
@@ -245,10 +286,22 @@ def own_part(
     inside:Tensor, # `(B, M)` what the sheets take back
 )->Tensor: # `(B, M)` log of weight times density
     "What is left of equation 'pictures-density' for each mode."
-    distance = planes.squares - 2*z@planes.means.T
-    ratio = planes.excess/column(wide)
-    volume = ratio.log1p().sum(-1)
-    return planes.logs + (inside - distance/wide - volume)/2
+    products = z@planes.means.T
+    distance = planes.squares - 2*products
+    near = inside - distance/wide
+    twice = near - extra_volume(planes, wide)
+    return planes.logs + twice/2
+
+def gain_of(
+    planes:Planes, # modes
+    v:Tensor, # `()` or `(B, 1)` variance of the noise
+    wide:Tensor, # `()` or `(B, 1)` variance off the planes, noise included
+)->Tensor: # `(1 or B, M, R)`
+    "How much more precise a sample is off the sheets than along their directions: g."
+    spread = planes.variances + column(v)
+    sharp = 1/column(wide)
+    gain = planes.excess*sharp/spread
+    return gain.reshape(-1, *planes.marks.shape)
 
 def look(
     planes:Planes, # modes
@@ -257,27 +310,24 @@ def look(
     floor:float, # variance off the planes
 )->View: # the samples as those modes see them
     "Everything that score, denoiser and posterior are made of."
-    sizes = planes.marks.shape
     z = x - planes.centre
     wide = floor + v
-    along = (z@planes.axes.T).reshape(-1, *sizes) - planes.marks
-    sharp = 1/column(wide)
-    gain = planes.excess*sharp/(planes.variances + column(v))
+    along = planes.coordinates(z) - planes.marks
+    gain = gain_of(planes, v, wide)
     inside = (along**2*gain).sum(2)
     logs = own_part(planes, z, wide, inside)
     common = shared_part(z, wide)
-    return View(planes, z, v, wide, along, gain.reshape(-1, *sizes), logs, common)
+    return View(planes, z, v, wide, along, gain, logs, common)
 
 # %% ../nbs/08_pictures.ipynb #c3eef34d
 def some_axes(
-    view:View, # samples as modes see them
-    near:Tensor, # `(M,)` which modes
+    planes:Planes, # modes
+    near:Tensor, # `(M,)` which of them
 )->Tensor: # `(M' R, D)`
     "The directions of some modes."
-    axes = view.planes.axes
     if bool(near.all()):
-        return axes
-    of_modes = axes.reshape(*view.planes.marks.shape, -1)
+        return planes.axes
+    of_modes = planes.axes.reshape(*planes.marks.shape, -1)
     return of_modes[near].flatten(0, 1)
 
 def are_near(
@@ -297,7 +347,26 @@ def from_planes(
     "A sum over modes of steps on their sheets. Modes whose steps are all shorter than `skip`/M are left out."
     near = are_near(steps.detach(), skip)
     chosen = steps[:, near].flatten(1)
-    return chosen@some_axes(view, near)
+    return chosen@some_axes(view.planes, near)
+
+def may_skip(
+    skip:float|None, # see `PictureWorld`
+    dtype:torch.dtype, # of the samples
+)->float: # a length
+    "How much of a denoised picture may be left out."
+    usual = 10*torch.finfo(dtype).eps
+    return usual if skip is None else skip
+
+def pull_of(
+    view:View, # samples as modes see them
+    shares:Tensor, # `(B, M)` of the modes
+    skip:float|None, # see `PictureWorld`
+)->Tensor: # `(B, D)`
+    "The pull along the sheets: h."
+    parts = shares[..., None]*view.along
+    scaled = column(view.wide)*(parts*view.gain)
+    most = may_skip(skip, view.z.dtype)
+    return from_planes(view, scaled, most)/view.wide
 
 def pulled(
     view:View, # samples as modes see them
@@ -306,11 +375,7 @@ def pulled(
     "The two sums over modes of which score and denoiser are made."
     shares = view.shares()
     mean = shares@view.planes.means
-    steps = shares[..., None]*view.along*view.gain
-    usual = 10*torch.finfo(view.z.dtype).eps
-    scaled = column(view.wide)*steps
-    pull = from_planes(view, scaled, usual if skip is None else skip)
-    return mean, pull/view.wide
+    return mean, pull_of(view, shares, skip)
 
 def score_of(
     view:View, # samples as modes see them
@@ -318,7 +383,8 @@ def score_of(
 )->Tensor: # `(B, D)`
     "Equation 'pictures-score'."
     mean, pull = pulled(view, skip)
-    return (mean - view.z)/view.wide + pull
+    back = (mean - view.z)/view.wide
+    return back + pull
 
 def denoised(
     view:View, # samples as modes see them
@@ -327,8 +393,9 @@ def denoised(
 )->Tensor: # `(B, D)`
     "Equation 'pictures-denoiser'."
     mean, pull = pulled(view, skip)
-    off = floor*view.z + view.v*mean
-    change = off/view.wide + view.v*pull
+    flat = floor*view.z + view.v*mean
+    inside = view.v*pull
+    change = flat/view.wide + inside
     return view.planes.centre + change
 
 # %% ../nbs/08_pictures.ipynb #acdb0655
@@ -340,9 +407,20 @@ def disagreement(
     "Shares times how far along `a` each mode's guess is from the denoiser's."
     shares = view.shares()
     flat = a@view.planes.means.T
-    said = inside.sum(2) + view.v/view.wide*flat
+    outside = view.noise_share()*flat
+    said = inside.sum(2) + outside
     agreed = (shares*said).sum(1, True)
     return shares*(said - agreed)
+
+def left_open(
+    view:View, # samples as modes see them
+    strength:Tensor, # `(1 or B, M, R)` v times g
+    along_a:Tensor, # `(B, M, R)` a vector along the directions
+)->Tensor: # `(B, M, R)`
+    "Of a vector, what the noise leaves open on each sheet more than off it, by the shares of the modes."
+    steps = column(view.v)*strength*along_a
+    shares = view.shares()
+    return shares[..., None]*steps
 
 def covariance_times(
     view:View, # samples as modes see them
@@ -350,26 +428,46 @@ def covariance_times(
     floor:float, # variance off the planes
 )->Tensor: # `(B, D)`
     "Equation 'pictures-covariance'."
-    planes = view.planes
-    along_a = (a@planes.axes.T).reshape(view.along.shape)
+    along_a = view.planes.coordinates(a)
     strength = column(view.v)*view.gain
     guess = strength*view.along
     apart = disagreement(view, a, guess*along_a)
-    left = column(view.v)*strength*along_a
-    steps = view.shares()[..., None]*left + apart[..., None]*guess
-    off = floor*a + apart@planes.means
-    return view.v/view.wide*off + from_planes(view, steps, 0.)
+    differing = apart[..., None]*guess
+    steps = left_open(view, strength, along_a) + differing
+    off = floor*a + apart@view.planes.means
+    inside = from_planes(view, steps, 0.)
+    return view.noise_share()*off + inside
 
 # %% ../nbs/08_pictures.ipynb #eb34cb3e
 AT_ONCE = 1000 # samples that are looked at together, lest memory be short
 
+def rows_of(
+    y:Tensor, # `(B,)` labels
+    label:int, # one of them
+)->Sequence[Tensor]: # at most `AT_ONCE` row numbers each
+    "The rows that have a label, in parts."
+    rows = (y == label).nonzero()
+    return rows[:, 0].split(AT_ONCE)
+
 def rows_by_label(
     y:Tensor, # `(B,)` labels
-)->list[tuple[int, Tensor]]: # a label, and the numbers of at most `AT_ONCE` rows that have it
+    device:torch.device, # where the row numbers are wanted
+)->list[tuple[int, Tensor]]: # a label, and the numbers of some rows that have it
     "The rows of a batch, sorted by their labels."
     labels = y.unique().tolist()
-    found = [(label, (y == label).nonzero()[:, 0]) for label in labels or [NULL]]
-    return [(label, part) for label, rows in found for part in rows.split(AT_ONCE)]
+    if not labels:
+        labels = [NULL]
+    parts = ((label, rows) for label in labels for rows in rows_of(y, label))
+    return [(label, rows.to(device)) for label, rows in parts]
+
+def in_order(
+    answers:list[Tensor], # to the parts of a batch
+    parts:list[tuple[int, Tensor]], # of `rows_by_label`
+)->Tensor: # `(B, ...)`
+    "Answers in the order of the batch."
+    rows = torch.cat([rows for _, rows in parts])
+    order = rows.argsort()
+    return torch.cat(answers)[order]
 
 def add_up(
     shares:Tensor, # `(B, M)`
@@ -388,6 +486,21 @@ def log_share(
     mine = torch.where(own, logs, -math.inf)
     share = mine.logsumexp(1) - logs.logsumexp(1)
     return share.clamp(max=0)
+
+def on_axes(
+    axes:Tensor, # `(N, R, D)` directions
+    a:Tensor, # `(N, D)` a vector for each set of them
+)->Tensor: # `(N, R)`
+    "Coordinates of vectors along directions."
+    return torch.einsum('nrd,nd->nr', axes, a)
+
+def draw_each(
+    weights:Tensor, # `(N, M)`, not all 0
+    generator:torch.Generator|None, # source of randomness
+)->Tensor: # `(N,)` numbers from 0 to M - 1
+    "One place of each row, by weights."
+    drawn = torch.multinomial(weights, 1, generator=generator)
+    return drawn[:, 0]
 
 # %% ../nbs/08_pictures.ipynb #553db21e
 class Sheets(nn.Module):
@@ -441,24 +554,33 @@ class Sheets(nn.Module):
         key = label, sample.dtype, sample.device
         if key not in self.known:
             made = self.make_planes(label)
-            self.known[key] = Planes(*(put_beside(t, sample) for t in made))
+            placed = [put_beside(t, sample) for t in made]
+            self.known[key] = Planes(*placed)
         return self.known[key]
+
+    def modes_of(self,
+        label:int, # a class, or `NULL`
+    )->tuple[Tensor, Tensor]: # `(M,)` their numbers, `(M,)` logs of their weights within the label
+        "The modes that a label allows."
+        own = belongs(self.labels, label)
+        modes = own.nonzero()[:, 0]
+        logs = self.weights[modes].log()
+        return modes, logs.log_softmax(0)
 
     def make_planes(self,
         label:int, # a class, or `NULL`
     )->Planes: # in float64 on the CPU
         "What the modes of a label know without a sample."
-        own = belongs(self.labels, label)
-        modes = own.nonzero()[:, 0]
-        logs = self.weights[modes].log().log_softmax(0)
-        means, variances = self.means[modes], self.variances[modes]
+        modes, logs = self.modes_of(label)
+        centre = logs.exp()@self.means[modes]
+        means = self.means[modes] - centre
         axes = self.directions[modes]
-        centre = logs.exp()@means
-        means = means - centre
-        marks = torch.einsum('mrd,md->mr', axes, means)
-        squares = (means**2).sum(1)
+        marks = on_axes(axes, means)
+        squares = squared_length(means)
+        variances = self.variances[modes]
         excess = variances - self.floor
-        return Planes(modes, logs, centre, means, axes.flatten(0, 1), marks, squares, variances, excess)
+        rows = axes.flatten(0, 1)
+        return Planes(modes, logs, centre, means, rows, marks, squares, variances, excess)
 
     def ask(self,
         x:Tensor, # `(B, ...)` samples
@@ -471,21 +593,25 @@ class Sheets(nn.Module):
         points = as_pixels(x, self.dim)
         v = self.noise(sigma, points, zero)
         y = as_known(y, len(points), self.classes)
-        parts = [(label, rows.to(x.device)) for label, rows in rows_by_label(y)]
+        parts = rows_by_label(y, x.device)
+        answers = []
         with torch.autocast(x.device.type, enabled=False):
-            views = (self.view(points[rows], v[rows] if v.ndim else v, label) for label, rows in parts)
-            answers = [what(view, rows) for view, (_, rows) in zip(views, parts)]
-        order = torch.cat([rows for _, rows in parts]).argsort()
-        return torch.cat(answers)[order]
+            for label, rows in parts:
+                view = self.view(points, v, label, rows)
+                answers.append(what(view, rows))
+        return in_order(answers, parts)
 
     def view(self,
         points:Tensor, # `(B, D)`
         v:Tensor, # `()` or `(B, 1)` variance of the noise
-        label:int, # of all of them
+        label:int, # of the samples that are looked at
+        rows:Tensor, # their numbers
     )->View: # as the modes of the label see them
         "Look at samples with one label."
-        planes = self.planes(label, points)
-        return look(planes, points, v, self.floor)
+        some = points[rows]
+        planes = self.planes(label, some)
+        noise = v[rows] if v.ndim else v
+        return look(planes, some, noise, self.floor)
 
     def noise(self,
         sigma:Level, # noise level, `()`, `(B,)` or a float
@@ -512,19 +638,26 @@ class Drawing(Sheets):
         other.known = {}
         return other
 
+    def weights_of(self,
+        y:Tensor, # `(N,)` labels
+    )->Tensor: # `(N, M)`, 0 for modes of other classes
+        "The weights of the modes that each label allows."
+        own = belongs(self.labels, y[:, None])
+        return own*self.weights
+
     def pick(self,
         y:Labels, # `(N,)` labels
         generator:torch.Generator|None=None, # source of randomness
     )->Tensor: # `(N,)` numbers of modes
         "Draw a mode for each label."
         y = torch.as_tensor(y)
-        check(y.ndim == 1, 'y', tuple(y.shape), '(N,): a label for each picture to draw')
+        shape = tuple(y.shape)
+        check(len(shape) == 1, 'y', shape, '(N,): a label for each picture to draw')
         y = as_known(y, len(y), self.classes)
         if not len(y):
             return y
-        own = belongs(self.labels, y[:, None])
-        drawn = torch.multinomial(own*self.weights, 1, generator=generator)
-        return drawn[:, 0]
+        weights = self.weights_of(y)
+        return draw_each(weights, generator)
 
     def sample(self,
         y:Labels, # `(N,)` labels
@@ -536,7 +669,8 @@ class Drawing(Sheets):
         world = self.with_noise(sigma)
         chosen = self.pick(y, generator)
         parts = [world.draw_modes(some, generator) for some in chosen.split(500)]
-        x = torch.cat(parts).reshape(-1, *self.shape)
+        rows = torch.cat(parts)
+        x = rows.reshape(-1, *self.shape)
         return (x, chosen) if modes else x
 
     def draw_modes(self,
@@ -545,8 +679,9 @@ class Drawing(Sheets):
     )->Tensor: # `(N, D)` float64
         "A picture of each of these modes, by equation 'pictures-draw'."
         noise = normal(len(modes), self.dim, generator)
-        widths = self.variances[modes]**.5
-        stretched = self.stretch(modes, noise, self.floor**.5, widths)
+        off = self.floor**.5
+        along = self.variances[modes]**.5
+        stretched = self.stretch(modes, noise, off, along)
         return self.means[modes] + stretched
 
     def stretch(self,
@@ -557,9 +692,9 @@ class Drawing(Sheets):
     )->Tensor: # `(N, D)`
         "Vectors, stretched along the directions of modes and off them."
         axes = self.directions[modes]
-        inside = torch.einsum('nrd,nd->nr', axes, a)
-        more = (along - off)*inside
-        return off*a + torch.einsum('nrd,nr->nd', axes, more)
+        more = (along - off)*on_axes(axes, a)
+        inside = torch.einsum('nrd,nr->nd', axes, more)
+        return off*a + inside
 
     def typical_width(self)->float: # > 0
         "Root mean square deviation along a direction."
@@ -607,10 +742,12 @@ class PictureWorld(Drawing):
         y:Labels=NULL, # `(B,)` or one label
     )->Tensor: # like `x`
         r"Posterior covariance times a vector: $\mathrm{Cov}[x_0|x]\,a$."
-        check(a.shape == x.shape, 'a', tuple(a.shape), f'the shape of x, {tuple(x.shape)}')
+        shape = tuple(x.shape)
+        check(a.shape == shape, 'a', tuple(a.shape), f'the shape of x, {shape}')
         vectors = as_pixels(a, self.dim)
         def what(view, rows):
-            mine = vectors[rows].to(view.z.dtype)
+            mine = vectors[rows]
+            mine = mine.to(view.z.dtype)
             return covariance_times(view, mine, self.floor)
         times = self.ask(x, sigma, y, what, zero=False)
         return like(times, x)
@@ -621,9 +758,12 @@ class PictureWorld(Drawing):
         y:Labels=NULL, # `(B,)` or one label, within which the mode is
     )->Tensor: # `(B, M)`, rows sum to one
         "Probabilities of the modes of a label."
+        M = len(self.weights)
         def what(view, rows):
-            return add_up(view.shares(), view.planes.modes, len(self.weights))
-        return self.ask(x, sigma, y, what).to(x.dtype)
+            shares = view.shares()
+            return add_up(shares, view.planes.modes, M)
+        found = self.ask(x, sigma, y, what)
+        return found.to(x.dtype)
 
     def posterior(self,
         x:Tensor, # `(B, ...)`
@@ -632,8 +772,10 @@ class PictureWorld(Drawing):
         "Class probabilities $p(c|x)$."
         labels = self.labels.to(x.device)
         def what(view, rows):
-            return add_up(view.shares(), labels, self.classes)
-        return self.ask(x, sigma, NULL, what).to(x.dtype)
+            shares = view.shares()
+            return add_up(shares, labels, self.classes)
+        found = self.ask(x, sigma, NULL, what)
+        return found.to(x.dtype)
 
     def log_class(self,
         x:Tensor, # `(B, ...)`
@@ -642,10 +784,12 @@ class PictureWorld(Drawing):
     )->Tensor: # `(B,)`, <= 0
         r"$\log p(c|x)$ of each sample's label, however small; 0 for `NULL`."
         y = as_known(y, len(x), self.classes)
-        own = belongs(self.labels, y[:, None]).to(x.device)
+        own = belongs(self.labels, y[:, None])
+        own = own.to(x.device)
         def what(view, rows):
             return log_share(view.logs, own[rows])
-        return self.ask(x, sigma, NULL, what).to(x.dtype)
+        found = self.ask(x, sigma, NULL, what)
+        return found.to(x.dtype)
 
     def tilted(self,
         x:Tensor, # `(B, ...)`
@@ -657,7 +801,8 @@ class PictureWorld(Drawing):
         check_one_each('scale', scale, len(x))
         s = torch.as_tensor(scale, dtype=x.dtype, device=x.device)
         whole = self.log_prob(x, sigma)
-        return whole + s*self.log_class(x, sigma, y)
+        worth = self.log_class(x, sigma, y)
+        return whole + s*worth
 
     def tilted_score(self,
         x:Tensor, # `(B, ...)`
@@ -676,8 +821,10 @@ def to_bytes(
     value:Tensor, # `(..., D)` any numbers
 )->tuple[Tensor, Tensor]: # int8, the same shape; `(...,)` float32 scales
     "Numbers in 8 bits, each row with a scale of its own (equation 'pictures-bytes')."
-    scale = value.abs().amax(-1).clamp(min=1e-12)
-    whole = (127*value/scale[..., None]).round()
+    largest = value.abs().amax(-1)
+    scale = largest.clamp(min=1e-12)
+    steps = 127*value/scale[..., None]
+    whole = steps.round()
     return whole.to(torch.int8), scale.float()
 
 def from_bytes(
@@ -701,19 +848,27 @@ SIZES = dict(
     variances='MR', floor='',
     weights='M', labels='M')
 
+def check_kind(
+    name:str, # of a tensor in a file
+    value:Any, # the tensor; none where there is none
+)->None:
+    "Refuse a tensor that is missing, or has another type or number of dimensions."
+    letters = SIZES[name]
+    wanted = TYPES[name], len(letters)
+    found = None if value is None else (value.dtype, value.ndim)
+    check(found == wanted, name, found, f'{wanted}, type and dimensions')
+
 def check_tensor(
     name:str, # of a tensor in a file
     value:Any, # the tensor; none where there is none
     known:dict[str, int], # letter in `SIZES` -> size, as far as known; to be changed in place
 )->None:
     "Refuse a tensor that is missing, or has another type or size."
-    letters = SIZES[name]
-    wanted = TYPES[name], len(letters)
-    found = None if value is None else (value.dtype, value.ndim)
-    check(found == wanted, name, found, f'{wanted}, type and dimensions')
-    for letter, size in zip(letters, value.shape):
+    check_kind(name, value)
+    for letter, size in zip(SIZES[name], value.shape):
         right = known.setdefault(letter, size)
-        check(size == right, f'{name}, size {letter}', size, str(right))
+        place = f'{name}, size {letter}'
+        check(size == right, place, size, str(right))
 
 def check_tensors(
     tensors:dict[str, Tensor], # of a file
@@ -721,7 +876,8 @@ def check_tensors(
     "Refuse a file in which a tensor does not fit, or is unknown."
     known: dict[str, int] = {}
     for name in SIZES:
-        check_tensor(name, tensors.get(name), known)
+        value = tensors.get(name)
+        check_tensor(name, value, known)
     odd = sorted(tensors.keys() - SIZES.keys())
     check(not odd, 'tensors', odd, ', '.join(SIZES))
 
@@ -734,14 +890,22 @@ def shape_in(
     check(fits, 'shape', shape, '[C, H, W]')
     return shape
 
+def are_names(
+    names:Any, # in a file
+    n:int, # how many there should be
+)->bool: # are they?
+    "Whether something is a list of names."
+    texts = isinstance(names, list) and all(isinstance(name, str) for name in names)
+    return texts and len(names) == n
+
 def check_header(
     meta:dict[str, Any], # of a file
     classes:int, # in its world
 )->None:
     "Refuse a header that does not name the classes and the data."
     names = meta.get('classes')
-    texts = isinstance(names, list) and all(isinstance(name, str) for name in names)
-    check(texts and len(names) == classes, 'classes', names, f'names of {classes} classes')
+    fits = are_names(names, classes)
+    check(fits, 'classes', names, f'names of {classes} classes')
     data = meta.get('data')
     check(isinstance(data, str), 'data', data, 'the name of a data set')
 
@@ -819,20 +983,27 @@ def find_world(
     return load_world(name)
 
 # %% ../nbs/08_pictures.ipynb #6efc0340
-def of_best(
+def on_sheet(
     view:View, # pictures as the modes of their class see them
     best:Tensor, # `(B,)` which mode each is taken for
-    floor:float, # variance off the planes
-)->tuple[Tensor, Tensor]: # `(B,)` `along` and `off` of `Facts`
-    "How far a picture is from the mean of a mode, on its sheet and off it, in units of what it should be."
+)->Tensor: # `(B, R)`
+    "Squared coordinates on the sheet of a mode, from its mean."
     rows = torch.arange(len(best), device=best.device)
-    squares = view.along[rows, best]**2
-    along = squares/view.planes.variances[best]
+    own = view.along[rows, best]
+    return own**2
+
+def off_sheet(
+    view:View, # pictures as the modes of their class see them
+    best:Tensor, # `(B,)` which mode each is taken for
+    inside:Tensor, # `(B, R)` of `on_sheet`
+    floor:float, # variance off the planes
+)->Tensor: # `(B,)` `off` of `Facts`
+    "Distance from the sheet of a mode, in units of what it should be."
     deviation = view.z - view.planes.means[best]
-    rest = (deviation**2).sum(1) - squares.sum(1)
-    directions = deviation.shape[1] - squares.shape[1]
-    off = rest.clamp(min=0)/(directions*floor)
-    return along.mean(1), off**.5
+    rest = squared_length(deviation) - inside.sum(1)
+    directions = deviation.shape[1] - inside.shape[1]
+    mean = rest.clamp(min=0)/(directions*floor)
+    return mean**.5
 
 def facts_of(
     view:View, # pictures as the modes of their class see them
@@ -840,10 +1011,20 @@ def facts_of(
 )->Tensor: # `(B, 4)` log density, mode, along, off
     "The columns of `Facts`, the posterior aside."
     best = view.logs.argmax(1)
-    mode = view.planes.modes[best]
-    along, off = of_best(view, best, floor)
-    columns = view.log_prob(), mode.double(), along, off
+    mode = view.planes.modes[best].double()
+    inside = on_sheet(view, best)
+    along = inside/view.planes.variances[best]
+    off = off_sheet(view, best, inside, floor)
+    columns = view.log_prob(), mode, along.mean(1), off
     return torch.stack(columns, 1)
+
+def as_exact(
+    x:Tensor, # `(N, ...)` pictures
+    dim:int, # numbers in one
+)->Tensor: # `(N, dim)` float64, on the CPU
+    "Pictures as rows that are measured; raises `InputError` for what are none."
+    pixels = as_pixels(x, dim)
+    return pixels.cpu().double()
 
 # %% ../nbs/08_pictures.ipynb #f1333231
 class Facts(NamedTuple):
@@ -852,7 +1033,7 @@ class Facts(NamedTuple):
     posterior:Tensor # `(N,)` p(c|x)
     mode:Tensor # `(N,)` the most probable mode of the class
     along:Tensor # `(N,)` mean square along the sheet, over the variances there; 1 on average
-    off:Tensor # `(N,)` root mean square off the sheet, over that of the floor; 1 on average
+    off:Tensor # `(N,)` root mean square off the sheet, over that of the floor; its square is 1 on average
 
 def examine(
     world:PictureWorld, # the truth
@@ -860,14 +1041,14 @@ def examine(
     y:Tensor, # `(N,)` the classes they were asked for
 )->Facts: # float64
     "Measure pictures against the world, in float64."
-    x = as_pixels(x, world.dim).cpu().double()
+    x = as_exact(x, world.dim)
     check_finite('x', x)
     def what(view, rows):
         return facts_of(view, world.floor)
     table = world.ask(x, 0., y, what)
     log_prob, mode, along, off = table.unbind(1)
-    posterior = world.log_class(x, 0., y).exp()
-    return Facts(log_prob, posterior, mode.long(), along, off)
+    worth = world.log_class(x, 0., y)
+    return Facts(log_prob, worth.exp(), mode.long(), along, off)
 
 # %% ../nbs/08_pictures.ipynb #520fff5f
 class Case(NamedTuple):
@@ -878,53 +1059,89 @@ class Case(NamedTuple):
     facts:Facts # about them
     fresh:Tensor # `(N, D)` float64, true draws with the same labels
 
+def wanted_shares(
+    case:Case, # what is measured
+)->Tensor: # `(M,)` that sum to one
+    "The shares of the modes that the labels ask for."
+    weights = case.world.weights_of(case.y)
+    each = weights/weights.sum(1, True)
+    return each.mean(0)
+
 def mode_distance(
     case:Case, # what is measured
 )->Tensor: # `()` from 0 to 1
     "Total variation between the shares of modes and those that the labels ask for."
-    world = case.world
-    own = belongs(world.labels, case.y[:, None])*world.weights
-    wanted = (own/own.sum(1, True)).mean(0)
-    found = torch.bincount(case.facts.mode, minlength=len(wanted))
-    return (found/found.sum() - wanted).abs().sum()/2
+    wanted = wanted_shares(case)
+    counts = torch.bincount(case.facts.mode, minlength=len(wanted))
+    found = counts/counts.sum()
+    apart = (found - wanted).abs()
+    return apart.sum()/2
+
+def class_means(
+    x:Tensor, # `(N, D)`
+    y:Tensor, # `(N,)` labels
+)->Tensor: # `(N, D)`
+    "For each picture the mean of those with its label."
+    _, place = y.unique(return_inverse=True)
+    member = nn.functional.one_hot(place).double()
+    counts = member.sum(0)
+    means = member.T@x/counts[:, None]
+    return means[place]
 
 def class_spread(
     case:Case, # what is measured
 )->Tensor: # `()`
     "Root mean square deviation of a pixel from its mean in the class, in the set itself."
-    labels, place = case.y.unique(return_inverse=True)
-    member = nn.functional.one_hot(place).double()
-    means = member.T@case.x/member.sum(0)[:, None]
-    squares = (case.x - means[place])**2
-    freedom = len(place) - len(labels)
-    return (squares.mean(1).sum()/max(freedom, 1))**.5
+    apart = case.x - class_means(case.x, case.y)
+    classes = len(case.y.unique())
+    freedom = len(case.y) - classes
+    total = (apart**2).mean(1).sum()
+    return (total/max(freedom, 1))**.5
 
 # %% ../nbs/08_pictures.ipynb #7fd12e3b
 def within(
     a:Tensor, # `(N, D)`
 )->Tensor: # `()`
     "Mean distance of two different points of a set."
-    pairs = len(a)*(len(a) - 1)
-    return torch.cdist(a, a).sum()/pairs
+    n = len(a)
+    distances = torch.cdist(a, a)
+    return distances.sum()/(n*(n - 1))
 
 def energy_distance(
     case:Case, # what is measured
 )->Tensor: # `()`, 0 on average for true draws, for which it may be negative
     "Energy distance to fresh true draws, over all pairs, without bias (Szekely & Rizzo 2013)."
-    across = torch.cdist(case.x, case.fresh).mean()
-    apart = within(case.x) + within(case.fresh)
-    return 2*across - apart
+    across = torch.cdist(case.x, case.fresh)
+    ours = within(case.x)
+    true = within(case.fresh)
+    return 2*across.mean() - (ours + true)
+
+def random_lines(
+    dim:int, # coordinates
+    slices:int, # how many
+)->Tensor: # `(dim, slices)`, columns of length one; always the same
+    "Directions in which sets are compared."
+    lines = normal(dim, slices, rng(8))
+    return lines/lines.norm(dim=0)
+
+def places(
+    x:Tensor, # `(N, D)`
+    lines:Tensor, # `(D, L)`
+)->Tensor: # `(N, L)`, each column rising
+    "Where points lie along lines, sorted."
+    along = x@lines
+    return along.sort(0).values
 
 def sliced_distance(
     case:Case, # what is measured
     slices:int=64, # lines
 )->Tensor: # `()` >= 0
     "Root mean square of Wasserstein distances along fixed random lines, to fresh true draws."
-    lines = normal(case.x.shape[1], slices, rng(8))
-    lines = lines/lines.norm(dim=0)
-    ours, _ = (case.x@lines).sort(0)
-    true, _ = (case.fresh@lines).sort(0)
-    return ((ours - true)**2).mean()**.5
+    lines = random_lines(case.x.shape[1], slices)
+    ours = places(case.x, lines)
+    true = places(case.fresh, lines)
+    square = (ours - true)**2
+    return square.mean()**.5
 
 class Measure(NamedTuple):
     "A number for a set of pictures."
@@ -949,6 +1166,15 @@ MEASURES: dict[str, Measure] = dict(
     sliced=Measure(sliced_distance, 'sliced Wasserstein distance to fresh true draws'))
 
 # %% ../nbs/08_pictures.ipynb #2925f777
+def check_each(
+    y:Tensor, # labels
+    n:int, # pictures
+)->None:
+    "Refuse labels that are not one for each of two or more pictures."
+    shape = tuple(y.shape)
+    fits = n > 1 and shape == (n,)
+    check(fits, 'y', shape, '(N,): a label for each of 2 or more pictures')
+
 def make_case(
     world:PictureWorld, # the truth
     x:Tensor, # `(N, ...)` pictures without noise
@@ -957,11 +1183,9 @@ def make_case(
 )->Case: # to be measured
     "All that the measures need of a set of pictures."
     y = torch.as_tensor(y).cpu()
-    shape = tuple(y.shape)
-    fits = len(x) > 1 and shape == (len(x),)
-    check(fits, 'y', shape, '(N,): a label for each of 2 or more pictures')
+    check_each(y, len(x))
     facts = examine(world, x, y)
-    pixels = as_pixels(x, world.dim).cpu().double()
+    pixels = as_exact(x, world.dim)
     fresh = world.sample(y, generator=rng(seed, 8))
     return Case(world, pixels, y, facts, fresh.flatten(1))
 
@@ -975,6 +1199,26 @@ def measure_pictures(
     "Every exact measure of a set of pictures."
     case = make_case(world, x, y, seed)
     return {name: measure.value(case) for name, measure in MEASURES.items()}
+
+# %% ../nbs/08_pictures.ipynb #5d0c7a1e
+def band_place(
+    n:int, # values
+    level:float, # share of the sets inside
+)->int: # k, from 1
+    "How many values a band of equation 'pictures-band' leaves out on either side, and one more."
+    outside = (1 - level)/2
+    k = math.floor((n + 1)*outside + 1e-9)
+    return max(1, k)
+
+def measure_draws(
+    world:PictureWorld, # the truth
+    y:Tensor, # `(N,)` labels of the set
+    *keys:int, # of the draws
+)->dict[str, float]: # name in `MEASURES` -> value
+    "The measures of one set of true draws."
+    x = world.sample(y, generator=rng(*keys, 80))
+    other = rng(*keys, 81).initial_seed()
+    return measure_pictures(world, x, y, other)
 
 # %% ../nbs/08_pictures.ipynb #574ff469
 class Band(NamedTuple):
@@ -995,10 +1239,10 @@ def band_of(
 )->Band: # from one of the values to another
     "The narrowest band of equation 'pictures-band' that holds the next set with a chance of `level`; else the widest."
     rising = exact(values).sort().values
-    n = len(rising)
-    k = math.floor((n + 1)*(1 - level)/2 + 1e-9)
-    k = max(1, k)
-    return Band(rising[k - 1].item(), rising[n - k].item(), rising)
+    k = band_place(len(rising), level)
+    low = rising[k - 1].item()
+    high = rising[-k].item()
+    return Band(low, high, rising)
 
 def null_band(
     world:PictureWorld, # the truth
@@ -1010,12 +1254,9 @@ def null_band(
     "The measures of true draws: what a perfect sampler would score, and how much that varies."
     check_count('repeats', repeats, 2)
     check_number('level', level, 0, 1)
-    found = []
-    for i in range(repeats):
-        x = world.sample(y, generator=rng(seed, i, 80))
-        other = rng(seed, i, 81).initial_seed()
-        found.append(measure_pictures(world, x, y, other))
-    return {name: band_of([one[name] for one in found], level) for name in MEASURES}
+    found = [measure_draws(world, y, seed, i) for i in range(repeats)]
+    values = {name: [one[name] for one in found] for name in MEASURES}
+    return {name: band_of(values[name], level) for name in MEASURES}
 
 # %% ../nbs/08_pictures.ipynb #7cb5560c
 def uniform(
@@ -1025,6 +1266,23 @@ def uniform(
     "Numbers between 0 and 1."
     return torch.rand(n, generator=generator, dtype=torch.float64)
 
+def accept(
+    logs:Tensor, # `(N,)` logs of chances; above 0 they are sure
+    generator:torch.Generator|None, # source of randomness
+)->Tensor: # `(N,)` bool
+    "Draw yes or no."
+    chances = logs.exp()
+    return uniform(len(logs), generator) < chances
+
+def base_of(
+    y:Tensor, # `(N,)` labels
+    scale:float, # s, >= 0
+)->tuple[Tensor, float]: # `(N,)` labels; power of p(c|x)
+    "From what to draw, and which power is left for keeping draws: at most 1 of each."
+    if scale >= 1:
+        return y, scale - 1
+    return torch.full_like(y, NULL), scale
+
 def try_tilted(
     world:PictureWorld, # whose clean pictures are drawn
     y:Tensor, # `(N,)` labels
@@ -1032,11 +1290,19 @@ def try_tilted(
     generator:torch.Generator|None, # source of randomness
 )->tuple[Tensor, Tensor]: # `(N, ...)` draws; `(N,)` which are kept
     "Draw from the classes, or from the whole world where the scale is below one, and keep what the tilt lets pass."
-    base, power = (y, scale - 1) if scale >= 1 else (torch.full_like(y, NULL), scale)
+    base, power = base_of(y, scale)
     x = world.sample(base, generator=generator)
     worth = world.log_class(x, 0., y)
-    chance = (power*worth).exp()
-    return x, uniform(len(y), generator) < chance
+    return x, accept(power*worth, generator)
+
+def give_up(
+    scale:float, # s
+    missing:int, # draws
+    n:int, # of how many
+)->InputError: # to be raised
+    "What is to be said where too few draws are kept."
+    words = f'one at which more draws are kept: {missing} of {n} are missing; or use anneal_tilted'
+    return InputError(f'scale: got {scale}, allowed: {words}')
 
 # %% ../nbs/08_pictures.ipynb #c822de22
 def sample_tilted(
@@ -1061,10 +1327,16 @@ def sample_tilted(
         left = left[~kept]
         if not len(left):
             return x, len(y)/max(drawn, 1)
-    words = f'one at which more draws are kept: {len(left)} of {len(y)} are missing; or use anneal_tilted'
-    raise InputError(f'scale: got {scale}, allowed: {words}')
+    raise give_up(scale, len(left), len(y))
 
 # %% ../nbs/08_pictures.ipynb #daa55f45
+def kept_share(
+    variance:float|Tensor, # of clean pictures, in some direction
+    tau:float, # noise in them
+)->float|Tensor: # from 0 to 1
+    "How much of a deviation from the mean is kept on average, when the noise is taken away."
+    return variance/(variance + tau**2)
+
 def redraw_modes(
     world:PictureWorld, # as for `redraw`
     noisy:Tensor, # `(N, D)`
@@ -1073,9 +1345,9 @@ def redraw_modes(
     generator:torch.Generator|None, # source of randomness
 )->Tensor: # `(N, D)`
     "Draw from a Gaussian posterior: of the deviation from the mean a share is kept, and noise comes for the rest."
-    means, variances = world.means[modes], world.variances[modes]
-    off = world.floor/(world.floor + tau**2)
-    along = variances/(variances + tau**2)
+    means = world.means[modes]
+    off = kept_share(world.floor, tau)
+    along = kept_share(world.variances[modes], tau)
     noise = normal(*noisy.shape, generator)
     kept = world.stretch(modes, noisy - means, off, along)
     fresh = world.stretch(modes, noise, off**.5, along**.5)
@@ -1090,9 +1362,10 @@ def redraw(
 )->Tensor: # like `x`
     "Add noise, and draw one of the pictures that the result may have come from (equation 'pictures-balance')."
     pixels = x.flatten(1)
-    noisy = pixels + tau*normal(*pixels.shape, generator)
+    noise = normal(*pixels.shape, generator)
+    noisy = pixels + tau*noise
     chances = world.mode_posterior(noisy, tau, y)
-    modes = torch.multinomial(chances, 1, generator=generator)[:, 0]
+    modes = draw_each(chances, generator)
     parts = zip(noisy.split(500), modes.split(500))
     drawn = [redraw_modes(world, some, chosen, tau, generator) for some, chosen in parts]
     return torch.cat(drawn).reshape(x.shape)
@@ -1103,21 +1376,23 @@ def effective_share(
 )->float: # from 1/N to 1
     "Effective sample size over the number of samples (equation 'pictures-ess')."
     weights = logs.softmax(0)
-    return 1/(len(logs)*(weights**2).sum().item())
+    squares = (weights**2).sum().item()
+    return 1/(len(logs)*squares)
 
 def largest_step(
     worth:Tensor, # `(N,)` log p(c|x)
     whole:float, # change of the scale that is left, of either sign
     share:float, # effective share that it may come down to
 )->float: # change of the scale
-    "As far as the weights allow, by bisection."
-    if effective_share(whole*worth) >= share:
+    "As far as the weights allow, by bisection; but a ten-thousandth of what is left at least, so that it ends."
+    def fits(step):
+        return effective_share(step*worth) >= share
+    if fits(whole):
         return whole
     low, high = 0., 1.
     for _ in range(40):
         middle = (low + high)/2
-        fits = effective_share(middle*whole*worth) >= share
-        low, high = (middle, high) if fits else (low, middle)
+        low, high = (middle, high) if fits(middle*whole) else (low, middle)
     return max(low, 1e-4)*whole
 
 def systematic(
@@ -1126,8 +1401,9 @@ def systematic(
 )->Tensor: # `(N,)` row numbers
     "Resampling with one random number: each row comes as often as its weight says, rounded up or down."
     n = len(weights)
-    places = (torch.arange(n) + uniform(1, generator))/n
-    rows = torch.searchsorted(weights.cumsum(0), places)
+    ends = weights.cumsum(0)
+    steps = torch.arange(n) + uniform(1, generator)
+    rows = torch.searchsorted(ends, steps/n)
     return rows.clamp(max=n - 1)
 
 def move(
@@ -1140,11 +1416,40 @@ def move(
 )->tuple[Tensor, float]: # samples, share of the moves that was accepted
     "One Metropolis move by `redraw`, which leaves p(x|c) p(c|x)^power as it is."
     tried = redraw(world, x, y, tau, generator)
-    gain = world.log_class(tried, 0., y) - world.log_class(x, 0., y)
-    accepted = uniform(len(x), generator) < (power*gain).exp()
-    x = x.clone()
-    x[accepted] = tried[accepted]
-    return x, accepted.double().mean().item()
+    before = world.log_class(x, 0., y)
+    after = world.log_class(tried, 0., y)
+    accepted = accept(power*(after - before), generator)
+    moved = x.clone()
+    moved[accepted] = tried[accepted]
+    return moved, accepted.double().mean().item()
+
+def next_scale(
+    now:float, # scale
+    scale:float, # at which it is to end
+    worth:Tensor, # `(N,)` log p(c|x) of the draws
+    share:float, # effective share that a step may come down to
+)->tuple[float, Tensor]: # scale; `(N,)` logs of the weights with which draws go there
+    "One step of the scale."
+    left = scale - now
+    step = largest_step(worth, left, share)
+    arrived = step == left
+    reached = scale if arrived else now + step
+    return reached, step*worth
+
+def move_often(
+    world:PictureWorld, # whose clean pictures are moved
+    x:Tensor, # `(N, ...)`
+    y:Tensor, # `(N,)` labels
+    power:float, # of p(c|x) beside p(x|c)
+    tau:float, # noise of the first move
+    generator:torch.Generator|None, # source of randomness
+    moves:int, # how many
+)->tuple[Tensor, float, float]: # samples; noise for the next move; share of the last moves that was accepted
+    "Metropolis moves, whose noise is changed until half of them are accepted."
+    for _ in range(moves):
+        x, accepted = move(world, x, y, power, tau, generator)
+        tau = tau*math.exp(accepted - .5)
+    return x, tau, accepted
 
 # %% ../nbs/08_pictures.ipynb #e538b929
 class Annealed(NamedTuple):
@@ -1157,7 +1462,7 @@ class Annealed(NamedTuple):
 def anneal_tilted(
     world:PictureWorld, # the truth
     y:int, # class
-    scale:float, # s, any number
+    scale:float, # s, any number for which the density has an integral
     num:int=500, # draws
     sigma:float=0., # noise level of the densities
     generator:torch.Generator|None=None, # source of randomness
@@ -1176,13 +1481,10 @@ def anneal_tilted(
     log = Annealed(x, [1.], [1.], [1.])
     while now != scale:
         worth = noisy.log_class(x, 0., labels)
-        step = largest_step(worth, scale - now, share)
-        now = scale if step == scale - now else now + step
-        x = x[systematic((step*worth).softmax(0), generator)]
-        for _ in range(moves):
-            x, accepted = move(noisy, x, labels, now - 1, tau, generator)
-            tau = tau*math.exp(accepted - .5) # until half of the moves are accepted
+        now, logs = next_scale(now, scale, worth, share)
+        x = x[systematic(logs.softmax(0), generator)]
+        x, tau, accepted = move_often(noisy, x, labels, now - 1, tau, generator, moves)
         log.scales.append(now)
-        log.effective.append(effective_share(step*worth))
+        log.effective.append(effective_share(logs))
         log.accepted.append(accepted)
     return log._replace(x=x)

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from .classifiers import CLASSIFIER, classifier_guidance
-from .core import Denoise, Option, Run, among, check, count, is_number, number, one_of
+from .core import Denoise, Option, Run, among, check, count, in_float64, is_number, number, one_of
 from .guidance import LINEAR, OF_GUIDE, SHAPES, Method, Strength, both, guide
 from .guidance import make_method, method_options, ramp, technique
 from .rules import RULES, STRONG, WEAK
@@ -256,7 +256,7 @@ def fsg(
     def loop(denoise, start):
         out = guide(denoise, scale=scale)
         back = guide(denoise, scale=inverse)
-        levels = torch.as_tensor(start.sigmas, dtype=torch.float64).tolist()
+        levels = in_float64(start.sigmas).tolist()
         x = start.x
         for i, (sigma, sigma_next) in enumerate(pairwise(levels)):
             now = Now(x, sigma, sigma_next, start.y)
@@ -293,7 +293,7 @@ def regrid(
     "Another number of steps along the same curve of noise levels, from `top` down."
     if top is None and steps == len(sigmas) - 1:
         return sigmas
-    levels = torch.as_tensor(sigmas, dtype=torch.float64).numpy()
+    levels = in_float64(sigmas).numpy()
     *_, lowest, end = levels
     passed = top is None or lowest <= top <= levels[0]
     check(passed, 'level', top, f'a noise level of the grid, from {lowest:g} to {levels[0]:g}')
@@ -471,7 +471,7 @@ def fkc(
     def loop(denoise, start):
         crowd, group = populate(start, particles)
         logw = torch.zeros(len(group), dtype=torch.float64)
-        levels = torch.as_tensor(start.sigmas, dtype=torch.float64).tolist()
+        levels = in_float64(start.sigmas).tolist()
         x = crowd.x
         for sigma, sigma_next in pairwise(levels):
             now = Now(x, sigma, sigma_next, crowd.y, crowd.noise)
@@ -495,7 +495,7 @@ def weighed_step(
     D_u, D_c = both(denoise, now.x, now.sigma, now.y)
     delta = D_c - D_u
     record = reverse_step(lambda *_: D_u + scale*delta, now)
-    squares = delta.flatten(1).double().square().sum(1).cpu()
+    squares = in_float64(delta).flatten(1).square().sum(1)
     time = now.sigma**2 - now.sigma_next**2
     return record, scale*(scale - 1)/2*(squares*time/now.sigma**4)
 
@@ -503,7 +503,7 @@ def uniform_of(
     noise:Tensor, # `(B, ...)` standard normal
 )->Tensor: # `(B,)` float64 on the CPU, in [0, 1]
     "One uniform number for each sample, from the first of its normal ones."
-    return torch.special.ndtr(noise.flatten(1)[:, 0].double().cpu())
+    return torch.special.ndtr(in_float64(noise.flatten(1)[:, 0]))
 
 def populate(
     start:Start, # one sample an image

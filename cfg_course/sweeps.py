@@ -5,7 +5,7 @@
 # %% ../nbs/20_sweeps.ipynb #c662da6b
 from __future__ import annotations
 
-import ast, hashlib, json, math, re, subprocess, time, zipfile, zlib
+import ast, hashlib, math, re, subprocess, time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -18,8 +18,9 @@ from tqdm.auto import tqdm
 from . import __version__
 from .classifiers import Judge, NoisyClassifier, load_classifier
 from .core import Denoise, Device, InputError
-from .core import among, check, count, optional, rng, to_uint8, write_json, writing
-from .data import load_data
+from .core import among, check, count, in_float64, is_number, optional, parse, read_arrays, rng, to_uint8
+from .core import write_json, writing
+from .data import alone, load_data
 from .denoisers import Denoiser, Model, count_rows, find_model
 from .metrics import Estimate, Reference, Seen, check_metrics, distance_to, fid_effect
 from .metrics import load_inception, make_reference, measure, observe, resample
@@ -465,7 +466,7 @@ def effective_scales(
     unguided:float, # effective scale where nothing was recorded at any step
 )->Tensor: # `(size,)` float64
     "The effective scale of each sample: its median over the guided steps, weighed with their share."
-    guided = [facts['effective'].double().cpu() for facts in run if 'effective' in facts]
+    guided = [in_float64(facts['effective']) for facts in run if 'effective' in facts]
     if not guided:
         return torch.full((size,), unguided, dtype=torch.float64)
     share = len(guided)/steps
@@ -651,10 +652,16 @@ def read_rows(
     table = read_text(path)
     check(list(table.columns) == COLUMNS, 'out', str(path), f'a table with the columns {", ".join(COLUMNS)}')
     rows = table.to_dict('records')
+    seen = set()
     for line, row in enumerate(rows, 2):
         words = 'a row with a metric and numbers; this one is damaged'
         check(is_sound(row), 'out', f'{path}, line {line}', words)
+        name = *key_of(row), row['metric']
+        check(name not in seen, 'out', f'{path}, line {line}', 'a row of its own; this one has been before')
+        seen.add(name)
     return rows
+
+AS_IT_IS = 'surrogateescape' # for names of folders that are no text, which Python keeps as their bytes
 
 def read_text(
     path:Path|str, # a .csv file
@@ -663,7 +670,7 @@ def read_text(
     pd = optional('pandas')
     unreadable = pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError
     try:
-        return pd.read_csv(path, dtype=str, keep_default_na=False, on_bad_lines='error')
+        return pd.read_csv(path, dtype=str, keep_default_na=False, on_bad_lines='error', encoding_errors=AS_IT_IS)
     except unreadable as e:
         raise InputError(f'out: {str(path)!r} is damaged ({str(e).strip()})') from None
 
@@ -746,6 +753,7 @@ def open_rows(
     path = Path(path)
     if not path.exists():
         return [], {}
+    check(path.is_file(), 'out', str(path), 'a table, or nothing')
     note, made = read_note(path)
     check_config(path.name, made, config)
     return read_rows(path), note
@@ -795,12 +803,24 @@ def read_note(
     "The note beside a table."
     path = table.with_suffix('.json')
     check(path.is_file(), 'out', str(table), 'a table with its note (.json) beside it; or --overwrite')
-    try:
-        note = json.loads(path.read_text(encoding='utf-8'))
-        made = dict(note['config'])
-    except (ValueError, KeyError, TypeError):
-        raise InputError(f'out: {str(path)!r} is damaged') from None
-    return note, made
+    note = parse(path.read_bytes())
+    if not is_sound_note(note):
+        raise InputError(f'out: {str(path)!r} is damaged')
+    return note, note['config']
+
+def is_sound_note(
+    note:dict[str, Any], # what a .json file says
+)->bool: # can it be one of ours?
+    "Whether a note has a configuration, with lists of points if any, and seconds that are numbers."
+    made, where = note.get('config'), note.get('provenance', {})
+    if not (isinstance(made, dict) and isinstance(where, dict)):
+        return False
+    tables = made.get('weights', {}), made.get('points', {}), where.get('points', {})
+    if not all(isinstance(table, dict) for table in tables):
+        return False
+    weights, points, seconds = (table.values() for table in tables)
+    listed = all(isinstance(values, list) and all(isinstance(v, str) for v in values) for values in points)
+    return listed and all(isinstance(v, str) for v in weights) and all(map(is_number, seconds))
 
 def check_config(
     name:str, # of the table
@@ -843,29 +863,46 @@ def short_digest(
     digest = hashlib.blake2b(text.encode(), digest_size=8)
     return digest.hexdigest()
 
+def sweep_kept(
+    path:Path, # a .npz file, there or not
+)->None:
+    "Remove what a killed process did not finish of it, and its lock."
+    if any(path.parent.glob(f'.{path.name}.*')):
+        with alone(lock_beside(path)):
+            sweep_parts(path.parent, path.name)
+
 def keep(
     drawn:Drawn, # images and facts
     path:Path, # a .npz file
 )->None:
-    "Write a point's images, whole or not at all."
+    "Write a point's images, whole or not at all, while no other process does."
     arrays = dict(
         x=drawn.x.numpy(),
         y=drawn.y.numpy(),
         facts=np.array([drawn.nfe, drawn.seconds, *drawn.effective]))
-    with writing(path) as tmp:
+    with alone(lock_beside(path)), writing(path) as tmp:
         np.savez_compressed(tmp, **arrays)
 
 def kept(
     path:Path, # a .npz file
-)->Drawn|None: # none when they were not kept, or are damaged
+    y:Tensor, # `(N,)` labels that its images must have
+    shape:Sequence[int], # `(C, H, W)` of an image
+)->Drawn|None: # none when they were not kept, are damaged, or are others
     "A point's images when they were kept."
-    try:
-        with np.load(path, allow_pickle=False) as f:
-            x = torch.from_numpy(f['x'])
-            y = torch.from_numpy(f['y'])
-            nfe, seconds, *effective = f['facts'].tolist()
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error):
+    kinds = dict(
+        x=('uint8', (len(y), *shape)),
+        y=('int64', (len(y),)),
+        facts=('float64', (5,)))
+    if not path.is_file():
         return None
+    try:
+        found = read_arrays(path, kinds)
+    except ValueError:
+        return None
+    if not np.array_equal(found['y'], y):
+        return None
+    x = torch.from_numpy(found['x'])
+    nfe, seconds, *effective = found['facts'].tolist()
     return Drawn(x, y, nfe, tuple(effective), seconds)
 
 # %% ../nbs/20_sweeps.ipynb #5facd50b
@@ -996,13 +1033,18 @@ def find_images(
     batch_size:int, # images at a time
 )->Drawn: # kept or drawn, in every process
     "The images of a point: those that were kept, or newly drawn ones."
-    path = keep_path(folder, point, weights[Path(point.model).name]) if folder else None
-    drawn = kept(path) if path else None
+    if not folder:
+        return draw_point(point, acc, batch_size)
+    meta = find_model(point.model)[1]
+    path = keep_path(folder, point, weights[Path(point.model).name])
+    if acc.is_main_process:
+        sweep_kept(path)
+    drawn = kept(path, labels_of(point, meta), meta['shape'])
     acc.wait_for_everyone()
     if drawn:
         return drawn
     drawn = draw_point(point, acc, batch_size)
-    if path and acc.is_main_process:
+    if acc.is_main_process:
         keep(drawn, path)
     return drawn
 
@@ -1186,7 +1228,7 @@ def write_table(
     table = as_table(rows)
     write_json(note, out.with_suffix('.json'))
     with writing(out) as tmp:
-        table.to_csv(tmp, index=False)
+        table.to_csv(tmp, index=False, errors=AS_IT_IS)
 
 def as_table(
     rows:list[dict[str, str]], # column -> text

@@ -5,7 +5,7 @@
 # %% ../nbs/15_training.ipynb #d3bf89af
 from __future__ import annotations
 
-import atexit, copy, gc, hashlib, json, math, os, re, shutil, statistics, time
+import atexit, copy, gc, hashlib, math, os, re, shutil, statistics, time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -20,10 +20,12 @@ from torch import nn, Tensor
 from tqdm.auto import tqdm
 
 from . import data as sources
-from .core import NULL, Denoise, Device, InputError, Level, check, check_count, check_number, mix_seed, optional
-from .core import load_tensors, pick_device, rng, save_grid, save_tensors, to_float, write_json, writing
+from .core import NULL, Denoise, Device, InputError, Level, check, check_number, count, flag, maybe, mix_seed
+from .core import load_tensors, number, one_of, optional, parse, pick_device, read_table, rng, save_grid
+from .core import save_tensors, several, to_float, write_json, writing
 from .data import DATASETS, Images, clear_lock, data_shape, load_data, take_lock
-from .denoisers import PRECONDS, Denoiser, config_from, find_network, load_denoiser, save_denoiser
+from .denoisers import PRECONDS, TEXT, Denoiser, config_from, find_network, in_file, load_denoiser
+from .denoisers import save_denoiser, shapes_of
 from .guidance import guide, lerp
 from .networks import CONFIGS, UNet, UNetConfig, check_config
 from .samplers import sample
@@ -357,6 +359,12 @@ def named(
         f'{name}.{key}': torch.as_tensor(value)
         for key, value in values.items()}
 
+def kinds_of(
+    state:dict[str, Tensor], # name -> tensor
+)->dict[str, tuple[torch.dtype, torch.Size]]: # name -> type and shape
+    "In what a tensor must agree with the one whose place it takes."
+    return {key: (value.dtype, value.shape) for key, value in state.items()}
+
 def part_of(
     state:dict[str, Tensor], # of a `Trainer`
     name:str, # of a part
@@ -510,11 +518,30 @@ class Trainer:
             tensors.update(named(f'opt.{i}', moments))
         return tensors
 
+    def check_state(self,
+        tensors:dict[str, Tensor], # a `state`, or what is taken for one
+        done:int, # steps after which it was taken
+    )->None:
+        "Raise a `ValueError` unless names, shapes, types and numbers of steps are those of this trainer."
+        weights: dict[str, Tensor] = {}
+        for name, module in self.modules().items():
+            weights.update(named(name, module.state_dict()))
+        moments: dict[str, Tensor] = {}
+        for i, p in enumerate(self.denoise.parameters()):
+            adam = dict(step=torch.zeros(()), exp_avg=p, exp_avg_sq=p)
+            moments.update(named(f'opt.{i}', adam))
+        begins = done == self.cfg.begun # when the optimiser is fresh
+        fits = kinds_of(tensors) == kinds_of(weights if begins else weights | moments)
+        steps = {value.item() for key, value in tensors.items() if key.endswith('.step')}
+        if not (fits and steps <= {done - self.cfg.begun}):
+            raise ValueError('the state of another trainer')
+
     def restore(self,
         tensors:dict[str, Tensor], # a `state`
         done:int, # steps after which it was taken
     )->None:
-        "Bring back a `state` that was taken after `done` steps."
+        "Bring back a `state` that was taken after `done` steps; raises `ValueError` for that of another trainer."
+        self.check_state(tensors, done)
         for name, module in self.modules().items():
             module.load_state_dict(part_of(tensors, name))
         moments: dict[int, dict[str, Tensor]] = {}
@@ -646,7 +673,7 @@ def checkpoints(
 )->list[Path]: # oldest first
     "The states that a run can be resumed from."
     folder = Path(out)/'checkpoints'
-    return sorted(folder.glob('[0-9]*.safetensors'))
+    return sorted(p for p in folder.glob('[0-9]*.safetensors') if p.stem.isdecimal())
 
 def write_log(
     rows:list[Row], # of `fit`
@@ -661,10 +688,13 @@ def read_log(
     path:Path, # a .csv file, or none
     done:int, # the last step that is wanted
 )->list[Row]: # of the log up to that step
-    "Read what `write_log` wrote."
+    "Read what `write_log` wrote; raises `InputError` for a damaged one."
     if not path.is_file():
         return []
-    log = optional('pandas').read_csv(path)
+    log = read_table(path)
+    numbers = list(log.select_dtypes(['number']))
+    whole = numbers == list(log) and {'step', 'seconds'} <= set(numbers) and log.step.notna().all()
+    check(whole, '--resume', str(path), 'the log of a run, a table of numbers; this one is damaged')
     return log[log.step <= done].to_dict('records')
 
 # %% ../nbs/15_training.ipynb #7a1e0005
@@ -714,11 +744,14 @@ def resume_run(
         return []
     newest = states[-1]
     tensors, meta = load_tensors(newest, 'training')
+    done = int(newest.stem)
+    words = f'one that was taken after {done} steps, as its name says'
+    check(meta.get('step') == done, 'checkpoint', str(newest), words)
     try:
-        trainer.restore(tensors, meta['step'])
+        trainer.restore(tensors, done)
     except (RuntimeError, KeyError, ValueError):
         raise InputError(f'checkpoint: {str(newest)!r} belongs to another configuration') from None
-    return read_log(out/'log.csv', meta['step'])
+    return read_log(out/'log.csv', done)
 
 def at_strength(
     model:Denoiser, # a student or not
@@ -872,10 +905,20 @@ def check_folder(
     fresh = 'a new or empty folder; or --resume to go on with the run in it, or --overwrite to replace it'
     if resume:
         check(is_run, '--resume', str(out), a_run)
+        check_places(out)
     elif overwrite:
         check(empty or ours, '--overwrite', str(out), f'{a_run}; this one holds other files')
     else:
         check(empty, '--out', str(out), fresh)
+
+def check_places(
+    out:Path, # a run's folder
+)->None:
+    "Raise an `InputError` where a folder is in the place of a run's file, or a file in that of a folder."
+    for path in (out/name for name in RUN_FILES):
+        kind = 'a file' if path.suffix else 'a folder'
+        right = path.is_file() if path.suffix else path.is_dir()
+        check(right or not path.exists(), '--resume', str(path), f'{kind}, as in a run')
 
 def clear_run(
     out:Path|str, # a run's folder
@@ -944,6 +987,15 @@ def leave_group()->None:
     if in_group():
         torch.distributed.destroy_process_group()
 
+def check_launch()->None:
+    "Raise an `InputError` for variables that no launcher of several processes sets so; remove empty ones."
+    for name in 'WORLD_SIZE', 'RANK', 'LOCAL_RANK':
+        text = os.environ.get(name, '0')
+        words = 'a whole number in this variable of the environment, or nothing'
+        check(text.isdecimal() or not text, name, text, words)
+        if not text:
+            del os.environ[name]
+
 def is_alone()->bool: # was it?
     "Whether this process was launched as the only one."
     processes = os.environ.get('WORLD_SIZE') or '1'
@@ -957,6 +1009,7 @@ def make_accelerator(
     "An Accelerator for one process or, under `accelerate launch`, for several; without Accelerate a `OneProcess`."
     chosen = pick_device(device)
     check(precision in ('fp32', 'bf16'), 'precision', precision, 'fp32, bf16')
+    check_launch()
     try:
         accelerate = optional('accelerate')
     except InputError:
@@ -1069,7 +1122,16 @@ RANGES = dict(
     ema=(.005, .28),
     clip=(1e-6, math.inf))
 
-LEAST = dict(steps=1, batch_size=1, warmup=1, seed=0, fall=0, begun=0)
+MANY = 10**12
+
+OTHERS = dict(
+    steps=count(1, MANY), warmup=count(1, MANY),
+    fall=count(0, MANY), begun=count(0, MANY),
+    batch_size=count(1, 10**7), seed=count(0, 2**63 - 1),
+    averages=several(number(*RANGES['ema']), 0, 100),
+    snapshots=several(count(1, MANY)),
+    flip=flag(), compile=flag(),
+    image_size=maybe(count(1, 2**16)), teacher=maybe(TEXT))
 
 def check_train_config(
     cfg:TrainConfig, # a configuration
@@ -1077,15 +1139,10 @@ def check_train_config(
     "Raise an `InputError` that names the first value that is out of range."
     for name, (low, high) in RANGES.items():
         check_number(name, getattr(cfg, name), low, high)
-    for name, low in LEAST.items():
-        check_count(name, getattr(cfg, name), low)
+    for name, option in OTHERS.items():
+        option.check(name, getattr(cfg, name))
     for name, allowed in CHOICES.items():
-        value = getattr(cfg, name)
-        check(value in allowed, name, value, ', '.join(allowed))
-    for width in cfg.averages:
-        check_number('averages', width, *RANGES['ema'])
-    for images in cfg.snapshots:
-        check_count('snapshots', images)
+        one_of(*allowed).check(name, getattr(cfg, name))
     check_together(cfg)
     return cfg
 
@@ -1175,6 +1232,8 @@ def config_changes(
     check_folder(out, resume=True)
     path = Path(out)/'config.json'
     own = config_from(TrainConfig, run_config(out).get('train'), path)
+    with in_file(path):
+        check_train_config(own)
     end = {}
     for name, value in given.items():
         if name in MOVABLE:
@@ -1211,17 +1270,40 @@ def run_config(
 )->dict[str, Any]: # what is in its config.json
     "The configuration of a run; raises `InputError` when its file is damaged."
     path = Path(out)/'config.json'
-    try:
-        return dict(json.loads(path.read_text(encoding='utf-8')))
-    except ValueError:
-        raise InputError(f'--resume: {str(path)!r} is not the configuration of a run') from None
+    facts = parse(path.read_bytes())
+    if not facts:
+        raise InputError(f'--resume: {str(path)!r} is not the configuration of a run')
+    return facts
 
 def run_net(
     out:Path|str, # a run's folder
 )->UNetConfig: # of its network
     "The network of a run."
     path = Path(out)/'config.json'
-    return config_from(UNetConfig, run_config(out).get('net'), path)
+    net = config_from(UNetConfig, run_config(out).get('net'), path)
+    with in_file(path):
+        check_config(net)
+        check_weights(out, net)
+    return net
+
+def check_weights(
+    out:Path|str, # a run's folder
+    net:UNetConfig, # of its network
+)->None:
+    "Raise an `InputError` for a network that is not the one of the newest checkpoint, before it takes any memory."
+    with torch.device('meta'):
+        shapes = shapes_of(UNet(net).state_dict())
+    states = checkpoints(out)
+    if states:
+        tensors, _ = load_tensors(states[-1], 'training')
+        there = shapes_of(part_of(tensors, 'net.net'))
+        check(there == shapes, 'net', net, f'that of {str(states[-1])!r}, which belongs to another configuration')
+    else:
+        size = sum(map(math.prod, shapes.values()))
+        words = f'at most {LARGEST:,} numbers in a network, as long as there is no checkpoint'
+        check(size <= LARGEST, 'net', net, words)
+
+LARGEST = 10**8 # twice the largest of `CONFIGS`
 
 # %% ../nbs/15_training.ipynb #7a1e0009
 def architecture(

@@ -18,7 +18,7 @@ import kills
 SAMPLE, TRAIN, EVALUATE = kills.SAMPLE, kills.TRAIN, f'{kills.EVALUATE} --scales 1'
 POINTS = {  # operations of each scenario: after the mark, half-way through a file, between two files, before the last
     'sample': (3, 15, 26), 'sample --overwrite': (24, 26, 28), 'train': (5, 22), 'train --overwrite': (6, 12),
-    'evaluate': (3, 9), 'evaluate --overwrite': (3, 8, 12)}
+    'evaluate': (3, 9), 'evaluate --keep': (3, 7, 9), 'evaluate --overwrite': (3, 8, 12)}
 
 
 @pytest.fixture

@@ -286,3 +286,18 @@ def test_no_claim_without_a_tolerance(p):
     assert re.findall(r'^.*tolerance 0\.0e\+00.*$', shown, re.M) == []
     clipped = re.compile(r'claim\([^\n]*(?:max\(0|clip\(|clamp\(min=0)')
     assert [src(c)[:80] for c in code(p) if clipped.search(src(c))] == []
+
+
+@pytest.mark.parametrize('weak, every', [((3,), (3,)), ((3, 2), (3, 2)), ((3, 2), (2, 4, 2)), ((3, 2), (3, 4, 3)), ((), (4,))])
+def test_predictions_of_all_classes_have_an_axis_of_their_own(weak, every):
+    "A tensor in which no axis counts the classes is refused, even where its other sizes fit."
+    with pytest.raises(InputError, match='D_all'): implied_posterior(torch.zeros(weak), torch.zeros(every))
+
+
+@pytest.mark.parametrize('size', [1e-9, 1e-3, 1e3, 1e9])
+def test_implied_posterior_does_not_depend_on_the_unit(size):
+    "Predictions in other units cancel by the same weights, consistent or not."
+    D, D_u = torch.randn(2, 6, 3, 4, generator=rng(1), dtype=torch.float64), torch.randn(6, 4, generator=rng(2), dtype=torch.float64)
+    q, gap = implied_posterior(.3*D_u, D[0])
+    again, gap_again = implied_posterior(.3*size*D_u, size*D[0])
+    assert (again - q).abs().max() < 1e-9 and (gap_again - gap).abs().max() < 1e-9 and gap.min() > .01

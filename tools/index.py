@@ -5,6 +5,7 @@ The commands build their help from it, without importing PyTorch.
 import inspect, json, sys
 from pathlib import Path
 
+from cfg_course.cli import digest
 from cfg_course.core import Option
 from cfg_course.data import DATASETS
 from cfg_course.denoisers import BEST, PRECONDS, shipped_models
@@ -65,7 +66,7 @@ def describe_shelf(
 
 def make_index()->dict: # what JSON can hold
     "Everything that the commands offer."
-    return dict(
+    known = dict(
         guidance={kind: describe_shelf(kind) for kind in SHELVES},
         samplers={name: describe_sampler(sampler) for name, sampler in SAMPLERS.items()},
         grids=list(GRIDS),
@@ -76,6 +77,7 @@ def make_index()->dict: # what JSON can hold
         objectives=list(OBJECTIVES),
         preconditionings=list(PRECONDS),
         models=[*BEST, *shipped_models(), *shipped_worlds()])
+    return dict(known, digest=digest(known))
 
 
 def main():
