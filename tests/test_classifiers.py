@@ -356,3 +356,10 @@ def test_mirrored():
     y = mirror(x, rng(0))
     flipped = y[:, 0, 0, 0] == 5
     assert torch.equal(y[flipped], x[flipped].flip(-1)) and torch.equal(y[~flipped], x[~flipped]) and 30 < flipped.sum() < 70
+
+
+def test_configuration_with_every_key():
+    "All that a configuration may say, it may say at once."
+    every = dict(design='plain', shape=[1, 8, 8], num_classes=10, width=8, stages=1, blocks=1, sigma_data=.5)
+    assert classifiers.config_of(dict(config=every), 'some file') == every
+    with pytest.raises(InputError, match='configuration'): classifiers.config_of(dict(config=every | dict(more=1)), 'some file')

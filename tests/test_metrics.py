@@ -16,10 +16,11 @@ from cfg_course.classifiers import load_classifier
 from cfg_course.core import InputError, rng, to_float
 from cfg_course.data import Images, load_data
 from cfg_course.limits import implied_posterior
+from cfg_course.metrics import half_radii, wilson
 from cfg_course.metrics import (METRICS, Metric, Reference, Seen, bounded, cas, check_metrics, class_spread, class_std, density, distance_to,
-                                feature_spread, fid, frechet, half_radii, halves, in_order, inside, judge_extractor, kid, load_inception,
+                                feature_spread, fid, frechet, halves, in_order, inside, judge_extractor, kid, load_inception,
                                 make_reference, mean_of, measure, metric, observe, possible, proportion, radii, redraw, stratified_error,
-                                unmeasured, wasserstein, wilson)
+                                unmeasured, wasserstein)
 
 GENERATORS = dict(noise=lambda g: torch.randint(256, (700, 1, 8, 8), generator=g, dtype=torch.uint8),
                   flat=lambda g: torch.randint(256, (700, 1, 1, 1), generator=g, dtype=torch.uint8).expand(-1, 1, 8, 8).contiguous())
@@ -457,3 +458,29 @@ def test_transport_is_invariant_and_scales():
         assert abs(wasserstein(b[torch.randperm(40)], a, order) - w) < 1e-9 and abs(wasserstein(3*a, 3*b, order) - 3*w) < 1e-5
     assert wasserstein(a, b, 1) <= wasserstein(a, b, 2) + 1e-9 and wasserstein(a, a, 2) < 1e-4
     assert to_float(torch.tensor([0, 255], dtype=torch.uint8)).tolist() == [-1, 1]
+
+
+@pytest.mark.parametrize('k', [1, 2, 3, 4])
+def test_radius_in_a_part_of_few_points(k):
+    "The k-th nearest other point of the part, up to the farthest one."
+    f = torch.randn(7, 3, generator=rng(3), dtype=torch.float64)
+    part = torch.tensor([True]*5 + [False]*2)
+    found = half_radii(f, k, [part])[0]
+    apart = torch.cdist(f[part], f[part]).sort(1).values[:, k]
+    assert (found[part] - apart).abs().max() < 1e-6 and (found[~part] == -1).all()
+
+
+def test_interval_of_a_single_trial():
+    "One trial is a proportion too; none is not."
+    for hits in (0, 1):
+        low, high = wilson(hits, 1)
+        assert 0 <= low < high <= 1 and (low == 0) == (hits == 0) and (high == 1) == (hits == 1)
+    with pytest.raises(InputError, match='n >= 1'): wilson(0, 0)
+
+
+def test_width_of_the_kernel_is_the_median_of_the_first_thousand():
+    "Of many rows the first thousand give the width, and no other."
+    a, b = (torch.randn(1200, generator=rng(i), dtype=torch.float64) for i in (1, 2))
+    a[1000], b[1000] = 1e6, -1e6
+    width = torch.cdist(a[:1000, None], b[:1000, None]).median().item()
+    assert metrics.mmd(a, b) == metrics.mmd(a, b, width)

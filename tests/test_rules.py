@@ -771,3 +771,21 @@ def test_quantiles_of_many_pixels():
     want = u[4] + 2*(2*u[4] - u[4])
     q = want.flatten().quantile(.995).clamp(min=1)
     assert torch.equal(out[4], want.clamp(-q, q)*(1/q))
+
+
+def combined(rule, u, c, s): return apply(rule, u, c, s, Look(c, 1., torch.zeros(len(c), dtype=torch.long), {}, None, None))
+
+
+@pytest.mark.parametrize('gains', [(1.,), (1., .5)])
+def test_nothing_along_the_prediction_is_left(gains):
+    "Frequency-decoupled guidance that keeps no part along the prediction adds what is perpendicular to it, on each level."
+    u, c = torch.randn(2, 3, 1, 8, 8, generator=rng(5), dtype=torch.float64)
+    def across(d, C): return d - C*((d*C).sum((1, 2, 3), True)/C.square().sum((1, 2, 3), True))
+    parts = [g*across(d, C) for g, d, C in zip(gains, pyramid(c - u, len(gains)), pyramid(c, len(gains)))]
+    assert (combined(RULES['fdg'].make(gains=gains, parallel=0.), u, c, 3.) - c - 2*collapse(parts)).abs().max() < 1e-12
+
+
+def test_rescale_of_a_single_number():
+    "The standard deviation of one number is 0, and there is nothing to scale."
+    u, c = torch.randn(2, 4, 1, generator=rng(6), dtype=torch.float64)
+    assert combined(RULES['rescale'].make(), u, c, 3.).isfinite().all()

@@ -8,6 +8,7 @@ from cfg_course.core import NULL, InputError, Noise, Run, follow, present_run, r
 from cfg_course.denoisers import Counted, find_model
 from cfg_course.guidance import guide
 from cfg_course.procedures import make_guidance
+from cfg_course.rules import Draws
 from cfg_course.samplers import SAMPLERS, Now, make_sampler, sample, trajectory
 from cfg_course.scores import as_denoiser, as_predictor
 
@@ -247,3 +248,10 @@ def test_a_run_is_present_only_within_its_steps():
 def test_no_label_is_left_alone():
     with Run(): assert (make('label').weak.labels(torch.full((3,), NULL)) == NULL).all()
     assert rng(0).initial_seed() > 0 and Now(None, 1., 0.).prev is None
+
+
+@pytest.mark.parametrize('rows, n', [(2, 3), (2, 5), (3, 4), (4, 2)])
+def test_draws_for_another_number_of_samples(rows, n):
+    "A batch that is neither the samples of the run nor a multiple of them gets no draws."
+    draws = Draws(0)
+    with Run(range(rows)), pytest.raises(InputError, match='batch'): draws.draw(lambda g: torch.randn(2, generator=g), n)

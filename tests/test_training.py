@@ -19,7 +19,7 @@ from cfg_course.networks import CONFIGS, UNet, UNetConfig
 from cfg_course.samplers import sample
 from cfg_course.training import RECIPES, Diverged, OneProcess, TrainConfig, Trainer, check_size, check_train_config
 from cfg_course.training import checkpoints, heldout_loss, lr_factor, make_accelerator, recipe_for, time_precisions
-from cfg_course.training import train
+from cfg_course.training import net_name, train
 
 ROOT = Path(__file__).resolve().parents[1]
 CFG = TrainConfig(steps=12, batch_size=32, warmup=3)
@@ -728,3 +728,10 @@ def test_two_processes(tmp_path):
     assert [(out/f'rank{i}').read_text() for i in range(2)] == ['2 MULTI_CPU']*2
     assert log(out).step.tolist() == list(range(1, 11)) and saved(out) == [8, 10]
     torch.testing.assert_close(torch.tensor(log(out).loss), torch.tensor(log(tmp_path/'one').loss), rtol=1e-4, atol=0)
+
+
+@pytest.mark.parametrize('shape, name', [((1, 8, 8), 'digits'), ((1, 12, 12), 'digits'), ((3, 12, 12), 'digits'), ((1, 13, 13), 'mnist'),
+    ((1, 28, 28), 'mnist'), ((3, 13, 13), 'cifar10_16'), ((3, 16, 16), 'cifar10_16'), ((3, 17, 17), 'cifar10_small')])
+def test_network_for_a_size(shape, name):
+    "At every border of the sizes the network is the one that is named for it."
+    assert net_name('folder', shape) == name

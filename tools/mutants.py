@@ -35,6 +35,11 @@ WHOLE = 'test_cli.py', 'test_damaged.py', 'test_fuzz.py', 'test_kills.py', 'test
 WORDS = 'test_site.py', 'test_structure.py', 'test_numbers.py'  # what they read is text
 VERDICTS = {  # (module, function, line, old, new) -> why nobody needs to notice
     ('mixtures', 'product', 'logs = log_count + e@log_c + rest*log_u', '*', '/'): 'the same constant for every part, which from_natural divides out',
+    ('limits', 'squares', 'scale = size.amax(1).clamp(min=1e-300)', '1e-300', '1.1e-300'): 'any number keeps 0/0 away',
+    ('laws', 'unit_nodes', 't = np.linspace(-4, 4, 401)', '4', '5'): 'more nodes where the weights are below rounding: the same integrals',
+    ('schedules', 'stratified', 'return u[order].clamp(1e-7, 1 - 1e-7)', '1e-7', '1.1e-07'): 'any small number keeps quantiles finite',
+    ('classifiers', 'mirror', 'return torch.where(expand(u, x) < .5, x.flip(-1), x)', '<', '<='): 'a uniform number is hardly ever one half',
+    ('classifiers', 'embed', 'return self.noise(fourier(c_noise, 64))', '64', '65'): 'the same 32 frequencies, each with a sine and a cosine',
 }
 
 
