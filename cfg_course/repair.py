@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from .core import NULL, Denoise, Level, Run, check, check_count, check_number, rng, writing
+from .core import NULL, Denoise, Level, Run, check_count, check_number, rng, writing
 from .guidance import both, lerp
 from .procedures import make_guidance
 from .samplers import sample, trajectory
@@ -25,7 +25,7 @@ from .schedules import stratified
 from .metrics import Estimate
 from .sweeps import lowest_point, stratified_covariance
 from .training import Batch, TrainConfig, Trainer, draw_sigma, drop_labels
-from .pictures import MEASURES, Case, PictureWorld, denoised, examine, find_world
+from .pictures import MEASURES, Case, PictureWorld, denoised, examine
 
 # %% auto #0
 __all__ = ['Size', 'Facts', 'Asked', 'ask_truth', 'Multiple', 'best_multiple', 'Place', 'walk', 'SmoothField', 'Flawed',
