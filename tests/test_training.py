@@ -11,15 +11,16 @@ from accelerate.state import AcceleratorState
 from safetensors import SafetensorError
 
 from cfg_course import core, data, training
-from cfg_course.core import InputError, load_tensors
+from cfg_course.core import InputError, load_tensors, rng
 from cfg_course.data import load_data
 from cfg_course.denoisers import Denoiser, find_model, load_denoiser
 from cfg_course.guidance import guide
 from cfg_course.networks import CONFIGS, UNet, UNetConfig
 from cfg_course.samplers import sample
+from cfg_course.schedules import stratified
 from cfg_course.training import RECIPES, Diverged, OneProcess, TrainConfig, Trainer, check_size, check_train_config
 from cfg_course.training import checkpoints, heldout_loss, lr_factor, make_accelerator, recipe_for, time_precisions
-from cfg_course.training import net_name, train
+from cfg_course.training import draw_batch, fit, net_name, train
 
 ROOT = Path(__file__).resolve().parents[1]
 CFG = TrainConfig(steps=12, batch_size=32, warmup=3)
@@ -735,3 +736,20 @@ def test_two_processes(tmp_path):
 def test_network_for_a_size(shape, name):
     "At every border of the sizes the network is the one that is named for it."
     assert net_name('folder', shape) == name
+
+
+def test_a_batch_has_a_stream_of_its_own():
+    "Noise and levels of a step come from the stream (seed, 1, step), which no order of an epoch shares."
+    data, cfg = load_data('digits'), TrainConfig(batch_size=16, seed=5)
+    for step in (0, 3):
+        batch, g = draw_batch(data, cfg, step), rng(5, 1, step)
+        stratified(16, g)
+        assert torch.equal(batch.n, torch.randn(batch.n.shape, generator=g))
+
+
+def test_speed_in_the_log_is_images_over_seconds():
+    "A row's images a second, times its seconds, are the images since the row before."
+    cfg = TrainConfig(steps=5, batch_size=8)
+    net = Denoiser(UNet(UNetConfig(image_size=8, widths=(8, 8), emb=16, heads=1)), 'edm', .5)
+    rows = list(fit(Trainer(net, load_data('digits'), cfg), log_every=2))
+    assert [round(r['images_per_s']*r['seconds']) for r in rows] == [16, 16, 8]
