@@ -328,3 +328,9 @@ def test_what_cannot_be_added(yard):
     with pytest.raises(InputError, match='the same seed'): compare_points(PLAIN._replace(seed=1), PLAIN, yard)
     with pytest.raises(InputError, match='two or more of each class'):
         compare_points(other._replace(num=12), PLAIN._replace(num=12), yard)
+
+
+@pytest.mark.parametrize('label', [-1, 10, 11, 12])
+def test_classes_that_a_point_cannot_ask_for(label):
+    "The last class that is known is the last that may be asked for."
+    with pytest.raises(InputError, match='classes'): draw_point(Point('digits', scale=1., classes=(0, label), num=4))
