@@ -774,7 +774,7 @@ def work(share, args, sound, results):
 
 # The table
 
-COLUMNS = ['kind', 'cases', 'failed_cleanly', 'succeeded', 'interrupted', 'tracebacks', 'timeouts', 'other_faults', 'peak_mb', 'seconds']
+COLUMNS = ['kind', 'cases', 'failed_cleanly', 'succeeded', 'interrupted', 'tracebacks', 'timeouts', 'other_faults', 'peak_mb']
 
 
 def row_of(kind, outcomes):
@@ -783,7 +783,7 @@ def row_of(kind, outcomes):
     wrongs = [o.wrong for o in outcomes if o.wrong]
     return dict(kind=kind, cases=len(outcomes), failed_cleanly=sum(o.status in (1, 2) for o in good), succeeded=sum(o.status == 0 for o in good), interrupted=sum(o.status == 130 for o in good),
         tracebacks=wrongs.count('traceback'), timeouts=wrongs.count('timeout'), other_faults=sum(w not in ('traceback', 'timeout') for w in wrongs),
-        peak_mb=round(max(o.peak for o in outcomes)/2**20), seconds=round(sum(o.seconds for o in outcomes)/len(outcomes), 2))
+        peak_mb=round(max(o.peak for o in outcomes)/2**20) or '')
 
 
 def write_rows(rows, path):
@@ -865,7 +865,7 @@ def main(argv=None):
             print(outcome.said, outcome.status)
     rows = [row_of(kind, found[kind]) for kind in sorted(found)]
     if args.out: write_rows(rows, args.out)
-    for row in rows: print(', '.join(f'{k} {v}' for k, v in row.items()))
+    for row in rows: print(row['kind'] + ': ' + ', '.join(f'{k} {v}' for k, v in row.items() if v and k != 'kind'))
     print(f'{sum(map(len, found.values()))} cases, {wrong} findings, {time.perf_counter() - begin:.0f} s, seed {args.seed}')
     return wrong
 
