@@ -954,7 +954,9 @@ def load_world(
 def is_world(
     path:Path|str, # anything
 )->bool: # is it?
-    "Whether a path leads to a file of `save_world`, whole or damaged."
+    "Whether a path leads to a file of `save_world`, whole or damaged; a pipe is none, and is not waited for."
+    if not Path(path).is_file():
+        return False
     try:
         with safe_open(path, 'pt') as f:
             header = f.metadata() or {}
