@@ -347,7 +347,8 @@ def machine(tmp_path):
 def run_installer(machine, **env):
     "Run the cell twice: (what it printed, the working folder after it, the commands that it called)."
     env |= dict(HOME=str(machine/'home'), IPYTHONDIR=str(machine/'ipython'), PATH=first_in_path(machine/'bin'))
-    known = {k: v for k, v in os.environ.items() if k != 'COLAB_RELEASE_TAG'} | env
+    others = 'COLAB_RELEASE_TAG', 'VIRTUAL_ENV' # the shell's own environment is another one than Python's: IPython warns
+    known = {k: v for k, v in os.environ.items() if k not in others} | env
     command = [sys.executable, '-c', RUN, installer()]
     done = subprocess.run(command, cwd=machine/'content', env=known, capture_output=True, text=True)
     calls = (machine/'calls').read_text().splitlines() if (machine/'calls').exists() else []
