@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from .denoisers import find_model
     from .guidance import guide
     from .metrics import measure
-    from .procedures import make_guidance
+    from .catalogue import make_guidance
     from .samplers import sample, trajectory
     from .sweeps import Point, draw_point
     from .training import train

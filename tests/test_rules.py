@@ -4,11 +4,12 @@ import math, re
 import pytest, torch
 
 from cfg_course import rules
+from cfg_course.bands import collapse, pyramid
+from cfg_course.catalogue import RULES
 from cfg_course.core import NULL, InputError, Run, rng
 from cfg_course.denoisers import find_model
 from cfg_course.guidance import LINEAR, Label, Look, Rule, apply, guide, make_method, method_options
 from cfg_course.mixtures import three_gaussians
-from cfg_course.rules import RULES, collapse, pyramid
 from cfg_course.samplers import SAMPLERS, sample, trajectory
 from cfg_course.schedules import karras_grid
 from cfg_course.scores import FROM_X0, as_denoiser, as_predictor
@@ -17,7 +18,7 @@ from test_guidance import evaluate
 SHAPE = 3, 1, 8, 8
 def having(trait): return {name for name, m in RULES.items() if trait in m.traits}
 REMEMBER, ASK, INVARIANT, WEAK_AT_0 = map(having, ('remembers', 'asks again', 'any space', 'weak at 0'))
-ADVICE = 'the traits in the record of {} say otherwise (chapter 17)'
+ADVICE = 'the traits in the record of {} say otherwise (chapter 18c)'
 all_rules = pytest.mark.parametrize('name', RULES)
 
 
