@@ -301,7 +301,7 @@ class Guided:
         if not terms:
             return strong(x, sigma, y), memory, {}
         if self.rule is LINEAR and len(terms) == 1 and everywhere(terms[0].strength, 0):
-            return as_denoiser(terms[0].weak, strong, y)(x, sigma, y), memory, {}
+            return denoiser_of(terms[0].weak, strong, y)(x, sigma, y), memory, {}
         D_c, *answers = ask(strong, [term.weak for term in terms], x, sigma, y)
         D, memory, rest = D_c, dict(memory), list(answers)
         for i, of_group in groups.items():
@@ -351,7 +351,7 @@ def with_labels(
     "A denoiser that is always told the same labels."
     return lambda x, sigma, _: denoise(x, sigma, labels)
 
-def as_denoiser(
+def denoiser_of(
     weak:Branch, # a weak branch
     strong:Denoise, # the model that is asked about another label
     y:Tensor, # `(B,)` labels of the strong branch
@@ -391,7 +391,7 @@ def line_of(
     D_c:Tensor, # strong prediction, `(B, ...)`
     straight:bool=False, # does only the straight line matter?
 )->tuple[Tensor, Level]: # weak prediction and scale of a line that is the sum of all
-    "One line in the place of several, equation 'guide-terms'; where strengths cancel, one of scale 2."
+    "One line in the place of several, equation 'terms'; where strengths cancel, one of scale 2."
     if len(terms) == 1:
         return answers[0], terms[0].strength
     c = widen(D_c)
@@ -411,7 +411,7 @@ def weak_of(
 )->Denoise: # for these samples
     "The weak branch of the line that is the sum of terms, for a rule that asks again."
     if len(terms) == 1:
-        return as_denoiser(terms[0].weak, strong, y)
+        return denoiser_of(terms[0].weak, strong, y)
     def between(x, sigma, _):
         D_c, *answers = ask(strong, [term.weak for term in terms], x, sigma, y)
         return line_of(terms, answers, D_c)[0].to(D_c.dtype)
