@@ -6,25 +6,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from functools import partial
-from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
-from .core import check, check_number, count, flag, number, one_of, several
-from .guidance import LINEAR, Look, Method, Rule, technique
-from .schedules import karras_grid
-from .scores import FROM_X0, expand
+from .core import number
+from .guidance import LINEAR, Method, Rule, technique
+from .scores import expand
 
 # %% auto #0
-__all__ = ['RULES', 'rule', 'WEAK', 'STRONG', 'branch', 'strong', 'dot', 'norm', 'ratio', 'project', 'linear', 'deviation',
-           'rescale', 'renorm', 'static_threshold', 'threshold', 'apg', 'cfg_zero', 'tcfg', 'adg', 'pyramid',
-           'collapse', 'fdg', 'mambo_g', 'power', 'adaptive', 'fbg', 'reg', 'characteristic', 'no_label', 'other_label',
-           'autoguidance', 'random_label', 'rewire', 'identity_attention', 'blurred_attention', 'skipped_parts',
-           'random_parts', 'shaken_level', 'blend', 'concepts', 'all_of', 'all_but', 'perpendicular', 'late_label']
+__all__ = ['RULES', 'rule', 'dot', 'norm', 'ratio', 'project', 'linear', 'deviation', 'rescale', 'renorm', 'static_threshold',
+           'threshold', 'apg', 'cfg_zero', 'tcfg', 'adg']
 
 # %% ../nbs/17_rules.ipynb #69f8f7ea
 def dot(
@@ -71,7 +64,8 @@ RULES: dict[str, Method] = {}
 
 rule = partial(technique, RULES)
 
-@rule('linear', 'Ho & Salimans 2022, arXiv:2207.12598', 'u + s d', traits=('weak at 0', 'any space'))
+@rule('linear', 'Ho & Salimans 2022, arXiv:2207.12598', 'u + s d', traits=('weak at 0', 'any space'),
+    title='classifier-free guidance')
 def linear()->Rule: # in any space
     "The straight line through the two predictions (Ho & Salimans 2022, eq. 6)."
     return LINEAR
@@ -94,7 +88,8 @@ def deviation(
 
 # %% ../nbs/17_rules.ipynb #0a7c1f01
 @rule('rescale', 'Lin et al. 2024, arXiv:2305.08891', 'v: (phi std(c)/std(g) + 1 - phi) g',
-    options=dict(phi=number(0, 1)))
+    options=dict(phi=number(0, 1)),
+    title='rescaled guidance', after=('cfg',))
 def rescale(*,
     phi:float=.7, # share of the rescaled prediction, 0 to 1; the paper uses .7 with s = 7.5
 )->Rule: # in v
@@ -106,7 +101,8 @@ def rescale(*,
     return Rule(combine, 'v')
 
 # %% ../nbs/17_rules.ipynb #c4bad5e0
-@rule('renorm', 'Lin et al. 2025, arXiv:2412.07730', 'flow: g |c|/|g|')
+@rule('renorm', 'Lin et al. 2025, arXiv:2412.07730', 'flow: g |c|/|g|',
+    title='CFG-renormalisation', after=('rescale',))
 def renorm()->Rule: # in flow
     "CFG-renormalisation: the guided velocity gets the length of the conditional one (Lin et al. 2025, appendix)."
     def combine(u, c, s, look):
@@ -127,7 +123,8 @@ def quantiles(
 
 # %% ../nbs/17_rules.ipynb #a447b345
 @rule('static_threshold', 'Saharia et al. 2022, arXiv:2205.11487', 'clip(g, -1, 1)', needs=PIXELS,
-    options=dict(bound=number(1e-12)))
+    options=dict(bound=number(1e-12)),
+    title='static thresholding', after=('cfg',))
 def static_threshold(*,
     bound:float=1., # largest pixel, > 0
 )->Rule: # in x0
@@ -138,7 +135,8 @@ def static_threshold(*,
     return Rule(combine)
 
 @rule('threshold', 'Saharia et al. 2022, arXiv:2205.11487', 'clip(g, -q, q)/q, q = max(1, quantile |g|)', needs=PIXELS,
-    options=dict(quantile=number(0, 1), bound=number(1e-12)))
+    options=dict(quantile=number(0, 1), bound=number(1e-12)),
+    title='dynamic thresholding', after=('static_threshold',))
 def threshold(*,
     quantile:float=.995, # which share of the pixels is kept, 0 to 1; the paper uses .995
     bound:float=1., # largest pixel, > 0
@@ -153,7 +151,8 @@ def threshold(*,
 # %% ../nbs/17_rules.ipynb #b059afdb
 @rule('apg', 'Sadat et al. 2025, arXiv:2410.02416', 'c + (s - 1)(d across c + eta d along c), d remembered and limited',
     options=dict(eta=number(), threshold=number(0), momentum=number(-1, 1)),
-    traits=('remembers',))
+    traits=('remembers',),
+    title='adaptive projected guidance', after=('cfg',))
 def apg(*,
     eta:float=0., # share of the part along the prediction that is kept; 1 keeps all
     threshold:float=2.5, # largest length r of the update; 0: no limit. The paper: 2.5 to 15, growing with the picture
@@ -173,7 +172,8 @@ def apg(*,
 
 # %% ../nbs/17_rules.ipynb #42b0c054
 @rule('cfg_zero', 'Fan et al. 2025, arXiv:2503.18886', 'flow: a u + s (c - a u), a = <c, u>/|u|^2',
-    options=dict(zero_from=number(0, 1)))
+    options=dict(zero_from=number(0, 1)),
+    title='CFG-Zero*', after=('cfg',))
 def cfg_zero(*,
     zero_from:float=.96, # time sigma/(1 + sigma) above which velocity is 0; .96, sigma 24: the paper's 4 %; 1: none
 )->Rule: # in flow
@@ -186,7 +186,8 @@ def cfg_zero(*,
     return Rule(combine, 'flow')
 
 # %% ../nbs/17_rules.ipynb #55cb1fe9
-@rule('tcfg', 'Kwon et al. 2025, arXiv:2503.18137', 'eps: p u + s (c - p u), p on the first singular vector of [u; c]')
+@rule('tcfg', 'Kwon et al. 2025, arXiv:2503.18137', 'eps: p u + s (c - p u), p on the first singular vector of [u; c]',
+    title='tangential damping', after=('cfg',))
 def tcfg()->Rule: # in eps
     "Tangential damping: guidance against what the weak noise shares with the strong (Kwon et al. 2025)."
     def combine(u, c, s, look):
@@ -200,7 +201,8 @@ def tcfg()->Rule: # in eps
 
 # %% ../nbs/17_rules.ipynb #5577c36c
 @rule('adg', 'Jin et al. 2025, arXiv:2506.11039', 'c turned away from u by min((s - 1) angle, pi/3)',
-    options=dict(most=number(0, math.pi)))
+    options=dict(most=number(0, math.pi)),
+    title='angle domain guidance', after=('cfg',))
 def adg(*,
     most:float=math.pi/3, # largest turn in radians, 0 to pi; the paper uses pi/3 with s from 2 to 15
 )->Rule: # in x0
@@ -213,672 +215,3 @@ def adg(*,
         gain = torch.where(theta.sin() > 1e-3, turn.sin()/theta.sin(), s - 1)
         return turn.cos()*c + gain*e
     return Rule(combine)
-
-# %% ../nbs/17_rules.ipynb #9dc98499
-def blur_once(
-    x:Tensor, # `(B, C, H, W)`
-    dim:int, # 2 or 3
-)->Tensor: # one shorter along `dim`
-    "Mean of each pixel and the next one."
-    size = x.shape[dim] - 1
-    return (x.narrow(dim, 0, size) + x.narrow(dim, 1, size))/2
-
-def blur(
-    x:Tensor, # `(B, C, H, W)`
-)->Tensor: # same shape
-    "Binomial filter (1, 4, 6, 4, 1)/16 in both directions, with mirrored edges (Burt & Adelson 1983)."
-    x = F.pad(x, [2]*4, mode='reflect')
-    for dim in (2, 2, 2, 2, 3, 3, 3, 3):
-        x = blur_once(x, dim)
-    return x
-
-def grow(
-    x:Tensor, # `(B, C, h, w)`
-    size:tuple[int, ...], # H, W
-)->Tensor: # `(B, C, H, W)`
-    "The next finer level of a picture, without detail."
-    return blur(F.interpolate(x, size=size, mode='bilinear'))
-
-# %% ../nbs/17_rules.ipynb #600dbcce
-def pyramid(
-    x:Tensor, # `(B, C, H, W)`
-    levels:int, # >= 1
-)->list[Tensor]: # the details from fine to coarse, last the coarse picture
-    "Laplacian pyramid (Burt & Adelson 1983)."
-    parts = []
-    for _ in range(levels - 1):
-        half = [n//2 for n in x.shape[2:]]
-        low = F.interpolate(blur(x), size=half, mode='bilinear')
-        parts.append(x - grow(low, x.shape[2:]))
-        x = low
-    return [*parts, x]
-
-def collapse(
-    parts:list[Tensor], # as `pyramid` returns them
-)->Tensor: # `(B, C, H, W)`
-    "The picture of a pyramid, exactly."
-    *details, x = parts
-    for detail in details[::-1]:
-        x = grow(x, detail.shape[2:]) + detail
-    return x
-
-# %% ../nbs/17_rules.ipynb #b38fc5b2
-@rule('fdg', 'Sadat et al. 2025, arXiv:2506.19713', 'c + (s - 1) gain d on each level of a pyramid', needs='pictures',
-    options=dict(gains=several(number(), least=1, most=12), parallel=number()),
-    traits=('any space',))
-def fdg(*,
-    gains:tuple[float, ...]=(1., 4/9), # of each level, fine to coarse, on what guidance adds; the paper: 1, 4/9
-    parallel:float=1., # share of the part along the prediction that each level keeps
-)->Rule: # in x0, of pictures
-    "Frequency-decoupled guidance: a scale for each level of a Laplacian pyramid (Sadat et al. 2025, arXiv:2506.19713)."
-    levels = len(gains)
-    least = 3*2**(levels - 1)
-    allowed = f'pictures (B, C, H, W) of at least {least} by {least} for {levels} levels'
-    def combine(u, c, s, look):
-        check(c.ndim == 4 and min(c.shape[2:]) >= least, 'fdg', tuple(c.shape), allowed)
-        parts = pyramid(c - u, levels)
-        if parallel != 1:
-            parts = [d - (1 - parallel)*project(d, C) for d, C in zip(parts, pyramid(c, levels))]
-        parts = [gain*d for gain, d in zip(gains, parts)]
-        return c + (s - 1)*collapse(parts)
-    return Rule(combine)
-
-# %% ../nbs/17_rules.ipynb #60b64cb5
-@rule('mambo_g', 'Zhu et al. 2025, arXiv:2508.03442', 'flow: u + (1 + (s - 1) exp(-alpha |d|/|u|)) d',
-    options=dict(alpha=number(0)))
-def mambo_g(*,
-    alpha:float=8., # how fast guidance fades with the relative difference, >= 0; the paper: 8 to 12
-)->Rule: # in flow
-    "MAMBO-G: less guidance where the velocities differ much (Zhu et al. 2025)."
-    def combine(u, c, s, look):
-        relative = ratio(norm(c - u), norm(u), math.inf)
-        damp = (-alpha*relative).exp() if alpha else 1.
-        return straight(u, c, 1 + (s - 1)*damp)
-    return Rule(combine, 'flow')
-
-# %% ../nbs/17_rules.ipynb #e786eff3
-SPACE = one_of(*FROM_X0)
-
-# %% ../nbs/17_rules.ipynb #57a35b20
-@rule('power', 'Lehman Pavasovic et al. 2025, arXiv:2502.07849', 'eps: c + (s - 1) |d|^alpha d',
-    options=dict(alpha=number(-.999), space=SPACE))
-def power(*,
-    alpha:float=.9, # exponent of the length of the difference, > -1; the paper uses .9, and 0 is the straight line
-    space:str='eps', # where the length is taken; the paper writes it for the score
-)->Rule: # in `space`
-    "Power-law guidance: the scale is multiplied by a power of the difference (Lehman Pavasovic et al. 2025)."
-    def combine(u, c, s, look):
-        size = norm(c - u)
-        tiny = torch.finfo(size.dtype).tiny
-        return c + (s - 1)*size.clamp(min=tiny)**alpha*(c - u)
-    return Rule(combine, space)
-
-# %% ../nbs/17_rules.ipynb #e71f6415
-@rule('adaptive', 'Castillo et al. 2023, arXiv:2312.12487', 'u + s d until cos(u, c) > threshold, then c',
-    options=dict(cosine=number(-1, 1), space=SPACE),
-    traits=('weak at 0', 'remembers'))
-def adaptive(*,
-    cosine:float=.991, # threshold in [-1, 1]; the paper uses .991
-    space:str='x0', # where the cosine is taken; the paper takes that of the noise
-)->Rule: # in `space`
-    "Adaptive guidance: none for a sample once its predictions agree (Castillo et al. 2023)."
-    def combine(u, c, s, look):
-        nobody = torch.zeros(len(c), dtype=torch.bool, device=c.device)
-        done = look.memory.get('done', nobody)
-        agree = torch.cosine_similarity(u.flatten(1), c.flatten(1)) > cosine
-        look.memory['done'] = done | agree
-        return torch.where(like_samples(done, c), c, straight(u, c, s))
-    return Rule(combine, space)
-
-# %% ../nbs/17_rules.ipynb #e5db485d
-def evidence(
-    look:Look, # now, with `x`, `sigma`, `u` and `c` of the look before in its memory
-)->Tensor: # `(B, 1, ...)`
-    "Log ratio of the likelihoods of the last step under the two denoisers (Koulischer et al. 2025, simplified)."
-    m = look.memory
-    sigma = expand(look.sigma, look.x)
-    keep = (sigma/m['sigma'])**2
-    middle = (m['c'] + m['u'])/2
-    surprise = look.x - keep*m['x'] - (1 - keep)*middle
-    return dot(surprise, m['c'] - m['u'])/sigma**2
-
-def step_variances(
-    levels:Tensor, # `(N,)` rising noise levels
-)->Tensor: # `(N,)` the first is 0
-    "Variance of the noise that an ancestral step puts in, between each level and the one above."
-    below, above = levels[:-1], levels[1:]
-    first = levels.new_zeros(1)
-    others = below**2*(1 - (below/above)**2)
-    return torch.cat([first, others])
-
-def pace(
-    pi:float, # as for `fbg`
-    t0:float, # as for `fbg`
-    t1:float, # as for `fbg`
-    steps:int, # as for `fbg`
-    **grid, # of `karras_grid`
-)->tuple[float, float]: # tau, delta
-    "Temperature and offset of feedback guidance on EDM's grid (Koulischer et al. 2025, as in their code)."
-    levels = karras_grid(steps, **grid)[:-1].flip(0)
-    variances = step_variances(levels).tolist()
-    delta = math.log((1 - pi)*1.5)/((1 - t0)*steps)
-    at = min(t1*steps, steps - 1.)
-    k = min(int(at), steps - 2)
-    variance = variances[k] + (at - k)*(variances[k + 1] - variances[k])
-    return abs(delta)/5*variance, delta
-
-# %% ../nbs/17_rules.ipynb #c6e6ba4c
-TIME = number(0, .999)
-
-def clip_log(
-    log:Tensor, # `(B, 1, ...)` log of the ratio e^L
-    s:Tensor, # largest scale, `()` or `(B, 1, ...)`
-    pi:float, # as for `fbg`
-)->Tensor: # like `log`
-    "The log ratio between that at which the scale is `s`, and 3."
-    least = ((1 - pi)*s/(s - 1).clamp(min=1e-12)).log()
-    return torch.maximum(log.clamp(max=3), least)
-
-# %% ../nbs/17_rules.ipynb #c5f007f3
-@rule('fbg', 'Koulischer et al. 2025, arXiv:2506.06085', 'u + l d, l from the posterior of the path, at most s',
-    options=dict(pi=number(.334, 1 - 1e-6), t0=TIME, t1=TIME, steps=count(3, 10_000)),
-    traits=('weak at 0', 'remembers'))
-def fbg(*,
-    pi:float=.95, # assumed share of the true conditional density, above 1/3 and below 1; the paper uses .95 to .999
-    t0:float=.5, # time, 1 being noise, by which silence of the evidence brings the scale to 3
-    t1:float=.4, # time at which a squared error of 10 outweighs the offset
-    steps:int=18, # of the sampler, >= 3; the constants depend on it
-)->Rule: # in x0
-    "Feedback guidance: as much as the path so far needs, at most s (Koulischer et al. 2025)."
-    tau, delta = pace(pi, t0, t1, steps)
-    def combine(u, c, s, look):
-        s = torch.as_tensor(s, dtype=c.dtype, device=c.device)
-        m = look.memory
-        if look.first or not m:
-            log = m['log'] + tau*evidence(look) + delta if m else 0*dot(c, c)
-            m.update(log=clip_log(log, s, pi), x=look.x, sigma=expand(look.sigma, c), u=u, c=c)
-        needed = 1/(1 - (1 - pi)*(-m['log']).exp())
-        return straight(u, c, torch.where(s > 1, needed, s))
-    return Rule(combine)
-
-# %% ../nbs/17_rules.ipynb #6024e4e8
-def own_copy(
-    value:Any, # a tensor, perhaps of inference mode, or anything else
-)->Any: # what autograd may keep
-    "A copy of a tensor, outside inference mode; all else as it came."
-    return value.detach().clone() if isinstance(value, Tensor) else value
-
-def sensitivity(
-    look:Look, # where to differentiate
-)->Tensor: # like `look.x`
-    r"Gradient of the sum of the conditional prediction, $\partial(\mathbf 1^\top D_c)/\partial x$, by asking again."
-    with torch.inference_mode(False), torch.enable_grad():
-        x, sigma, y = map(own_copy, (look.x, look.sigma, look.y))
-        x.requires_grad_()
-        total = look.strong(x, sigma, y).sum()
-        return torch.autograd.grad(total, x)[0]
-
-# %% ../nbs/17_rules.ipynb #e5fc1830
-@rule('reg', 'Gao et al. 2025, arXiv:2501.18865', 'c + (s - 1) grad(sum c) d', cost=3., needs='a gradient',
-    traits=('any space', 'asks again'))
-def reg()->Rule: # in x0
-    "Rectified gradient guidance (Gao et al. 2025, in its form for EDM)."
-    def combine(u, c, s, look):
-        gain = (s - 1)*sensitivity(look)
-        return c + gain*(c - u)
-    return Rule(combine)
-
-# %% ../nbs/17_rules.ipynb #31980478
-@rule('characteristic', 'Zheng & Lan 2024, arXiv:2312.07586',
-    's c(x + (s - 1) e) - (s - 1) u(x + s e), both denoised alike', cost=102.,
-    options=dict(iterations=count(0, 1000), tol=number(1e-12), along=flag(), damping=number(0), top=number(above=0)),
-    traits=('weak at 0', 'asks again'))
-def characteristic(*,
-    iterations:int=50, # at most, >= 0; 0 is the straight line. Each asks both branches
-    tol:float=1e-4, # root mean square of the gap at which a sample is done, > 0
-    along:bool=True, # keep the displacement along the first difference?
-    damping:float=0., # how much less of it at the highest noise level, >= 0; the authors' code: 1
-    top:float=80., # highest noise level of the model, > 0
-)->Rule: # in x0
-    "Characteristic guidance (Zheng & Lan 2024); the straight line for samples whose iteration does not converge."
-    def combine(u, c, s, look):
-        def keep(gap):
-            return project(gap, c - u) if along else gap
-        def answers(d):
-            U = look.weak(look.x + s*d, look.sigma, look.y)
-            return U, look.strong(look.x + (s - 1)*d, look.sigma, look.y)
-        pull = damping*(1 + expand(look.sigma, c)**2)/(1 + top**2)
-        limit = tol*math.sqrt(math.prod(c.shape[1:]))
-        return anderson(answers, keep, u, c, s, iterations, limit, pull)
-    return Rule(combine)
-
-# %% ../nbs/17_rules.ipynb #b2b677be
-def anderson(
-    answers:Callable, # displacement `(B, ...)` -> weak and strong prediction there
-    keep:Callable, # which part of a gap counts
-    u:Tensor, # weak prediction without displacement, `(B, ...)`
-    c:Tensor, # strong prediction without displacement, same shape
-    s:Tensor|float, # guidance scale
-    iterations:int, # at most
-    limit:float, # length of the gap at which a sample is done
-    pull:Tensor, # towards no displacement, `()` or `(B, 1, ...)`, >= 0
-)->Tensor: # guided prediction where the gap has closed; elsewhere the straight line
-    "Look for the displacement at which both branches denoise to the same, by Anderson's iteration of depth one."
-    result = straight(u, c, s)
-    d, f = 0*c, keep(c - u)
-    done, move = norm(f) <= limit, f
-    for _ in range(iterations):
-        if bool(done.all()):
-            break
-        d = d + move
-        U, C = answers(d)
-        gap = keep(C - U) - pull*d
-        closed = norm(gap) <= limit
-        result = torch.where(closed & ~done, straight(U, C, s), result)
-        done = done | closed
-        turn = ratio(dot(gap, gap - f), dot(gap - f, gap - f))
-        move = gap - turn*(move + gap - f)
-        f = gap
-    return result
-
-# %% ../nbs/17_rules.ipynb #42f798cf
-from .core import NULL, Denoise, Level, Option, is_whole, maybe, present_run, rng
-from .denoisers import Denoiser, known_classes
-from .guidance import NO_RUN, Branch, Label, noise_time, other_labels, widen
-from .networks import UNet, parts, perturb
-from .scores import as_batch
-
-# %% ../nbs/17_rules.ipynb #930e8ae9
-def unet_of(
-    denoise:Any, # any denoiser
-)->UNet: # the network inside
-    "The network of a `Denoiser`; raises `InputError` for a denoiser that has none to change."
-    net = getattr(denoise, 'net', None)
-    allowed = 'a Denoiser with a UNet inside, whose parts can be changed'
-    check(isinstance(net, UNet), 'model', type(denoise).__name__, allowed)
-    return net
-
-def classes_of(
-    denoise:Any, # any denoiser
-    classes:int|None=None, # K, where the denoiser does not say
-)->int: # K
-    "How many classes there are; raises `InputError` when nobody knows."
-    known = known_classes(denoise)
-    if classes is None:
-        classes = known
-    allowed = 'a whole number > 1: how many classes the model knows'
-    check(isinstance(classes, int) and classes > 1, 'classes', classes, allowed)
-    check(known is None or classes <= known, 'classes', classes, f'at most {known}, which the model knows')
-    return classes
-
-def check_label(
-    denoise:Any, # any denoiser
-    label:int, # a class
-)->int: # the label
-    "Accept a class of the model."
-    last = classes_of(denoise) - 1
-    check(is_whole(label) and 0 <= label <= last, 'label', label, f'a class from 0 to {last}')
-    return label
-
-# %% ../nbs/17_rules.ipynb #2c1d1378
-WEAK: dict[str, Method] = {}
-
-STRONG: dict[str, Method] = {}
-
-branch = partial(technique, WEAK)
-
-strong = partial(technique, STRONG)
-
-# %% ../nbs/17_rules.ipynb #2ac7b0fa
-LABEL = maybe(count(0))
-
-# %% ../nbs/17_rules.ipynb #2a10908f
-@branch('no_label', 'Ho & Salimans 2022, 2207.12598', 'D(x, no label)')
-def no_label(
-    denoise:Denoise, # the strong branch
-)->Label: # weak branch
-    "The model without label (Ho & Salimans 2022)."
-    return Label()
-
-@branch('negative', 'negative prompts, see Liu et al. 2022, 2206.01714', 'D(x, label k)', options=dict(label=LABEL))
-def other_label(
-    denoise:Denoise, # the strong branch
-    *,
-    label:int|None=None, # the class to walk away from
-)->Label: # weak branch
-    "The model with another label: a negative prompt."
-    return Label(check_label(denoise, label))
-
-# %% ../nbs/17_rules.ipynb #668e2359
-WORSE = Option('a denoiser, worse than the one that is guided', callable)
-
-# %% ../nbs/17_rules.ipynb #85523094
-@branch('autoguidance', 'Karras et al. 2024, 2406.02507', 'D_worse(x, y)', needs='a second model',
-    options=dict(model=WORSE))
-def autoguidance(
-    denoise:Denoise, # the strong branch
-    *,
-    model:Denoise|None=None, # a worse denoiser of the same data
-)->Denoise: # weak branch
-    "A worse model with the same label (Karras et al. 2024, section 3)."
-    WORSE.check('model', model)
-    return model
-
-# %% ../nbs/17_rules.ipynb #1ead54de
-SEED = Option('a whole number', is_whole)
-
-class Draws:
-    "Random numbers for a branch: a draw depends on the seed, the number of the sample and the number of the step."
-    def __init__(self,
-        seed:int=0, # of the branch; another stream than that of the sampler's noise
-    ):
-        self.seed = SEED.check('seed', seed)
-
-    def draw(self,
-        f:Callable[[torch.Generator], Tensor], # one draw for one sample
-        n:int, # rows of the batch: the samples once, or several times over
-    )->Tensor: # `(n, ...)`
-        "The draws of the present step; a sample that is there twice gets its draw twice."
-        run = present_run()
-        check(run, 'random branch', type(self).__name__, NO_RUN)
-        rows = range(n) if run.rows is None else run.rows
-        fits = n == len(rows) or (len(rows) and n % len(rows) == 0)
-        check(fits, 'batch', n, f'the {len(rows)} samples of this run, or a multiple')
-        step = max(run.step, 1)
-        if not n:
-            return f(rng(self.seed))[None][:0]
-        draws = torch.stack([f(rng(self.seed, i, 17, step)) for i in rows])
-        return torch.cat([draws]*(n//len(rows)))
-
-class RandomLabel(Draws):
-    "A weak branch: the same model with a class that was drawn for the step."
-    def __init__(self,
-        classes:int, # K
-        seed:int=0, # of the draws
-    ):
-        super().__init__(seed)
-        self.classes = classes
-
-    def labels(self,
-        y:Tensor, # `(B,)` labels of the strong branch
-    )->Tensor: # `(B,)`
-        "The labels of the present step; a sample without label stays so."
-        def drawn(g):
-            return torch.randint(self.classes, (), generator=g)
-        others = self.draw(drawn, len(y)).to(y.device)
-        return torch.where(y == NULL, y, others)
-
-# %% ../nbs/17_rules.ipynb #9a1e1ed4
-@branch('icg', 'Sadat et al. 2025, 2407.02687', 'D(x, random label)', options=dict(classes=maybe(count(2)), seed=SEED))
-def random_label(
-    denoise:Denoise, # the strong branch
-    *,
-    classes:int|None=None, # K; the model's own where it says
-    seed:int=0, # of the draws
-)->RandomLabel: # weak branch
-    "Independent condition guidance: a random class at every step (Sadat et al. 2025, algorithm 1)."
-    return RandomLabel(classes_of(denoise, classes), seed)
-
-# %% ../nbs/17_rules.ipynb #36c9fb4f
-def rewire(
-    denoise:Denoiser, # with a `UNet` inside; stays as it is
-    **changes, # of `perturb`
-)->Denoiser: # around the changed network
-    "The same denoiser around a damaged network."
-    net = perturb(unet_of(denoise), **changes)
-    damaged = Denoiser(net, denoise.precond, denoise.sigma_data)
-    return damaged.train(denoise.training)
-
-# %% ../nbs/17_rules.ipynb #312b6459
-class Redrawn(Draws):
-    "A denoiser whose network is damaged anew at every step."
-    def __init__(self,
-        denoise:Denoiser, # with a `UNet` inside
-        change:Callable, # `change(draw, sigma)` -> options of `perturb`; `draw(f)` draws for each row, sigma is `(B,)`
-        seed:int=0, # of the draws
-    ):
-        super().__init__(seed)
-        unet_of(denoise)
-        self.denoise = denoise
-        self.change = change
-
-    def __call__(self,
-        x:Tensor, # `(B, C, H, W)` noisy images
-        sigma:Level, # `()`, `(B,)` or a float
-        y:Tensor, # `(B,)` labels
-    )->Tensor: # `(B, C, H, W)`
-        "The prediction with the damage of the present step."
-        def draw(f):
-            return self.draw(f, len(x)).to(x.device)
-        changes = self.change(draw, as_batch(sigma, x))
-        return rewire(self.denoise, **changes)(x, sigma, y)
-
-# %% ../nbs/17_rules.ipynb #3ab4f572
-@branch('pag', 'Ahn et al. 2024, 2403.17377', 'D(x, y) with attention V', needs='attention')
-def identity_attention(
-    denoise:Denoiser, # the strong branch
-)->Denoiser: # weak branch
-    "Perturbed-attention guidance: the attention map becomes the identity (Ahn et al. 2024)."
-    return rewire(denoise, see=lambda attend, q, k, v, shape: v)
-
-# %% ../nbs/17_rules.ipynb #40bb6239
-def blur_weights(
-    n:int, # positions in a row
-    blur:float, # standard deviation in positions, > 0; may be infinite
-    like:Tensor, # says on which device and in which precision
-)->Tensor: # `(n, n)`, rows sum to 1
-    "Weights of a Gaussian blur, at the edges too."
-    place = torch.arange(n, dtype=like.dtype, device=like.device)
-    distance = (place - place[:, None])/blur
-    return (-distance**2/2).softmax(1)
-
-def blur_queries(
-    q:Tensor, # `(B, heads, H*W, d)`
-    shape:tuple[int, int], # (H, W)
-    blur:float, # standard deviation in positions, > 0; may be infinite
-)->Tensor: # like `q`
-    "A Gaussian blur over positions."
-    down, across = (blur_weights(n, blur, q) for n in shape)
-    blurred = torch.einsum('ij,kl,bnjld->bnikd', down, across, q.unflatten(2, shape))
-    return blurred.flatten(2, 3)
-
-# %% ../nbs/17_rules.ipynb #d34449f3
-@branch('seg', 'Hong 2024, 2408.00760', 'D(x, y) with attention softmax(blur(Q) K) V', needs='attention',
-    options=dict(blur=number(above=0, infinite=True)))
-def blurred_attention(
-    denoise:Denoiser, # the strong branch
-    *,
-    blur:float=math.inf, # standard deviation in positions, > 0
-)->Denoiser: # weak branch
-    "Smoothed-energy guidance: attention with blurred queries (Hong 2024, eq. 6 and proposition 3.1)."
-    def see(attend, q, k, v, shape):
-        return attend(blur_queries(q, shape, blur), k, v, shape)
-    return rewire(denoise, see=see)
-
-# %% ../nbs/17_rules.ipynb #5ef56940
-NAME = Option('the name of a part of the network', lambda value: isinstance(value, str))
-
-# %% ../nbs/17_rules.ipynb #55502ebe
-@branch('slg', 'Hyung et al. 2025, 2411.18664', 'D(x, y) without chosen parts', needs='a network',
-    options=dict(skip=several(NAME)))
-def skipped_parts(
-    denoise:Denoiser, # the strong branch
-    *,
-    skip:tuple[str, ...]=('mid.0', 'mid.2'), # names in `parts`
-)->Denoiser: # weak branch
-    "Skip-layer guidance: some residual parts add nothing (Hyung et al. 2025)."
-    return rewire(denoise, keep=dict.fromkeys(skip, 0))
-
-@branch('s2', 'Chen et al. 2025, 2508.12880', 'D(x, y) without random parts', needs='a network',
-    options=dict(share=number(0, 1), seed=SEED))
-def random_parts(
-    denoise:Denoiser, # the strong branch
-    *,
-    share:float=.1, # of all parts but the first, rounded, at least one
-    seed:int=0, # of the draws
-)->Redrawn: # weak branch
-    "S² guidance: at every step random parts add nothing (Chen et al. 2025, algorithm 1)."
-    net = unet_of(denoise)
-    names = list(parts(net))[1:]
-    dropped = max(1, round(share*len(names)))
-    def kept(g):
-        chosen = torch.randperm(len(names), generator=g)[:dropped]
-        return 1 - F.one_hot(chosen, len(names)).sum(0).float()
-    def change(draw, sigma):
-        keep = draw(kept).to(next(net.parameters()).dtype).T[..., None, None, None]
-        return dict(keep=dict(zip(names, keep)))
-    return Redrawn(denoise, change, seed)
-
-# %% ../nbs/17_rules.ipynb #81baa8d5
-@branch('tsg', 'Sadat et al. 2025, 2407.02687', 'D(x, y) with e_sigma + strength t^power std(e) n',
-    needs='a noise-level input',
-    options=dict(strength=number(0), power=number(0), seed=SEED))
-def shaken_level(
-    denoise:Denoiser, # the strong branch
-    *,
-    strength:float=2., # noise over the standard deviation of the embedding, at t = 1, >= 0
-    power:float=1., # of the time t; at 0 the noise is the same at all levels
-    seed:int=0, # of the draws
-)->Redrawn: # weak branch
-    "Time-step guidance: noise on the embedding of the noise level (Sadat et al. 2025, section 5)."
-    dim = unet_of(denoise).cfg.emb
-    def change(draw, sigma):
-        size = strength*noise_time(sigma)**power
-        noise = draw(lambda g: torch.randn(dim, generator=g))
-        def shake(e):
-            std = e.std(1, keepdim=True)
-            return e + expand(size, e)*std*noise
-        return dict(level=shake)
-    return Redrawn(denoise, change, seed)
-
-# %% ../nbs/17_rules.ipynb #68e6b4c4
-def blend(
-    denoise:Denoise, # the strong branch
-    branches:list[Branch], # weak branches
-    shares:list[float], # a number for each; their sum is not 0, and counts as 1
-)->Denoise: # weak branch
-    "A weak branch between others."
-    check(len(branches) == len(shares) > 0, 'shares', shares, f'{len(branches)} numbers, one for each branch')
-    total = sum(check_number('shares', a) for a in shares)
-    check(total != 0, 'shares', shares, 'numbers that do not sum to 0')
-    def answer(branch, x, sigma, y):
-        other = other_labels(branch, y)
-        return branch(x, sigma, y) if other is None else denoise(x, sigma, other)
-    def mixed(x, sigma, y):
-        answers = [answer(branch, x, sigma, y) for branch in branches]
-        D = sum(a/total*widen(D) for a, D in zip(shares, answers))
-        return D.to(answers[0].dtype)
-    return mixed
-
-# %% ../nbs/17_rules.ipynb #4b45ac4d
-def concepts(
-    denoise:Denoise, # any denoiser
-    labels:tuple[int, ...], # classes beside the sample's own
-    mix:Callable, # `mix(delta, others)`: what the own label adds to no label, and the list of what the others add
-)->Denoise: # strong branch; a sample without label is not composed
-    "Several labels in one pass."
-    for k in labels:
-        check_label(denoise, k)
-    asks = 1 + len(labels)
-    def composed(x, sigma, y):
-        own = (y != NULL).nonzero()[:, 0]
-        everybody = torch.arange(len(x), device=y.device)
-        rows = torch.cat([everybody, *[own]*asks])
-        others = [torch.full_like(own, k) for k in labels]
-        asked = torch.cat([torch.full_like(y, NULL), y[own], *others])
-        answers = denoise(x[rows], as_batch(sigma, x)[rows], asked)
-        D = widen(answers)
-        D_u, named = D[:len(x)], D[len(x):]
-        deltas = [D_k - D_u[own] for D_k in named.reshape(asks, len(own), *x.shape[1:])]
-        D = D_u.index_add(0, own, mix(deltas[0], deltas[1:]))
-        return D.to(answers.dtype)
-    return composed
-
-# %% ../nbs/17_rules.ipynb #0a7c1f02
-@strong('and', 'Liu et al. 2022, 2206.01714', 'D_u + own (D_c - D_u) + sum a_k (D_k - D_u)', cost=4.,
-    options=dict(labels=several(count(0)), weights=maybe(several(number())), own=number()))
-def all_of(
-    denoise:Denoise, # any denoiser
-    *,
-    labels:tuple[int, ...]=(), # classes beside the sample's own
-    weights:tuple[float, ...]|None=None, # a number for each; 1 when not given
-    own:float=1., # weight of the sample's own class
-)->Denoise: # strong branch
-    "AND: what every label adds (Liu et al. 2022, section 4); a negative weight is NOT."
-    weights = (1.,)*len(labels) if weights is None else weights
-    check(len(weights) == len(labels), 'weights', weights, f'{len(labels)} numbers, one for each label')
-    def mix(delta, others):
-        weighed = [a*other for a, other in zip(weights, others)]
-        return own*delta + sum(weighed)
-    return concepts(denoise, labels, mix)
-
-@strong('not', 'Liu et al. 2022, 2206.01714', 'D_u + (D_c - D_u) - a (D_k - D_u)', cost=4.,
-    options=dict(label=LABEL, weight=number()))
-def all_but(
-    denoise:Denoise, # any denoiser
-    *,
-    label:int|None=None, # the class to avoid
-    weight:float=1., # how much of what it adds is subtracted
-)->Denoise: # strong branch
-    "NOT: without what one label adds (Liu et al. 2022, section 4)."
-    return all_of(denoise, labels=(check_label(denoise, label),), weights=(-weight,))
-
-# %% ../nbs/17_rules.ipynb #354efc06
-def across(
-    delta:Tensor, # a direction, `(B, ...)`
-    other:Tensor, # same shape
-)->Tensor: # same shape
-    "The part of `other` that is perpendicular to `delta`, sample by sample."
-    return other - project(other, delta)
-
-# %% ../nbs/17_rules.ipynb #fb347d01
-@strong('perp_neg', 'Armandpour et al. 2023, 2304.04968', 'D_c - a (part of D_k - D_u across D_c - D_u)', cost=4.,
-    options=dict(label=LABEL, weight=number()))
-def perpendicular(
-    denoise:Denoise, # any denoiser
-    *,
-    label:int|None=None, # the class to avoid
-    weight:float=1., # how much of what it adds across the own label's direction is subtracted
-)->Denoise: # strong branch
-    "Perp-Neg: NOT, without touching what is wanted (Armandpour et al. 2023)."
-    def mix(delta, others):
-        return delta - weight*across(delta, others[0])
-    return concepts(denoise, (check_label(denoise, label),), mix)
-
-# %% ../nbs/17_rules.ipynb #fdff7e01
-@strong('cads', 'Sadat et al. 2024, 2310.17347', 'D(x, label under noise that fades)', needs='a network',
-    options=dict(start=number(0, 1), stop=number(0, 1), noise=number(0), rescale=number(0, 1), seed=SEED))
-def late_label(
-    denoise:Denoiser, # with a `UNet` inside
-    *,
-    start:float=.6, # tau_1: at times below, the label is whole
-    stop:float=.9, # tau_2: at times above, nothing is left of it
-    noise:float=.25, # size of the noise, >= 0
-    rescale:float=1., # psi: 1 restores mean and standard deviation of the embedding, 0 leaves them
-    seed:int=0, # of the draws
-)->Redrawn: # strong branch
-    "CADS: noise on the embedding of the label, less and less of it (Sadat et al. 2024, eqs. 1 to 4)."
-    check(start < stop, 'start, stop', (start, stop), '0 <= start < stop <= 1')
-    dim = unet_of(denoise).cfg.emb
-    def change(draw, sigma):
-        gamma = ((stop - noise_time(sigma))/(stop - start)).clamp(0, 1)
-        z = draw(lambda g: torch.randn(dim, generator=g))
-        def hidden(e, y):
-            late = hide(e, gamma[:, None], noise*z, rescale)
-            return torch.where(y[:, None] == NULL, e, late)
-        return dict(label=hidden)
-    return Redrawn(denoise, change, seed)
-
-# %% ../nbs/17_rules.ipynb #9ecdaf31
-def hide(
-    e:Tensor, # `(B, emb)` embeddings
-    gamma:Tensor, # `(B, 1)` how much is left, in [0, 1]
-    noise:Tensor, # `(B, emb)`
-    rescale:float, # share of the result whose mean and standard deviation are those of `e`
-)->Tensor: # `(B, emb)`
-    "Embeddings under noise."
-    hidden = gamma.sqrt()*e + (1 - gamma).sqrt()*noise
-    std = hidden.std(1, keepdim=True).clamp(min=1e-12)
-    centred = (hidden - hidden.mean(1, keepdim=True))/std
-    restored = centred*e.std(1, keepdim=True) + e.mean(1, keepdim=True)
-    return rescale*restored + (1 - rescale)*hidden

@@ -3,8 +3,8 @@ import json
 
 import numpy as np, pytest
 
+from cfg_course.catalogue import SHELVES, parse_guidance, takes_scale
 from cfg_course.cli import list_guidance, sample_main
-from cfg_course.procedures import SHELVES, parse_guidance, takes_scale
 
 ARGS = {'negative': 'label=3', 'and': 'labels=(8,)', 'not': 'label=8', 'perp_neg': 'label=8', 'autoguidance': 'model=digits'}
 NAMES = [(kind, name) for kind, shelf in SHELVES.items() for name in shelf]
@@ -29,6 +29,18 @@ def test_one_expression_of_four_kinds(tmp_path, capsys):
     x, note = draw('--guidance apg+autoguidance+cads+cosine --guidance-arg model=digits --guidance-arg eta=0.5 --guidance-scale 3 --interval 0.1 5', tmp_path/'out', capsys)
     assert getattr(x, 'shape', x) == (10, 8, 8, 1), note
     assert note['guidance_args'] == dict(model='digits', eta=.5)
+
+
+def test_who_descends_from_whom():
+    "Every ancestor is in the catalogue, none is younger than its heir, and the line of each ends."
+    shelves = {name: method for shelf in SHELVES.values() for name, method in shelf.items()}
+    for name, method in shelves.items():
+        assert method.title and set(method.after) <= shelves.keys() - {name}, name
+        assert all((shelves[a].year or 0) <= (method.year or 9999) for a in method.after), name
+    def line(name, seen=()):
+        assert name not in seen, seen
+        return max((line(a, (*seen, name)) for a in shelves[name].after), default=0) + 1
+    assert max(map(line, shelves)) < len(shelves) and not shelves['cfg'].after
 
 
 BAD = {
