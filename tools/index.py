@@ -12,11 +12,12 @@ from cfg_course.denoisers import BEST, PRECONDS, shipped_models
 from cfg_course.guidance import Method
 from cfg_course.metrics import METRICS
 from cfg_course.networks import CONFIGS
+from cfg_course.objectives import OBJECTIVES
 from cfg_course.pictures import shipped_worlds
 from cfg_course.procedures import SHELVES, takes_scale, technique_options
 from cfg_course.samplers import SAMPLERS, Sampler
 from cfg_course.schedules import GRIDS
-from cfg_course.training import OBJECTIVES, RECIPES, Objective
+from cfg_course.training import RECIPES, Objective
 
 FILE = Path(__file__).resolve().parents[1]/'cfg_course'/'index.json'
 
