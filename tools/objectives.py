@@ -1,6 +1,6 @@
 """Small runs of the objectives of chapter 15a, what they draw, and the second output of a shipped model.
 
-    python tools/objectives.py train --out runs/objectives     all runs, about half an hour on one core; goes on where it was stopped
+    python tools/objectives.py train --out runs/objectives     all runs, about twenty minutes on one core; goes on where it was stopped
     python tools/objectives.py draw --out runs/objectives      1,000 samples each, measured: nbs/results/objectives.csv and .png
     python tools/objectives.py head mnist-a                    train the head of a shipped model, and put it into the package
 
@@ -34,16 +34,15 @@ RESULTS = ROOT/'nbs'/'results'
 MODEL = 'mnist-a'
 ON = '--dataset mnist --split fit --precision fp32'
 RUNS = dict(
-    contrastive=f'{ON} --objective contrastive --resume {{weights}}/{MODEL}.safetensors --steps 8413 --schedule constant --fall 300 --lr 3e-4 --warmup 50',
+    contrastive=f'{ON} --objective contrastive --resume {{weights}}/{MODEL}.safetensors --steps 8213 --schedule constant --fall 200 --lr 3e-4 --warmup 50',
     ddo=f'{ON} --objective ddo --teacher {MODEL} --steps 200 --lr 1e-4 --warmup 20',
     sims=f'{ON} --objective sims --teacher {MODEL} --steps 300 --lr 3e-4 --warmup 20',
-    distillation=f'{ON} --objective distillation --teacher {MODEL} --steps 400 --lr 1e-3 --warmup 50 --p-uncond 0',
-    meanflow='--dataset digits --objective meanflow --steps 1500 --lr 1e-3 --P-std 1.6',
-    imf='--dataset digits --objective imf --steps 1500 --lr 1e-3 --P-std 1.6')
+    meanflow='--dataset digits --objective meanflow --steps 1000 --lr 1e-3 --P-std 1.6',
+    imf='--dataset digits --objective imf --steps 1000 --lr 1e-3 --P-std 1.6')
 METRICS = 'fid', 'accuracy', 'class_std', 'feature_spread'
 STEPS = 16  # of DPM-Solver++
 TOP = 40.  # noise level at which a MeanFlow path begins
-HEAD = TrainConfig('mnist', 'fit', steps=4000, batch_size=64, lr=2e-3, warmup=100, P_mean=-.2)
+HEAD = TrainConfig('mnist', 'fit', steps=2000, batch_size=64, lr=2e-3, warmup=100, P_mean=-.2)
 
 
 class Entry(NamedTuple):
@@ -123,7 +122,6 @@ def beside(
     shape:tuple, # of an image
 )->Callable[[Tensor], tuple[Tensor, float]]: # for an `Entry`
     "How to draw from two models."
-    counted = Counted(lambda x, sigma, y: torch.stack([model(x, sigma, y)]))
     both = Counted(model)
     def other(x, sigma, y):
         both.rows += len(x)
@@ -167,24 +165,23 @@ def entries(
         Entry('mnist', 'no guidance', 'the shipped model', plain(base, shape)),
         Entry('mnist', 'cfg, s = 1.5', 'the shipped model', plain(base, shape, cfg(1.5))),
         Entry('mnist', 'cfg, s = 2', 'the shipped model', plain(base, shape, cfg(2.))),
-        Entry('mnist', 'contrast in closed form, s = 1/.95', 'nothing', plain(base, shape, lambda d: guide(d, scale=1/.95, weak=contrast(base, mean)))),
-        Entry('mnist', 'internal, s = 1.4', 'a head, 4,000 steps', plain(inside(1.4), shape)),
-        Entry('mnist', 'internal, s = 1.4, and cfg, s = 1.5', 'a head, 4,000 steps', plain(inside(1.4), shape, cfg(1.5)))]
-    if 'contrastive' in tuned: rows += [Entry('mnist', 'contrastive, lam = .05', '600 steps from the shipped model', plain(tuned['contrastive'], shape))]
+        Entry('mnist', 'contrast in closed form, s = 1/.95', 'nothing', plain(base, shape, lambda d: guide(d, scale=1/.95, weak=contrast(mean)))),
+        Entry('mnist', 'internal, s = 1.4', 'a head, 2,000 steps', plain(inside(1.4), shape)),
+        Entry('mnist', 'internal, s = 1.4, and cfg, s = 1.5', 'a head, 2,000 steps', plain(inside(1.4), shape, cfg(1.5)))]
+    if 'contrastive' in tuned: rows += [Entry('mnist', 'contrastive, lam = .05', '400 steps from the shipped model', plain(tuned['contrastive'], shape))]
     if 'ddo' in tuned: rows += [Entry('mnist', 'ddo, alpha = 4, beta = .05', '200 steps from the shipped model', plain(tuned['ddo'], shape))]
     if 'sims' in tuned: rows += [
         Entry('mnist', 'self-training alone', '300 steps on own samples', plain(tuned['sims'], shape)),
         Entry('mnist', 'sims, w = 1', '300 steps on own samples', beside(base, tuned['sims'], 2., shape)),
         Entry('mnist', 'neon, w = 1', '300 steps on own samples', plain(neon(base, tuned['sims'], 1.), shape))]
-    if 'distillation' in tuned: rows += [Entry('mnist', 'distillation, s = 2', '400 steps from the shipped model', plain(at_scale(tuned['distillation'], 2.), shape))]
     rows += [
         Entry('digits', 'no guidance', 'the shipped model', plain(digits, small)),
         Entry('digits', 'cfg, s = 2', 'the shipped model', plain(digits, small, cfg(2.))),
         *(Entry('digits', f'cfg, s = 2, {n} step{"s"*(n > 1)}', 'the shipped model', partial(short, digits, n)) for n in (1, 2))]
     for name in 'meanflow', 'imf':
         if name in tuned: rows += [
-            *(Entry('digits', f'{name}, s = 2, {n} step{"s"*(n > 1)}', '1,500 steps from nothing', partial(few, tuned[name], n)) for n in (1, 2)),
-            Entry('digits', f'{name}, s = 2, as a denoiser', '1,500 steps from nothing', plain(at_scale(tuned[name], 1.), small))]
+            *(Entry('digits', f'{name}, s = 2, {n} step{"s"*(n > 1)}', '1,000 steps from nothing', partial(few, tuned[name], n)) for n in (1, 2)),
+            Entry('digits', f'{name}, s = 2, as a denoiser', '1,000 steps from nothing', plain(at_scale(tuned[name], 1.), small))]
     return rows
 
 
