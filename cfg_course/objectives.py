@@ -482,6 +482,14 @@ class TwoHeaded(nn.Module):
                 hook.remove()
         return torch.stack([whole, self.head(**seen)])
 
+def answer_twice(
+    denoise:Denoiser, # with a `UNet` inside
+    head:Head, # for it
+)->Denoiser: # `both(x, sigma, y)` is `(2, B, C, H, W)`
+    "The same preconditioning around a network with two outputs."
+    two = TwoHeaded(denoise.net, head)
+    return Denoiser(two, denoise.precond, denoise.sigma_data).train(denoise.training)
+
 def fingerprint(
     denoise:nn.Module, # any model
 )->str: # eight bytes in hexadecimal
@@ -505,9 +513,8 @@ class Headed:
         check(want == have, 'head', have, f'{want}, for this network')
         self.denoise = denoise
         self.net = denoise.net
-        self.head = head
-        two = TwoHeaded(denoise.net, head)
-        self.both = Denoiser(two, denoise.precond, denoise.sigma_data).train(denoise.training)
+        self.head = copy.deepcopy(head).to(next(denoise.parameters()))
+        self.both = answer_twice(denoise, self.head)
 
     def __call__(self,
         x:Tensor, # `(B, C, H, W)` noisy images
@@ -548,7 +555,7 @@ def train_head(
     torch.manual_seed(mix_seed(cfg.seed, 7))
     denoise = copy.deepcopy(denoise).eval().requires_grad_(False)
     head = Head(denoise.net)
-    both = Headed(denoise, head).both
+    both = answer_twice(denoise, head)
     average = PowerAverage(head, cfg.ema)
     adam = torch.optim.Adam(head.parameters(), lr=cfg.lr, betas=(.9, .99))
     for step in range(cfg.steps):

@@ -2,11 +2,12 @@
 
     python tools/objectives.py train --out runs/objectives     all runs, about twenty minutes on one core; goes on where it was stopped
     python tools/objectives.py draw --out runs/objectives      1,000 samples each, measured: nbs/results/objectives.csv and .png
-    python tools/objectives.py head mnist-a                    train the head of a shipped model, and put it into the package
+    python tools/objectives.py head mnist-a                    train the head of a shipped model, mnist-a or digits, and put it into the package
 
 The networks do not ship. The commands that train them are in RUNS.
 """
 import argparse
+import re
 import shlex
 import subprocess
 import sys
@@ -20,7 +21,7 @@ import torch
 from torch import Tensor
 
 from cfg_course.classifiers import load_classifier
-from cfg_course.core import Denoise, save_grid, to_uint8, write_results
+from cfg_course.core import Denoise, load_tensors, save_grid, save_tensors, to_uint8, write_results
 from cfg_course.data import load_data
 from cfg_course.denoisers import Counted, Denoiser, find_network, load_denoiser, weights_folder
 from cfg_course.guidance import guide
@@ -42,7 +43,9 @@ RUNS = dict(
 METRICS = 'fid', 'accuracy', 'class_std', 'feature_spread'
 STEPS = 16  # of DPM-Solver++
 TOP = 40.  # noise level at which a MeanFlow path begins
-HEAD = TrainConfig('mnist', 'fit', steps=2000, batch_size=64, lr=2e-3, warmup=100, P_mean=-.2)
+HEADS = {
+    MODEL: TrainConfig('mnist', 'fit', steps=2000, batch_size=64, lr=2e-3, warmup=100, P_mean=-.2),
+    'digits': TrainConfig('digits', steps=1000, batch_size=64, lr=2e-3, warmup=100)}
 
 
 class Entry(NamedTuple):
@@ -80,14 +83,14 @@ def train_all(
 def make_head(
     name:str, # of a shipped model
 )->None:
-    "Train the second output of a model on the part `fit`, its trunk frozen, and put it into the package."
-    model, meta = find_network(name)
+    "Train the second output of a model on what it was trained on, its trunk frozen, and put it into the package."
+    model, cfg = find_network(name)[0], HEADS[name]
     begin = time.perf_counter()
     def say(step, loss):
         if step % 500 == 0: print(f'step {step}: loss {loss:.4f}, {time.perf_counter() - begin:.0f} s', flush=True)
-    head = train_head(model, load_data('mnist', 'fit'), HEAD, say)
+    head = train_head(model, load_data(cfg.dataset, cfg.split), cfg, say)
     path = weights_folder()/'heads'/f'{name}.safetensors'
-    save_head(head, model, path, name=name, data=meta['data'], steps=HEAD.steps, batch_size=HEAD.batch_size, lr=HEAD.lr)
+    save_head(head, model, path, name=name, data=cfg.dataset, split=cfg.split, steps=cfg.steps, batch_size=cfg.batch_size, lr=cfg.lr)
     print(f'{path}: {path.stat().st_size:,} bytes')
 
 
@@ -185,25 +188,50 @@ def entries(
     return rows
 
 
+def slug(
+    entry:Entry, # a row
+)->str: # a file's name
+    "A row as a name."
+    return re.sub(r'[^a-z0-9.]+', '-', f'{entry.dataset} {entry.method}'.lower())
+
+
+def draw_kept(
+    entry:Entry, # a row
+    labels:Tensor, # `(N,)`
+    folder:Path, # where samples are kept
+)->tuple[Tensor, float]: # `(N, C, H, W)` uint8, evaluations an image
+    "Samples of a row, drawn once."
+    path = folder/f'{slug(entry)}-{len(labels)}.safetensors'
+    if path.is_file():
+        tensors, meta = load_tensors(path, 'drawn')
+        return tensors['x'], meta['nfe']
+    begin = time.perf_counter()
+    x, cost = entry.draw(labels)
+    x = to_uint8(x)
+    save_tensors(dict(x=x), dict(kind='drawn', nfe=cost), path)
+    print(f'{slug(entry)}: {time.perf_counter() - begin:.0f} s', flush=True)
+    return x, cost
+
+
 def draw_all(
     out:Path, # folder of all runs
     num:int, # samples of each
 )->None:
-    "Draw, measure, write the table and the picture."
+    "Draw, measure, write the table and the pictures."
     judges = dict(mnist=load_classifier('mnist-residual')[0], digits=load_classifier('digits')[0])
     real = dict(mnist=load_data('mnist', 'reference'), digits=load_data('digits', 'train'))
-    references = {name: make_reference(judges[name], data) for name, data in real.items()}
     labels, rows, pictures = torch.arange(num) % 10, [], {}
-    for entry in entries(out):
-        begin = time.perf_counter()
-        x, cost = entry.draw(labels)
-        x = to_uint8(x)
+    drawn = [(entry, *draw_kept(entry, labels, out/'drawn')) for entry in entries(out)]
+    references = {name: make_reference(judges[name], data) for name, data in real.items()}
+    for entry, x, cost in drawn:
         found = measure(judges[entry.dataset], x, labels, references[entry.dataset], METRICS)
         pictures.setdefault(entry.dataset, []).append(x[:10])
         rows += [dict(dataset=entry.dataset, method=entry.method, trained=entry.trained, nfe=cost, samples=num, metric=metric,
             value=value, low=low, high=high) for metric, (value, low, high) in found.items()]
-        print(f'{entry.dataset} {entry.method}: fid {found["fid"][0]:.2f}, accuracy {found["accuracy"][0]:.3f}, nfe {cost:g}, {time.perf_counter() - begin:.0f} s', flush=True)
-    config = dict(model=MODEL, samples=num, sampler='dpmpp', steps=STEPS, top=TOP, seed=0, judges={k: 'mnist-residual' if k == 'mnist' else k for k in judges},
+        print(f'{slug(entry)}: fid {found["fid"][0]:.2f}, accuracy {found["accuracy"][0]:.3f}, nfe {cost:g}', flush=True)
+    config = dict(
+        model=MODEL, samples=num, sampler='dpmpp', steps=STEPS, top=TOP, seed=0,
+        judges=dict(mnist='mnist-residual', digits='digits'),
         commands={name: f'python train.py {text.format(weights="cfg_course/weights")}' for name, text in RUNS.items()})
     write_results(rows, RESULTS/'objectives.csv', config, device='cpu, 1 thread')
     for name, images in pictures.items(): save_grid(torch.cat(images), RESULTS/f'objectives_{name}.png', cols=10)
