@@ -493,11 +493,11 @@ def answer_twice(
 def fingerprint(
     denoise:nn.Module, # any model
 )->str: # eight bytes in hexadecimal
-    "A short digest of a model's weights, wherever they are and in whatever precision that holds them."
+    "A short digest of a model's weights, rounded so that it is the same wherever they are and in every precision."
     digest = hashlib.blake2b(digest_size=8)
     for name, t in sorted(denoise.state_dict().items()):
-        weights = t.detach().float().cpu().contiguous().numpy()
-        digest.update(name.encode() + weights.tobytes())
+        rounded = t.detach().float().bfloat16().cpu().contiguous()
+        digest.update(name.encode() + rounded.view(torch.int16).numpy().tobytes())
     return digest.hexdigest()
 
 # %% ../nbs/15a_objectives.ipynb #6728baee
