@@ -167,7 +167,8 @@ def keep_unlabelled(
     y:Tensor, # `(B,)` labels
 )->Tensor: # `(B, ...)`
     "Rows without label keep the velocity of their pair: nothing guides them."
-    return torch.where(expand(y == NULL, f) > 0, f, guided)
+    unlabelled = expand(y == NULL, f) > 0
+    return torch.where(unlabelled, f, guided)
 
 WEIGHTS = dict(omega=number(above=0), kappa=number(0, below=1), share=number(0, 1), power=number(0, 10))
 
@@ -187,7 +188,8 @@ def meanflow_target(
     kappa:float=.5, # weight of the network's own velocity with label, in [0, 1)
 )->Tensor: # `(B, ...)`
     r"MeanFlow's target, guided by $s = \omega/(1 - \kappa)$ where it settles (Geng et al. 2025, eq. 19 to 21)."
-    return omega*f + (1 - omega - kappa)*f_u + kappa*f_c
+    own = (1 - omega - kappa)*f_u + kappa*f_c
+    return omega*f + own
 
 def imf_target(
     f:Tensor, # velocity of a pair, noise - image, `(B, ...)`
@@ -318,9 +320,10 @@ def in_place_of(
     own:Own, # a model's samples
 )->Batch: # as many samples, with the same noise; no label where the image had none
     "A batch of a model's own samples."
-    rows = torch.randint(len(own.y), (len(batch.y),)).to(own.y.device)
-    y = torch.where(batch.y == NULL, NULL, own.y[rows])
-    return batch._replace(x0=own.x0[rows], y=y)
+    rows = torch.randint(len(own.y), batch.y.shape)
+    x0, y = (t[rows.to(t.device)] for t in own)
+    told = torch.where(batch.y == NULL, NULL, y)
+    return batch._replace(x0=x0, y=told)
 
 def copy_of(
     teacher:Denoiser, # frozen
@@ -328,15 +331,16 @@ def copy_of(
     "The same denoiser once more."
     return copy.deepcopy(teacher).requires_grad_(True)
 
-# %% ../nbs/15a_objectives.ipynb #e787b1a8
+# %% ../nbs/15a_objectives.ipynb #9e822ddf
 def square_error(
     denoise:Denoise, # any denoiser
     batch:Batch, # images with noise
     c_out:Level=1., # output scaling, `(B,)` or a number
 )->Tensor: # `(B,)`, the sum over pixels
     "The squared error of each sample, in units of the network's output."
-    error = denoise(batch.x, batch.sigma, batch.y) - batch.x0
-    return (error/expand(c_out, error)).square().flatten(1).sum(1)
+    D = denoise(batch.x, batch.sigma, batch.y)
+    error = (D - batch.x0)/expand(c_out, D)
+    return error.square().flatten(1).sum(1)
 
 # %% ../nbs/15a_objectives.ipynb #b08da61e
 def ddo_terms(
@@ -346,7 +350,9 @@ def ddo_terms(
     beta:float=.05, # how sure the discriminator is
 )->tuple[Tensor, Tensor]: # `(N,)`, `(M,)`
     "The discriminator's loss, where the discriminator is a ratio of likelihoods (Zheng et al. 2025)."
-    return -F.logsigmoid(beta*real), -alpha*F.logsigmoid(-beta*fake)
+    near = -F.logsigmoid(beta*real)
+    far = -alpha*F.logsigmoid(-beta*fake)
+    return near, far
 
 def ddo(
     teacher:Denoise, # the model that is to become better; frozen
@@ -449,8 +455,10 @@ class Head(nn.Module):
         emb:Tensor, # `(B, emb)` embedding of noise level and label
     )->Tensor: # `(B, C, H, W)`
         "A prediction from half of the network."
-        scale, shift = self.emb(emb)[:, :, None, None].chunk(2, 1)
-        h = F.silu(self.norm(h)*(1 + scale) + shift)
+        both = self.emb(emb)[:, :, None, None]
+        scale, shift = both.chunk(2, 1)
+        h = self.norm(h)*(1 + scale)
+        h = F.silu(h + shift)
         return F.pixel_shuffle(self.out(h), self.enlarge)
 
 # %% ../nbs/15a_objectives.ipynb #9c1864a1
@@ -572,7 +580,7 @@ def train_head(
             progress(step + 1, loss.item())
     return average.module
 
-# %% ../nbs/15a_objectives.ipynb #801d5da9
+# %% ../nbs/15a_objectives.ipynb #2aa43c2d
 def save_head(
     head:Head, # trained
     denoise:Denoiser, # for this model
@@ -580,8 +588,10 @@ def save_head(
     **meta, # more facts: data, training ...
 )->None:
     "Write a head in half precision, with the fingerprint of its model."
-    tensors = {name: t.half() for name, t in head.state_dict().items()}
-    save_tensors(tensors, dict(kind='head', model=fingerprint(denoise), **meta), path)
+    state = head.state_dict()
+    tensors = {name: t.half() for name, t in state.items()}
+    facts = dict(kind='head', model=fingerprint(denoise), **meta)
+    save_tensors(tensors, facts, path)
 
 def load_head(
     path:Path|str, # a file of `save_head`
