@@ -1244,7 +1244,7 @@ def objective_options(
     for text in cfg.objective_args:
         name, equals, value = text.partition('=')
         known = equals and name in takes
-        check(known, 'objective_args', text, f'NAME=VALUE for {cfg.objective}; {among(name, takes)}')
+        check(known, '--objective-arg', text, f'NAME=VALUE for {cfg.objective}; {among(name, takes)}')
         found[name] = takes[name].check(name, as_number(value))
     return found
 

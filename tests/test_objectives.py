@@ -110,7 +110,7 @@ def test_one_more_is_one_cell(tmp_path):
 
 
 @pytest.mark.parametrize('name,args,words', [
-    ('contrastive', ('lam',), 'objective_args: got .lam.'), ('contrastive', ('lamb=.1',), 'did you mean lam'), ('denoising', ('lam=.1',), 'One of none|none'),
+    ('contrastive', ('lam',), '--objective-arg: got .lam.'), ('contrastive', ('lamb=.1',), 'did you mean lam'), ('denoising', ('lam=.1',), 'One of none|none'),
     ('contrastive', ('lam=nan',), 'lam: got nan'), ('contrastive', ('lam=1',), 'lam: got 1'), ('contrastive', ('lam=-.1',), 'lam: got -0.1'), ('contrastive', ('lam=a',), "lam: got 'a'"),
     ('meanflow', ('kappa=1',), 'kappa: got 1'), ('meanflow', ('kappa=-.5',), 'kappa'), ('meanflow', ('omega=0',), 'omega'), ('meanflow', ('omega=inf',), 'omega'), ('meanflow', ('share=1.1',), 'share'),
     ('imf', ('omega=.5',), 'omega'), ('ddo', ('beta=0',), 'beta'), ('ddo', ('alpha=-1',), 'alpha'), ('ddo', ('samples=2.5',), 'samples'), ('sims', ('samples=0',), 'samples'),

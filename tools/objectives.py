@@ -25,7 +25,7 @@ from cfg_course.core import Denoise, load_tensors, save_grid, save_tensors, to_u
 from cfg_course.data import load_data
 from cfg_course.denoisers import Counted, Denoiser, find_network, load_denoiser, weights_folder
 from cfg_course.guidance import guide
-from cfg_course.metrics import make_reference, measure
+from cfg_course.metrics import Reference, measure, observe
 from cfg_course.objectives import contrast, find_head, internal_guidance, neon, sample_mean, save_head, train_head
 from cfg_course.samplers import sample
 from cfg_course.training import TrainConfig, at_scale
@@ -222,7 +222,7 @@ def draw_all(
     real = dict(mnist=load_data('mnist', 'reference'), digits=load_data('digits', 'train'))
     labels, rows, pictures = torch.arange(num) % 10, [], {}
     drawn = [(entry, *draw_kept(entry, labels, out/'drawn')) for entry in entries(out)]
-    references = {name: make_reference(judges[name], data) for name, data in real.items()}
+    references = {name: Reference(name, observe(judges[name], data.x, data.y), 0.) for name, data in real.items()} # nobody asks who is near
     for entry, x, cost in drawn:
         found = measure(judges[entry.dataset], x, labels, references[entry.dataset], METRICS)
         pictures.setdefault(entry.dataset, []).append(x[:10])
