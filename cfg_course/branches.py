@@ -163,7 +163,7 @@ HEAD = maybe(Option('a head that was trained for the model', lambda value: isins
 
 # %% ../nbs/17d_branches.ipynb #a51e00d2
 @branch('internal', 'Zhou et al. 2025, 2512.24176', 'D_mid(x, y)', needs='a second output', options=dict(head=HEAD),
-    title='internal guidance, the middle of the same network', after=('autoguidance',))
+    title='internal guidance, the middle of the same network', after=('autoguidance',), strength=.4)
 def middle_output(
     denoise:Denoise, # the strong branch
     *,
