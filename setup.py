@@ -40,7 +40,7 @@ setup(
     classifiers=classifiers, project_urls=project_urls,
     packages=find_packages(include=[cfg['lib_path']]),
     package_data={cfg['lib_path']: [
-        'py.typed', 'index.json', *(f'weights/*.{kind}' for kind in ('safetensors', 'json', 'csv', 'npz')),
+        'py.typed', 'index.json', *(f'weights/*.{kind}' for kind in ('safetensors', 'json', 'csv', 'npz')), 'weights/heads/*.safetensors',
         *(f'worlds/*.{kind}' for kind in ('safetensors', 'json'))]},
     install_requires=cfg['requirements'].split(), extras_require=extras,
     long_description=Path('README.md').read_text(encoding='utf-8'), long_description_content_type='text/markdown',

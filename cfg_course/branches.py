@@ -18,7 +18,7 @@ from .guidance import NO_RUN, Label, Method, technique
 from .networks import UNet
 
 # %% auto #0
-__all__ = ['WEAK', 'STRONG', 'branch', 'strong', 'no_label', 'other_label', 'autoguidance', 'random_label']
+__all__ = ['WEAK', 'STRONG', 'branch', 'strong', 'no_label', 'other_label', 'autoguidance', 'random_label', 'middle_output']
 
 # %% ../nbs/17d_branches.ipynb #930e8ae9
 def unet_of(
@@ -154,3 +154,22 @@ def random_label(
 )->RandomLabel: # weak branch
     "Independent condition guidance: a random class at every step (Sadat et al. 2025, algorithm 1)."
     return RandomLabel(classes_of(denoise, classes), seed)
+
+# %% ../nbs/17d_branches.ipynb #a51e00d4
+from .objectives import Head, Headed, find_head
+
+# %% ../nbs/17d_branches.ipynb #a51e00d1
+HEAD = maybe(Option('a head that was trained for the model', lambda value: isinstance(value, Head)))
+
+# %% ../nbs/17d_branches.ipynb #a51e00d2
+@branch('internal', 'Zhou et al. 2025, 2512.24176', 'D_mid(x, y)', needs='a second output', options=dict(head=HEAD),
+    title='internal guidance, the middle of the same network', after=('autoguidance',), strength=.4)
+def middle_output(
+    denoise:Denoise, # the strong branch
+    *,
+    head:Head|None=None, # a second output; the shipped one when not given
+)->Denoise: # weak branch
+    "What the middle of the network predicts (Zhou et al. 2025), through a head on the frozen network."
+    unet_of(denoise)
+    headed = Headed(denoise, head) if head else find_head(denoise)
+    return headed.middle

@@ -224,6 +224,23 @@ def index()->dict[str, Any]: # kind -> names, or name -> what is known of it
         Parser(prog='cfg_course').error(f'{file.name}, which lists what there is, is damaged; install the package anew')
     return known
 
+# %% ../nbs/40_cli.ipynb #9d85c9f2
+def objectives_text()->str: # such as denoising (Denoising), ...
+    "The objectives, with their names in full."
+    return ', '.join(f"{name} ({entry['title']})" for name, entry in index()['objectives'].items())
+
+def objective_options()->str: # such as distillation: low=1.0, high=4.0; ...
+    "The options of the objectives, with their defaults."
+    told = []
+    for name, entry in index()['objectives'].items():
+        pairs = [f"{key}={option['default']}" for key, option in entry['options'].items()]
+        told += [f"{name}: {', '.join(pairs)}"] if pairs else []
+    return '; '.join(told)
+
+def taught_text()->str: # such as distillation, ddo
+    "The objectives that need a teacher."
+    return ', '.join(name for name, entry in index()['objectives'].items() if entry['needs'])
+
 # %% ../nbs/40_cli.ipynb #90240326
 TRAIN_HELP = """Train a class-conditional diffusion model with label dropout, ready for classifier-free guidance.
 
@@ -282,8 +299,10 @@ def add_recipe(
     add_rate(group)
     add('--p-uncond', type=number(float, 0, 1), help='probability of dropping a label (.1)')
     add('--objective', choices=index()['objectives'],
-        help='what to learn: denoising, or guidance itself (denoising)')
-    add('--teacher', metavar='MODEL', help='for --objective distillation: the model to learn from')
+        help=f'what to learn: {objectives_text()} (denoising)')
+    add('--objective-arg', dest='objective_args', action='append', metavar='NAME=VALUE',
+        help=f'an option of the objective; may be given several times ({objective_options()})')
+    add('--teacher', metavar='MODEL', help=f'for {taught_text()}: the model to learn from')
     add_noise(group)
     add('--ema', type=WIDTH, help="width of the weights' average, relative to the run")
     add('--averages', type=WIDTH, nargs='+', metavar='WIDTH', help='widths of more averages, for the snapshots')

@@ -31,6 +31,7 @@ from .denoisers import find_model, model_name
 from .guidance import w_to_scale
 from .metrics import METRICS, check_metrics, fid, make_reference, observe
 from .networks import CONFIGS
+from .objectives import advice
 from .samplers import SAMPLERS, make_sampler, sample
 from .sweeps import KEYS, Drawn, Point, Yardstick, check_beside, check_shares, describe_point, draw
 from .sweeps import draw_point, equal_shares, find_guidance, fit_steps, key_of, lock_beside
@@ -365,7 +366,7 @@ def train_command(
         log_every=args.log_every,
         tensorboard=args.tensorboard,
         watch=watch_fid(judge_of(recipe, args.data_dir), args.fid) if args.fid else None)
-    say(trained_text(model, recipe.steps, time.perf_counter() - begin, out))
+    say(trained_text(model, recipe, time.perf_counter() - begin, out))
 
 # %% ../nbs/39_commands.ipynb #c39a0030
 def recipe_name(
@@ -385,13 +386,13 @@ def find_recipe(
 
 def trained_text(
     model:Path, # its file
-    steps:int, # of the run
+    recipe:TrainConfig, # of the run
     seconds:float, # that it took
     out:Path, # the run's folder
 )->str: # one line
     "What was done, and what to do next."
-    then = f'draw from it with: python sample.py --model {out} --guidance-scale 2'
-    return f'{model}: {steps} steps in {seconds:.0f} s; {then}'
+    then = f'draw from it with: {advice(recipe.objective, out)}'
+    return f'{model}: {recipe.steps} steps in {seconds:.0f} s; {then}'
 
 def network_of(
     recipe:str|None, # name of a recipe

@@ -5,7 +5,7 @@
 # %% ../nbs/15_training.ipynb #d3bf89af
 from __future__ import annotations
 
-import atexit, copy, gc, hashlib, math, os, re, shutil, statistics, time
+import atexit, copy, gc, hashlib, inspect, math, os, re, shutil, statistics, time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -20,9 +20,9 @@ from torch import nn, Tensor
 from tqdm.auto import tqdm
 
 from . import data as sources
-from .core import NULL, Denoise, Device, InputError, Level, check, check_number, count, flag, maybe, mix_seed
-from .core import load_tensors, number, one_of, optional, parse, pick_device, read_table, rng, save_grid
-from .core import save_tensors, several, to_float, write_json, writing
+from .core import NULL, Denoise, Device, InputError, Level, Option, among, check, check_number, count, flag
+from .core import load_tensors, maybe, mix_seed, number, one_of, optional, parse, pick_device, read_table, rng
+from .core import save_grid, save_tensors, several, to_float, write_json, writing
 from .data import DATASETS, Images, clear_lock, data_shape, load_data, take_lock
 from .denoisers import PRECONDS, TEXT, Denoiser, config_from, find_network, in_file, load_denoiser
 from .denoisers import save_denoiser, shapes_of
@@ -36,9 +36,9 @@ if TYPE_CHECKING:
     from accelerate import Accelerator
 
 # %% auto #0
-__all__ = ['RECIPES', 'drop_labels', 'Batch', 'denoising_loss', 'TrainConfig', 'recipe_for', 'draw_batch', 'PowerAverage',
-           'Diverged', 'Trainer', 'fit', 'heldout_loss', 'OneProcess', 'make_accelerator', 'train', 'distillation',
-           'model_guidance', 'guidance_free']
+__all__ = ['RECIPES', 'drop_labels', 'Batch', 'denoising_loss', 'objective', 'TrainConfig', 'recipe_for', 'draw_batch',
+           'PowerAverage', 'Diverged', 'Trainer', 'fit', 'heldout_loss', 'OneProcess', 'make_accelerator', 'train',
+           'distillation', 'model_guidance', 'guidance_free']
 
 # %% ../nbs/15_training.ipynb #7b1e0001
 Loss = Callable[..., Tensor] # `loss(denoise, batch, c_out)`: `()`
@@ -126,8 +126,67 @@ def batch_rows(
     return torch.cat(orders)[at]
 
 # %% ../nbs/15_training.ipynb #7b1e0003
-OBJECTIVES = 'denoising', 'distillation', 'model_guidance', 'guidance_free'
+TEACHER = 'a teacher' # what an objective may need
 STAGES = 250_000, 500_000, 1_000_000, 2_000_000, 4_000_000, 8_000_000 # images
+
+# %% ../nbs/15_training.ipynb #bd9c8728
+class Setting(NamedTuple):
+    "What a run begins with."
+    fresh:Denoiser # its network, with new weights
+    teacher:Denoiser|None=None # the model to learn from, where the objective needs one; frozen
+    seed:int=0 # of the run
+    device:Device='cpu' # where training is
+
+class Objective(NamedTuple):
+    "An entry of `OBJECTIVES`."
+    title:str # its full name
+    paper:str # where it comes from
+    formula:str # of the loss, or of where it ends
+    needs:str # `TEACHER`, or nothing
+    options:dict[str, Option] # option -> what values it takes
+    scales:tuple[float, ...] # at which a run's pictures are drawn
+    use:str # what to do with the trained network, with a hole for its folder
+    begin:Callable[..., tuple[Denoiser, Loss]] # `begin(setting, **options)`
+
+OBJECTIVES:dict[str, Objective] = {}
+
+def check_options(
+    name:str, # of an objective
+    takes:dict[str, Option], # option -> what values it takes
+    begin:Callable, # the function below its entry
+)->None:
+    "Raise a `TypeError` unless each option of a function has an `Option`, and the other way round."
+    arguments = list(inspect.signature(begin).parameters)
+    unsaid = set(arguments[1:]) ^ takes.keys()
+    if unsaid:
+        raise TypeError(f'{name}: no Option, or no argument, for {sorted(unsaid)}')
+
+# %% ../nbs/15_training.ipynb #cb5d1e2c
+def objective(
+    name:str, # as in `train.py --objective`
+    title:str, # its full name
+    paper:str, # where it comes from
+    formula:str, # of the loss, or of where it ends
+    needs:str='', # `TEACHER`, or nothing
+    options:dict[str, Option]|None=None, # option -> what values it takes
+    scales:tuple[float, ...]=(0., 1., 3.), # at which a run's pictures are drawn
+    use:str='python sample.py --model {out} --guidance-scale 2', # what to do with the trained network
+)->Callable: # a decorator
+    "Put a function `begin(setting, **options)` into the register of objectives."
+    takes = options or {}
+    def put(begin):
+        check_options(name, takes, begin)
+        OBJECTIVES[name] = Objective(title, paper, formula, needs, takes, scales, use, begin)
+        return begin
+    return put
+
+# %% ../nbs/15_training.ipynb #ca2cff42
+@objective('denoising', 'Denoising', 'Ho & Salimans 2022, arXiv:2207.12598', '|D - x0|^2/c_out^2')
+def learn_denoising(
+    setting:Setting, # what the run begins with
+)->tuple[Denoiser, Loss]: # the denoiser to train, its loss
+    "The ordinary loss, with labels dropped now and then."
+    return setting.fresh, denoising_loss
 
 # %% ../nbs/15_training.ipynb #d234dfc4
 @dataclass
@@ -157,7 +216,8 @@ class TrainConfig:
     begun:int=0 # step at which it began: 0, or that of the snapshot from which it went on
     image_size:int|None=None # side of the thumbnails; the data's own when not given
     objective:str='denoising' # one of `OBJECTIVES`
-    teacher:str|None=None # for distillation: the model to learn from, a name or a path
+    teacher:str|None=None # the model to learn from, a name or a path, for objectives that need one
+    objective_args:tuple[str, ...]=() # options of the objective, each NAME=VALUE
 
 # %% ../nbs/15_training.ipynb #7b1e0004
 RECIPES = dict(
@@ -765,9 +825,10 @@ def at_strength(
 def preview(
     out:Path, # the run's folder
     trainer:Trainer, # whose average draws
-    scales:Sequence[float]=(0., 1., 3.), # one row each
+    scales:Sequence[float]|None=None, # one row each; those of the objective when not given
 )->None:
     "Draw one sample of each class, up to ten, at each scale, from the same noise."
+    scales = scales or OBJECTIVES[trainer.cfg.objective].scales
     model = trainer.average.module.eval()
     data = trainer.data
     y = torch.arange(min(10, len(data.classes)))
@@ -793,7 +854,6 @@ def complete_preview(
     done = trainer.done > trainer.cfg.begun
     if done and not preview_path(out, trainer).exists():
         preview(out, trainer)
-
 
 # %% ../nbs/15_training.ipynb #924dd260
 LOCK = 'cfg_course.lock' # in a folder that is written to
@@ -1131,7 +1191,8 @@ OTHERS = dict(
     averages=several(number(*RANGES['ema']), 0, 100),
     snapshots=several(count(1, MANY)),
     flip=flag(), compile=flag(),
-    image_size=maybe(count(1, 2**16)), teacher=maybe(TEXT))
+    image_size=maybe(count(1, 2**16)),
+    teacher=maybe(TEXT), objective_args=several(TEXT))
 
 def check_train_config(
     cfg:TrainConfig, # a configuration
@@ -1152,9 +1213,10 @@ def check_together(
     "Raise an `InputError` for values that do not go together."
     may_fall = cfg.fall == 0 or cfg.schedule == 'constant'
     check(may_fall, 'fall', cfg.fall, '0 with a cosine, which falls all the way')
-    taught = cfg.objective == 'distillation'
-    words = 'a model with objective distillation, and none without'
-    check((cfg.teacher is not None) == taught, 'teacher', cfg.teacher, words)
+    taught = [name for name, entry in OBJECTIVES.items() if entry.needs == TEACHER]
+    words = f'a model with objective {", ".join(taught)}, and none without'
+    check((cfg.teacher is not None) == (cfg.objective in taught), 'teacher', cfg.teacher, words)
+    objective_options(cfg)
 
 def fitted(
     net:UNetConfig, # a configuration
@@ -1171,6 +1233,31 @@ def own_net(
     "The network that goes with a data set."
     name = net_name(dataset, shape)
     return fitted(CONFIGS[name], shape)
+
+# %% ../nbs/15_training.ipynb #b01381fd
+def objective_options(
+    cfg:TrainConfig, # with an objective, and options of it
+)->dict[str, float]: # option -> value
+    "The options that were given; raises `InputError` for one that the objective does not have or cannot take."
+    takes = OBJECTIVES[cfg.objective].options
+    found = {}
+    for text in cfg.objective_args:
+        name, equals, value = text.partition('=')
+        known = equals and name in takes
+        check(known, '--objective-arg', text, f'NAME=VALUE for {cfg.objective}; {among(name, takes)}')
+        found[name] = takes[name].check(name, as_number(value))
+    return found
+
+def as_number(
+    text:str, # such as 0.5
+)->float|str: # what is no number stays a text, which no option takes
+    "The number in a text."
+    for kind in int, float:
+        try:
+            return kind(text)
+        except ValueError:
+            continue
+    return text
 
 # %% ../nbs/15_training.ipynb #20dabd99
 def net_config(
@@ -1339,15 +1426,13 @@ def make_objective(
     device:Device='cpu', # where training is
 )->tuple[Denoiser, Loss]: # the denoiser to train, its loss
     "What to train and what to make small; raises `InputError` for a teacher of another kind of images."
-    if cfg.objective == 'denoising':
-        return denoise, denoising_loss
-    if cfg.objective == 'model_guidance':
-        return denoise, model_guidance()
-    if cfg.objective == 'guidance_free':
-        return with_scale(denoise), guidance_free(.1)
-    teacher = find_teacher(cfg.teacher, denoise.net.cfg)
-    teacher.to(device).requires_grad_(False)
-    return student_of(teacher, cfg.seed), distillation(teacher)
+    entry = OBJECTIVES[cfg.objective]
+    teacher = None
+    if entry.needs == TEACHER:
+        teacher = find_teacher(cfg.teacher, denoise.net.cfg)
+        teacher.to(device).requires_grad_(False)
+    setting = Setting(denoise, teacher, cfg.seed, device)
+    return entry.begin(setting, **objective_options(cfg))
 
 def with_scale(
     denoise:Denoiser, # any
@@ -1689,3 +1774,38 @@ def at_scale(
         s = scale(sigma) if callable(scale) else scale
         return student(x, sigma, y, s)
     return denoise
+
+# %% ../nbs/15_training.ipynb #06bb6a63
+@objective('distillation', 'Guidance distillation', 'Meng et al. 2023, arXiv:2210.03142',
+    '|g(s) - [D_u + s (D_c - D_u)]|^2/c_out^2', TEACHER, dict(low=number(), high=number()))
+def learn_distillation(
+    setting:Setting, # with a teacher
+    *,
+    low:float=1., # smallest scale
+    high:float=4., # largest scale
+)->tuple[Denoiser, Loss]: # the denoiser to train, its loss
+    "A student of a guided teacher, told the scale."
+    student = student_of(setting.teacher, setting.seed)
+    return student, distillation(setting.teacher, low, high)
+
+@objective('model_guidance', 'Model guidance', 'Tang et al. 2025, arXiv:2502.12154',
+    '|D_c - [x0 + (w - 1) sg(D_c - D_u)]|^2/c_out^2', options=dict(w_mg=number(above=0, below=2)),
+    use='python sample.py --model {out} --guidance-scale 1')
+def learn_model_guidance(
+    setting:Setting, # what the run begins with
+    *,
+    w_mg:float=1.5, # target weight
+)->tuple[Denoiser, Loss]: # the denoiser to train, its loss
+    "A network whose own gap moves its target."
+    return setting.fresh, model_guidance(w_mg)
+
+@objective('guidance_free', 'Guidance-free training', 'Chen et al. 2025, arXiv:2501.15420',
+    '|b g(1/b) + (1 - b) sg g(no label, 1) - x0|^2/c_out^2', options=dict(low=number(0, 1), high=number(0, 1)))
+def learn_guidance_free(
+    setting:Setting, # what the run begins with
+    *,
+    low:float=.1, # smallest beta
+    high:float=1., # largest beta
+)->tuple[Denoiser, Loss]: # the denoiser to train, its loss
+    "A network that is told the scale, and learns the guided prediction from data alone."
+    return with_scale(setting.fresh), guidance_free(low, high)

@@ -16,6 +16,7 @@ from cfg_course.catalogue import SHELVES, make_guidance
 from cfg_course.core import NULL, Run, rng
 from cfg_course.denoisers import Denoiser
 from cfg_course.networks import UNet, UNetConfig
+from cfg_course.objectives import OBJECTIVES
 from cfg_course.particles import weighed_step
 from cfg_course.samplers import SAMPLERS, Now, ddim_step, ddpm_step, dpmpp_step, heun_step, trajectory
 from cfg_course.schedules import karras_grid
@@ -252,7 +253,7 @@ def test_every_technique_has_a_row():
     names = {name for shelf in SHELVES.values() for name in shelf} | set(SAMPLERS)
     missing = sorted(names - set(ROWS.technique))
     assert not missing, f'a row in tests/conformance.json, with the code it was compared with or the reason why there is none, for {missing}'
-    assert set(ROWS.technique) <= names | {'interval'}
+    assert set(ROWS.technique) <= names | set(OBJECTIVES) | {'interval'}
     compared = ROWS[MEASURED].notna().any(axis=1)
     assert compared.sum() >= 30 and (ROWS.note[~compared] != '').all()
     assert (ROWS.note[(ROWS[MEASURED] > 1e-5).any(axis=1)] != '').all()

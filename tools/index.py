@@ -13,10 +13,11 @@ from cfg_course.denoisers import BEST, PRECONDS, shipped_models
 from cfg_course.guidance import Method
 from cfg_course.metrics import METRICS
 from cfg_course.networks import CONFIGS
+from cfg_course.objectives import OBJECTIVES
 from cfg_course.pictures import shipped_worlds
 from cfg_course.samplers import SAMPLERS, Sampler
 from cfg_course.schedules import GRIDS
-from cfg_course.training import OBJECTIVES, RECIPES
+from cfg_course.training import RECIPES, Objective
 
 FILE = Path(__file__).resolve().parents[1]/'cfg_course'/'index.json'
 
@@ -68,6 +69,20 @@ def describe_shelf(
     return {name: describe_technique(kind, name, method) for name, method in SHELVES[kind].items()}
 
 
+def describe_objective(
+    entry:Objective, # of the register
+)->dict: # what the commands say of it
+    "An objective, in words."
+    arguments = inspect.signature(entry.begin).parameters
+    return dict(
+        title=entry.title,
+        paper=entry.paper,
+        formula=entry.formula,
+        needs=entry.needs,
+        use=entry.use,
+        options=options({k: arguments[k].default for k in entry.options}, entry.options))
+
+
 def make_index()->dict: # what JSON can hold
     "Everything that the commands offer."
     known = dict(
@@ -79,7 +94,7 @@ def make_index()->dict: # what JSON can hold
         recipes=list(RECIPES),
         networks=list(CONFIGS),
         metrics=list(METRICS),
-        objectives=list(OBJECTIVES),
+        objectives={name: describe_objective(entry) for name, entry in OBJECTIVES.items()},
         preconditionings=list(PRECONDS),
         models=[*BEST, *shipped_models(), *shipped_worlds()])
     return dict(known, digest=digest(known))
