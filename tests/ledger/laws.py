@@ -142,10 +142,10 @@ def schedule(t):
 def autoguidance(t):
     "Guidance against a blurred version of the class keeps the mean and narrows, for any scale and any blur."
     c, _, _ = drawn(t)
-    s, tau = t.number('s', -1, 8), t.number('tau', .3, 2)
-    blurred = Gauss(c.mean, c.var + tau**2)
+    s, b = t.number('s', -1, 8), t.number('b', .3, 2)
+    blurred = Gauss(c.mean, c.var + b**2)
     law, (std, mean) = ode_law(c, blurred, s), from_noise(guide(as_pair(c, blurred), scale=s))
-    ratio = c.var/(c.var + tau**2)
+    ratio = c.var/(c.var + b**2)
     right, wrong = numbers(c.mean, c.var*ratio**(s - 1)), numbers(s*c.mean, c.var*ratio**s)
     for found in (numbers(*law), numbers(mean, std**2)):
         yield found[:1], right[:1], wrong[:1]
