@@ -11,6 +11,7 @@ from typing import Any
 from .branches import STRONG, WEAK
 from .classifiers import CLASSIFIER, classifier_guidance
 from .core import Denoise, among, check
+from .doses import SCHEDULES
 from .guidance import LINEAR, OF_GUIDE, SHAPES, Method, Strength, guide, make_method, method_options, ramp
 from .guidance import technique
 from .procedures import PROCEDURES
@@ -21,9 +22,9 @@ from .samplers import Step, trajectory
 __all__ = ['SHELVES', 'parse_guidance', 'make_guidance']
 
 # %% ../nbs/18c_catalogue.ipynb #b1882ad7
-from cfg_course import bands, compositions, damages, doses, particles
+from cfg_course import bands, compositions, damages, doses, histories, particles
 
-FILLED = bands, compositions, damages, doses, particles # modules that put techniques on the shelves
+FILLED = bands, compositions, damages, doses, histories, particles # modules that put techniques on the shelves
 
 # %% ../nbs/18c_catalogue.ipynb #7b94903b
 class Renamed(Mapping):
@@ -46,8 +47,6 @@ class Renamed(Mapping):
         if name in self.names.values():
             raise KeyError(name)
         return self.table[self.names.get(name, name)]
-
-SCHEDULES: dict[str, Method] = {}
 
 def list_schedule(
     shape:str, # one of `SHAPES`

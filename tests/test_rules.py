@@ -17,7 +17,8 @@ from test_guidance import evaluate
 
 SHAPE = 3, 1, 8, 8
 def having(trait): return {name for name, m in RULES.items() if trait in m.traits}
-REMEMBER, ASK, INVARIANT, WEAK_AT_0 = map(having, ('remembers', 'asks again', 'any space', 'weak at 0'))
+REMEMBER, ASK, INVARIANT, WEAK_AT_0, ACT_AT_1 = map(having, ('remembers', 'asks again', 'any space', 'weak at 0', 'acts at 1'))
+PICTURES = {name for name, m in RULES.items() if m.needs == 'pictures'}
 ADVICE = 'the traits in the record of {} say otherwise (chapter 18c)'
 all_rules = pytest.mark.parametrize('name', RULES)
 
@@ -59,14 +60,14 @@ def alone(guided, x, sigma, y, run=None):
 
 def test_the_shelf_is_whole():
     assert {'linear', 'rescale', 'static_threshold', 'threshold', 'apg', 'cfg_zero', 'tcfg', 'fdg', 'mambo_g', 'adg', 'power', 'reg', 'fbg', 'characteristic', 'adaptive'} <= set(RULES)
-    for m in RULES.values(): assert 'arXiv:' in m.paper and m.formula and m.make().space in FROM_X0
+    for m in RULES.values(): assert re.search('arXiv:|github.com/', m.paper) and m.formula and m.make().space in FROM_X0
 
 
 @all_rules
 @pytest.mark.parametrize('shape', [SHAPE, (3, 5), (1, 2, 9, 7), (2, 1, 8, 8)])
 def test_shape_type_and_finite(name, shape):
     "Pictures, rows, batches of one and two; the type of the input comes back."
-    if name == 'fdg' and len(shape) == 2: pytest.skip('fdg is for pictures, declared in its `needs`')
+    if name in PICTURES and len(shape) == 2: pytest.skip(f'{name} is for pictures, declared in its `needs`')
     for dtype in (torch.float32, torch.float64):
         for out in twice(guide(NET, scale=3., rule=make(name)), *inputs(shape, dtype)):
             assert out.shape == shape and out.dtype == dtype and out.isfinite().all()
@@ -80,18 +81,31 @@ def test_scale_one_is_the_strong_prediction(name):
         assert torch.equal(alone(guide(NET, scale=scale, rule=make(name)), x, sigma, y), NET(x, sigma, y))
     mixed = alone(guide(NET, scale=torch.tensor([1., 3., 1.], dtype=torch.float64), rule=make(name)), x, sigma, y, Run([0, 1, 2]))
     assert torch.equal(mixed[[0, 2]], NET(x, sigma, y)[[0, 2]]) and not torch.equal(mixed[1], NET(x, sigma, y)[1])
-    D_u, D_c = NET(x, sigma, torch.full_like(y, NULL)), NET(x, sigma, y)
-    weak = lambda x, sigma, y: NET(x, sigma, torch.full_like(y, NULL))
-    got = apply(make(name), D_u, D_c, 1., Look(x, sigma, y, {}, NET, weak))
-    assert (got - D_c).abs().max() < 1e-10
+    assert (bare(name, 1., y) < 1e-10) == (name not in ACT_AT_1), ADVICE.format(name)
+
+
+def unlabelled(x, sigma, y): return NET(x, sigma, torch.full_like(y, NULL))
+
+
+def bare(name, s, y):
+    "How far the formula itself is from what is asked about the labels `y`, at two steps, whatever `guide` does at this scale."
+    rule, memory, off = make(name), {}, []
+    x, sigma, _ = inputs()
+    for k in (1., .7):
+        D_u, D_c = unlabelled(k*x, k*sigma, y), NET(k*x, k*sigma, inputs()[2])
+        got = apply(rule, D_u, D_c, s, Look(k*x, k*sigma, inputs()[2], memory, NET, unlabelled))
+        off.append((got - NET(k*x, k*sigma, y)).abs().max().item())
+    return max(off)
 
 
 @all_rules
 def test_scale_zero_is_the_weak_prediction(name):
+    "At both of two steps: a rule that remembers may be the weak prediction at the first by chance."
     x, sigma, y = inputs()
-    got, weak = alone(guide(NET, scale=0., rule=make(name)), x, sigma, y), NET(x, sigma, torch.full_like(y, NULL))
-    if name in {'static_threshold', 'threshold'}: assert (got - weak).abs().max() < 1e-12; return  # this net stays in the range
-    assert ((got - weak).abs().max() < 1e-10) == (name in WEAK_AT_0), ADVICE.format(name)
+    first, second = twice(guide(NET, scale=0., rule=make(name)), x, sigma, y)
+    off = max((got - unlabelled(at, level, y)).abs().max() for got, at, level in ((first, x, sigma), (second, first + .7*(x - first), .7*sigma)))
+    if name in {'static_threshold', 'threshold'}: assert off < 1e-12; return  # this net stays in the range
+    assert (off < 1e-10) == (name in WEAK_AT_0), ADVICE.format(name)
 
 
 @all_rules
@@ -129,7 +143,7 @@ def test_equal_predictions(name):
     x, sigma, y = inputs()
     got = alone(guide(NET, scale=3., rule=make(name)), x, sigma, torch.full_like(y, NULL))
     want = NET(x, sigma, torch.full_like(y, NULL))
-    assert (got - want).abs().max() < 1e-9
+    assert name in {'eps_scaling', 'tsr'} or (got - want).abs().max() < 1e-9  # those two scale the noise of whatever is predicted
     nothing = lambda x, sigma, y: 0*x
     for which in ([nothing, NET], [NET, nothing], [nothing, nothing]):
         out = alone(guide(which[0], scale=3., weak=which[1], rule=make(name)), x, sigma, y)
