@@ -123,7 +123,8 @@ def low_block(
     return within(down[:, None], K) & within(across, K)
 
 # %% ../nbs/17b_bands.ipynb #03e5e8d2
-@rule('fresca', 'Huang et al. 2025, arXiv:2504.02154', 'u + s d, its frequencies times low in a block and high elsewhere',
+@rule('fresca', 'Huang et al. 2025, arXiv:2504.02154',
+    'u + s d, its frequencies times low in a block and high elsewhere',
     needs='pictures', options=dict(low=number(), high=number(), cutoff=maybe(count()), share=number(0, 1)),
     traits=('weak at 0', 'any space', 'acts at 1'))
 def fresca(*,
@@ -139,7 +140,7 @@ def fresca(*,
             return c # some libraries transform no empty batch
         X = torch.fft.fft2(c - u)
         K = block_size(X, share) if cutoff is None else torch.full((len(X),), cutoff, device=X.device)
-        gain = torch.where(low_block(X, K), low, high)
+        gain = high + (low - high)*low_block(X, K).to(c)
         return u + s*torch.fft.ifft2(gain*X).real
     return Rule(combine)
 

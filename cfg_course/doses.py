@@ -14,7 +14,8 @@ import torch
 from torch import Tensor
 
 from .core import Level, count, flag, number
-from .guidance import Look, Method, Rule, Schedule, beta_shape, noise_time, ramp, technique
+from .guidance import Look, Method, Rule, Schedule
+from .guidance import beta_shape, noise_time, ramp, technique
 from .rules import SPACE, dot, like_samples, norm, project, quantiles, ratio, rule, straight
 from .schedules import karras_grid
 from .scores import expand
@@ -66,9 +67,9 @@ def vags(*,
 )->Rule: # in flow
     "Velocity-adaptive guidance scale: more guidance late, where the velocities agree (Luo et al. 2026)."
     def combine(u, c, s, look):
-        cosine = torch.cosine_similarity(u.flatten(1), c.flatten(1))
+        cosine = ratio(dot(u, c), norm(u)*norm(c))
         signal = 1 - 2*flow_time(look)
-        dose = (kappa*signal*like_samples(cosine, c)).exp()
+        dose = (kappa*signal*cosine).exp()
         return straight(u, c, s*dose)
     return Rule(combine, 'flow')
 
@@ -104,7 +105,8 @@ def at_most(
     return s.clamp(max=bound) if isinstance(s, Tensor) else min(s, bound)
 
 # %% ../nbs/17a_doses.ipynb #705a0ce2
-@rule('mimic', 'github.com/mcmonkeyprojects/sd-dynamic-thresholding 2023', 'g with the range of u + like d, channel by channel',
+@rule('mimic', 'github.com/mcmonkeyprojects/sd-dynamic-thresholding 2023',
+    'g with the range of u + like d, channel by channel',
     options=dict(like=number(), quantile=number(0, 1)), traits=('weak at 0',))
 def mimic(*,
     like:float=2., # scale whose range the result gets; nothing is done where s is not above it. The extension: 7
@@ -123,7 +125,8 @@ def mimic(*,
     return Rule(combine)
 
 # %% ../nbs/17a_doses.ipynb #612cd840
-@rule('adamag', 'Esmati et al. 2026, arXiv:2605.20079', 'flow: u + max(least, s t^gamma)(d across eps_c + beta d along it)',
+@rule('adamag', 'Esmati et al. 2026, arXiv:2605.20079',
+    'flow: u + max(least, s t^gamma)(d across eps_c + beta d along it)',
     options=dict(beta=number(), gamma=number(0), least=number()), traits=('acts at 1',))
 def adamag(*,
     beta:float=.1, # share of the part along the noise that is kept; the paper uses .1
@@ -177,7 +180,8 @@ def c2fg(
     "Control guidance: a scale that grows as noise falls (Gao et al. 2026)."
     return in_time(lambda t: scale*(rate*(1 - t)).exp())
 
-@schedule('late_zero', 'Ventura et al. 2026, arXiv:2602.00716', 's while 1 - t < share, then 0', options=dict(share=number(0, 1)))
+@schedule('late_zero', 'Ventura et al. 2026, arXiv:2602.00716', 's while 1 - t < share, then 0',
+    options=dict(share=number(0, 1)))
 def late_zero(
     scale:float, # guidance scale while there is guidance
     *,

@@ -166,9 +166,9 @@ def lf_cfg(*,
         before = past(look, bands)
         learn(look, before, bands)
         (low_u, low_c), (old_u, old_c) = bands.unbind(1), before.unbind(1)
-        kept_u = torch.where(calm_places(low_u, old_u), rho, 1.)*low_u
-        kept_c = torch.where(calm_places(low_c, old_c), rho, 1.)*low_c
-        return u + s*((c - low_c + kept_c) - (u - low_u + kept_u))
+        from_u = u - (1 - rho)*calm_places(low_u, old_u)*low_u
+        from_c = c - (1 - rho)*calm_places(low_c, old_c)*low_c
+        return u + s*(from_c - from_u)
     return Rule(combine, 'flow')
 
 # %% ../nbs/17c_histories.ipynb #53657c41

@@ -181,7 +181,8 @@ def pixel_norm(
     return torch.linalg.vector_norm(a, dim=1, keepdim=True)
 
 # %% ../nbs/17_rules.ipynb #1bfb62ae
-@rule('cfgnorm', 'github.com/comfyanonymous/ComfyUI, nodes_cfg.py 2025', 'g min(1, |c|/|g|) for each pixel, over channels',
+@rule('cfgnorm', 'github.com/comfyanonymous/ComfyUI, nodes_cfg.py 2025',
+    'g min(1, |c|/|g|) for each pixel, over channels',
     options=dict(strength=number(0), lengthen=flag(), space=SPACE))
 def cfgnorm(*,
     strength:float=1., # factor of the whole picture, >= 0
