@@ -146,11 +146,11 @@ def low_band(
 def calm_places(
     now:Tensor, # `(B, C, H, W)` low band of a prediction
     before:Tensor, # that of the step before
-)->Tensor: # `(B, 1, H, W)` truth values
+)->Tensor: # `(B, 1, H, W)` 1 there, and 0 elsewhere
     "Where it moved less than the mean and one standard deviation of its pixels."
     moved = torch.linalg.vector_norm(now - before, dim=1, keepdim=True)
     mean = moved.mean((1, 2, 3), keepdim=True)
-    return moved < mean + deviation(moved)
+    return (moved < mean + deviation(moved)).to(now)
 
 # %% ../nbs/17c_histories.ipynb #b1b2a7f8
 @rule('lf_cfg', 'Song & Lai 2025, arXiv:2506.21452', 'flow: u + s d, the low band times rho where it moves little',

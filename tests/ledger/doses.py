@@ -212,7 +212,7 @@ def by_time(t):
     sigma = torch.tan(math.pi/2*torch.tensor([.02, .07, .48, .6, .93, .97], dtype=torch.float64))
     at = 2/math.pi*sigma.atan()
     def formula(at):
-        return torch.stack([1 + 4*(s - 1)*torch.minimum(at, 1 - at), s*torch.exp(rate*(1 - at)), s*(at > 1 - share)])
+        return torch.stack([1 + 4*(s - 1)*torch.minimum(at, 1 - at), s*torch.exp(rate*(1 - at)), s*(at > 1 - share).to(at)])
     code = torch.stack([f(sigma) for f in (tv_cfg(s), c2fg(s, rate=rate), late_zero(s, share=share))])
     yield code[1:], formula(at)[1:], formula(1 - at)[1:]
     yield code[0], formula(at)[0], formula(at/2)[0]

@@ -124,7 +124,7 @@ def calmed(t):
         def part(f, before):
             r = (low(f) - low(before)).norm(dim=0)
             calm = r < r.mean() + spreads*r.std(correction=0)
-            return f - (1 - rho)*calm*low(f)
+            return f - low(f)*calm*(1 - rho)
         for k in range(4):
             old = max(k - 1, 0)
             def of_sample(u, c, old_u, old_c): return u + s*(part(c, old_c) - part(u, old_u))
