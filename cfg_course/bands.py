@@ -67,7 +67,8 @@ def collapse(
 # %% ../nbs/17b_bands.ipynb #b38fc5b2
 @rule('fdg', 'Sadat et al. 2025, arXiv:2506.19713', 'c + (s - 1) gain d on each level of a pyramid', needs='pictures',
     options=dict(gains=several(number(), least=1, most=12), parallel=number()),
-    traits=('any space',))
+    traits=('any space',),
+    title='frequency-decoupled guidance', after=('cfg', 'apg'))
 def fdg(*,
     gains:tuple[float, ...]=(1., 4/9), # of each level, fine to coarse, on what guidance adds; the paper: 1, 4/9
     parallel:float=1., # share of the part along the prediction that each level keeps
@@ -126,7 +127,8 @@ def low_block(
 @rule('fresca', 'Huang et al. 2025, arXiv:2504.02154',
     'u + s d, its frequencies times low in a block and high elsewhere',
     needs='pictures', options=dict(low=number(), high=number(), cutoff=maybe(count()), share=number(0, 1)),
-    traits=('weak at 0', 'any space', 'acts at 1'))
+    traits=('weak at 0', 'any space', 'acts at 1'),
+    title='scaling in frequency space', after=('cfg',))
 def fresca(*,
     low:float=1., # factor of the low frequencies
     high:float=1.5, # factor of the others; the paper uses 1.5, or 1.25
@@ -146,7 +148,8 @@ def fresca(*,
 
 # %% ../nbs/17b_bands.ipynb #0c53c24c
 @rule('samg', 'Li et al. 2026, arXiv:2604.26503', 'u + s (high ... low) d, the lower the larger d is at a pixel',
-    options=dict(low=number(), high=number()), traits=('weak at 0', 'any space', 'acts at 1'))
+    options=dict(low=number(), high=number()), traits=('weak at 0', 'any space', 'acts at 1'),
+    title='spatial adaptive multi guidance', after=('cfg',))
 def samg(*,
     low:float=2/3, # share of the scale where the difference is largest; the paper: 5 of 7.5
     high:float=1.6, # share of the scale where it is smallest; the paper: 12 of 7.5

@@ -26,7 +26,8 @@ __all__ = ['SCHEDULES', 'schedule', 'mambo_g', 'power', 'vags', 'beta_cfg', 'mim
 
 # %% ../nbs/17a_doses.ipynb #60b64cb5
 @rule('mambo_g', 'Zhu et al. 2025, arXiv:2508.03442', 'flow: u + (1 + (s - 1) exp(-alpha |d|/|u|)) d',
-    options=dict(alpha=number(0)))
+    options=dict(alpha=number(0)),
+    title='magnitude-aware guidance, MAMBO-G', after=('cfg',))
 def mambo_g(*,
     alpha:float=8., # how fast guidance fades with the relative difference, >= 0; the paper: 8 to 12
 )->Rule: # in flow
@@ -39,7 +40,8 @@ def mambo_g(*,
 
 # %% ../nbs/17a_doses.ipynb #57a35b20
 @rule('power', 'Lehman Pavasovic et al. 2025, arXiv:2502.07849', 'eps: c + (s - 1) |d|^alpha d',
-    options=dict(alpha=number(-.999), space=SPACE))
+    options=dict(alpha=number(-.999), space=SPACE),
+    title='power-law guidance', after=('cfg',))
 def power(*,
     alpha:float=.9, # exponent of the length of the difference, > -1; the paper uses .9, and 0 is the straight line
     space:str='eps', # where the length is taken; the paper writes it for the score
@@ -61,7 +63,8 @@ def flow_time(
 
 # %% ../nbs/17a_doses.ipynb #5a023b40
 @rule('vags', 'Luo et al. 2026, arXiv:2605.15661', 'flow: u + s exp(kappa (1 - 2 t) cos(u, c)) d',
-    options=dict(kappa=number()), traits=('weak at 0', 'acts at 1'))
+    options=dict(kappa=number()), traits=('weak at 0', 'acts at 1'),
+    title='velocity-adaptive guidance scale', after=('cfg',))
 def vags(*,
     kappa:float=1., # how much the cosine counts; the paper uses 1, and 0 is the straight line
 )->Rule: # in flow
@@ -75,7 +78,8 @@ def vags(*,
 
 # %% ../nbs/17a_doses.ipynb #268870ee
 @rule('beta_cfg', 'Malarz et al. 2025, arXiv:2502.10574', 'eps: u + s b(1 - t) d/|d|^gamma, b the Beta(a, b) density',
-    options=dict(a=number(1), b=number(1), gamma=number()), traits=('weak at 0', 'acts at 1'))
+    options=dict(a=number(1), b=number(1), gamma=number()), traits=('weak at 0', 'acts at 1'),
+    title='guidance with adaptive scaling, beta-CFG', after=('cfg',))
 def beta_cfg(*,
     a:float=2., # first parameter of the beta density, >= 1; above 1 there is no guidance at the noise
     b:float=2., # second parameter, >= 1; above 1 there is no guidance at the end
@@ -107,7 +111,8 @@ def at_most(
 # %% ../nbs/17a_doses.ipynb #705a0ce2
 @rule('mimic', 'github.com/mcmonkeyprojects/sd-dynamic-thresholding 2023',
     'g with the range of u + like d, channel by channel',
-    options=dict(like=number(), quantile=number(0, 1)), traits=('weak at 0',))
+    options=dict(like=number(), quantile=number(0, 1)), traits=('weak at 0',),
+    title='dynamic thresholding with a mimic scale', after=('threshold',))
 def mimic(*,
     like:float=2., # scale whose range the result gets; nothing is done where s is not above it. The extension: 7
     quantile:float=1., # which share of the deviations is kept, 0 to 1
@@ -127,7 +132,8 @@ def mimic(*,
 # %% ../nbs/17a_doses.ipynb #612cd840
 @rule('adamag', 'Esmati et al. 2026, arXiv:2605.20079',
     'flow: u + max(least, s t^gamma)(d across eps_c + beta d along it)',
-    options=dict(beta=number(), gamma=number(0), least=number()), traits=('acts at 1',))
+    options=dict(beta=number(), gamma=number(0), least=number()), traits=('acts at 1',),
+    title='adaptive manifold guidance', after=('apg',))
 def adamag(*,
     beta:float=.1, # share of the part along the noise that is kept; the paper uses .1
     gamma:float=4., # how fast the scale falls with the time, >= 0; the paper uses 4
@@ -164,14 +170,16 @@ def triangle(
     return 2*(1 - (1 - 2*t).abs())
 
 # %% ../nbs/17a_doses.ipynb #7272c724
-@schedule('tv_cfg', 'Jin et al. 2025, arXiv:2509.22007', '1 + 2 (s - 1) (1 - |1 - 2 t|)')
+@schedule('tv_cfg', 'Jin et al. 2025, arXiv:2509.22007', '1 + 2 (s - 1) (1 - |1 - 2 t|)',
+    title='stage-wise guidance', after=('cfg',))
 def tv_cfg(
     scale:float, # mean guidance scale
 )->Schedule: # sigma -> scale
     "Stage-wise guidance: little at both ends, most in the middle (Jin et al. 2025)."
     return ramp(scale, triangle)
 
-@schedule('c2fg', 'Gao et al. 2026, arXiv:2603.08155', 's exp(rate (1 - t))', options=dict(rate=number()))
+@schedule('c2fg', 'Gao et al. 2026, arXiv:2603.08155', 's exp(rate (1 - t))', options=dict(rate=number()),
+    title='control guidance', after=('cfg',))
 def c2fg(
     scale:float, # guidance scale at the noise
     *,
@@ -181,7 +189,8 @@ def c2fg(
     return in_time(lambda t: scale*(rate*(1 - t)).exp())
 
 @schedule('late_zero', 'Ventura et al. 2026, arXiv:2602.00716', 's while 1 - t < share, then 0',
-    options=dict(share=number(0, 1)))
+    options=dict(share=number(0, 1)),
+    title='early high, late zero', after=('cfg',))
 def late_zero(
     scale:float, # guidance scale while there is guidance
     *,
@@ -193,7 +202,8 @@ def late_zero(
 # %% ../nbs/17a_doses.ipynb #e71f6415
 @rule('adaptive', 'Castillo et al. 2023, arXiv:2312.12487', 'u + s d until cos(u, c) > threshold, then c',
     options=dict(cosine=number(-1, 1), space=SPACE),
-    traits=('weak at 0', 'remembers'))
+    traits=('weak at 0', 'remembers'),
+    title='adaptive guidance', after=('cfg',))
 def adaptive(*,
     cosine:float=.991, # threshold in [-1, 1]; the paper uses .991
     space:str='x0', # where the cosine is taken; the paper takes that of the noise
@@ -259,7 +269,8 @@ def clip_log(
 # %% ../nbs/17a_doses.ipynb #c5f007f3
 @rule('fbg', 'Koulischer et al. 2025, arXiv:2506.06085', 'u + l d, l from the posterior of the path, at most s',
     options=dict(pi=number(.334, 1 - 1e-6), t0=TIME, t1=TIME, steps=count(3, 10_000)),
-    traits=('weak at 0', 'remembers'))
+    traits=('weak at 0', 'remembers'),
+    title='feedback guidance', after=('cfg',))
 def fbg(*,
     pi:float=.95, # assumed share of the true conditional density, above 1/3 and below 1; the paper uses .95 to .999
     t0:float=.5, # time, 1 being noise, by which silence of the evidence brings the scale to 3
@@ -297,7 +308,8 @@ def sensitivity(
 
 # %% ../nbs/17a_doses.ipynb #e5fc1830
 @rule('reg', 'Gao et al. 2025, arXiv:2501.18865', 'c + (s - 1) grad(sum c) d', cost=3., needs='a gradient',
-    traits=('any space', 'asks again'))
+    traits=('any space', 'asks again'),
+    title='rectified gradient guidance', after=('cfg',))
 def reg()->Rule: # in x0
     "Rectified gradient guidance (Gao et al. 2025, in its form for EDM)."
     def combine(u, c, s, look):
@@ -309,7 +321,8 @@ def reg()->Rule: # in x0
 @rule('characteristic', 'Zheng & Lan 2024, arXiv:2312.07586',
     's c(x + (s - 1) e) - (s - 1) u(x + s e), both denoised alike', cost=102.,
     options=dict(iterations=count(0, 1000), tol=number(1e-12), along=flag(), damping=number(0), top=number(above=0)),
-    traits=('weak at 0', 'asks again'))
+    traits=('weak at 0', 'asks again'),
+    title='characteristic guidance', after=('cfg',))
 def characteristic(*,
     iterations:int=50, # at most, >= 0; 0 is the straight line. Each asks both branches
     tol:float=1e-4, # root mean square of the gap at which a sample is done, > 0

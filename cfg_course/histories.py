@@ -40,7 +40,8 @@ def learn(
 
 # %% ../nbs/17c_histories.ipynb #1d261b33
 @rule('momentum', 'Liao et al. 2026, arXiv:2602.20360', 'flow: g + alpha (g - m), m a running mean of g',
-    options=dict(alpha=number(), beta=number(0, 1), space=SPACE), traits=('remembers', 'acts at 1'))
+    options=dict(alpha=number(), beta=number(0, 1), space=SPACE), traits=('remembers', 'acts at 1'),
+    title='momentum guidance', after=('cfg',))
 def momentum(*,
     alpha:float=.5, # how far from the past; the paper uses .5 with CFG, 1 to 1.5 with little
     beta:float=.6, # weight of what was remembered, 0 to 1; 0 remembers one step
@@ -94,7 +95,8 @@ def window_weight(
 # %% ../nbs/17c_histories.ipynb #7dfa1e3a
 @rule('higs', 'Sadat et al. 2025, arXiv:2509.22300', 'g + w(t) (g - G) without low frequencies, G a running sum of g',
     needs='pictures', options=dict(strength=number(), alpha=number(0, 1), eta=number(), filtered=flag(),
-        window=maybe(several(number(0, 1), least=2, most=2))), traits=('remembers', 'acts at 1'))
+        window=maybe(several(number(0, 1), least=2, most=2))), traits=('remembers', 'acts at 1'),
+    title='history-guided sampling', after=('apg',))
 def higs(*,
     strength:float=2., # weight w of what is new; the paper: 2 for DiT, 1 for SiT
     alpha:float=.75, # weight of the newest step in the history, 0 to 1; 1 remembers one step
@@ -118,7 +120,8 @@ def higs(*,
 
 # %% ../nbs/17c_histories.ipynb #96fa5b3e
 @rule('smc_cfg', 'Wang et al. 2026, arXiv:2603.03281', 'flow: u + s e, e = d - push sign(d - (1 - slope) e before)',
-    options=dict(push=number(0), slope=number()), traits=('weak at 0', 'remembers', 'acts at 1'))
+    options=dict(push=number(0), slope=number()), traits=('weak at 0', 'remembers', 'acts at 1'),
+    title='guidance under sliding-mode control', after=('cfg',))
 def smc_cfg(*,
     push:float=.2, # size of the correction of every number, >= 0; 0 is the straight line. The README uses .2
     slope:float=5., # slope lambda of the sliding surface; the README uses 5
@@ -154,7 +157,8 @@ def calm_places(
 
 # %% ../nbs/17c_histories.ipynb #b1b2a7f8
 @rule('lf_cfg', 'Song & Lai 2025, arXiv:2506.21452', 'flow: u + s d, the low band times rho where it moves little',
-    needs='pictures', options=dict(rho=number(), by=count()), traits=('weak at 0', 'remembers', 'acts at 1'))
+    needs='pictures', options=dict(rho=number(), by=count()), traits=('weak at 0', 'remembers', 'acts at 1'),
+    title='guidance with less of the low band where it is calm', after=('cfg',))
 def lf_cfg(*,
     rho:float=.5, # share of the scale for what is low and calm; 1 is the straight line. The paper uses .5
     by:int=8, # how much smaller the low band is; the paper uses 8
@@ -173,7 +177,8 @@ def lf_cfg(*,
 
 # %% ../nbs/17c_histories.ipynb #53657c41
 @rule('eps_scaling', 'Ning et al. 2024, arXiv:2308.15321', 'eps: g/lam',
-    options=dict(lam=number(above=0)), traits=('acts at 1',))
+    options=dict(lam=number(above=0)), traits=('acts at 1',),
+    title='epsilon scaling', after=('cfg',))
 def eps_scaling(*,
     lam:float=1.005, # what the noise is divided by, > 0; the paper: 1.004 to 1.017, depending on sampler and steps
 )->Rule: # in eps
@@ -183,7 +188,8 @@ def eps_scaling(*,
     return Rule(combine, 'eps')
 
 @rule('tsr', 'Xu et al. 2025, arXiv:2510.01184', 'eps: g (S^2 + sigma^2)/(S^2/k + sigma^2)',
-    options=dict(k=number(above=0), spread=number(0)), traits=('acts at 1',))
+    options=dict(k=number(above=0), spread=number(0)), traits=('acts at 1',),
+    title='temporal score rescaling', after=('eps_scaling',))
 def tsr(*,
     k:float=.95, # inverse temperature, > 0: below 1 more detail, above 1 less; 1 changes nothing
     spread:float=1., # standard deviation S of the data, >= 0
