@@ -21,8 +21,8 @@ from .schedules import karras_grid
 from .scores import expand
 
 # %% auto #0
-__all__ = ['SCHEDULES', 'schedule', 'mambo_g', 'power', 'vags', 'beta_cfg', 'mimic', 'adamag', 'tv_cfg', 'c2fg', 'late_zero',
-           'adaptive', 'fbg', 'reg', 'characteristic']
+__all__ = ['SCHEDULES', 'schedule', 'mambo_g', 'power', 'vags', 'beta_cfg', 'mimic', 'adamag', 'adaptive', 'fbg', 'reg',
+           'characteristic', 'tv_cfg', 'c2fg', 'late_zero']
 
 # %% ../nbs/17a_doses.ipynb #60b64cb5
 @rule('mambo_g', 'Zhu et al. 2025, arXiv:2508.03442', 'flow: u + (1 + (s - 1) exp(-alpha |d|/|u|)) d',
@@ -147,57 +147,6 @@ def adamag(*,
         dose = (s*flow_time(look)**gamma).clamp(min=least)
         return u + dose*kept
     return Rule(combine, 'flow')
-
-# %% ../nbs/17a_doses.ipynb #4bb9d959
-SCHEDULES: dict[str, Method] = {}
-
-schedule = partial(technique, SCHEDULES)
-
-# %% ../nbs/17a_doses.ipynb #dd172464
-def in_time(
-    dose:Callable[[Tensor], Tensor], # t in (0, 1), 1 being noise -> scale
-)->Schedule: # sigma -> scale
-    r"A schedule from the scale as a function of the time $t = \frac2\pi\arctan\sigma$."
-    def scale_at(sigma:Level)->Level:
-        s = dose(noise_time(torch.as_tensor(sigma, dtype=torch.float64)))
-        return s.to(sigma) if isinstance(sigma, Tensor) else float(s)
-    return scale_at
-
-def triangle(
-    t:Tensor, # 0 to 1
-)->Tensor: # weight, with mean 1
-    "Up to 2 in the middle and down again."
-    return 2*(1 - (1 - 2*t).abs())
-
-# %% ../nbs/17a_doses.ipynb #7272c724
-@schedule('tv_cfg', 'Jin et al. 2025, arXiv:2509.22007', '1 + 2 (s - 1) (1 - |1 - 2 t|)',
-    title='stage-wise guidance', after=('cfg',))
-def tv_cfg(
-    scale:float, # mean guidance scale
-)->Schedule: # sigma -> scale
-    "Stage-wise guidance: little at both ends, most in the middle (Jin et al. 2025)."
-    return ramp(scale, triangle)
-
-@schedule('c2fg', 'Gao et al. 2026, arXiv:2603.08155', 's exp(rate (1 - t))', options=dict(rate=number()),
-    title='control guidance', after=('cfg',))
-def c2fg(
-    scale:float, # guidance scale at the noise
-    *,
-    rate:float=math.log(2), # logarithm of how much larger it is at the end; the paper: ln 2 for DiT, 1 for SiT
-)->Schedule: # sigma -> scale
-    "Control guidance: a scale that grows as noise falls (Gao et al. 2026)."
-    return in_time(lambda t: scale*(rate*(1 - t)).exp())
-
-@schedule('late_zero', 'Ventura et al. 2026, arXiv:2602.00716', 's while 1 - t < share, then 0',
-    options=dict(share=number(0, 1)),
-    title='early high, late zero', after=('cfg',))
-def late_zero(
-    scale:float, # guidance scale while there is guidance
-    *,
-    share:float=.6, # of the time with guidance, from the noise on; the paper: .5 to .7
-)->Schedule: # sigma -> scale
-    "Early high, late zero: the model without the label at the end (Ventura et al. 2026)."
-    return in_time(lambda t: scale*(1 - t < share).to(t))
 
 # %% ../nbs/17a_doses.ipynb #e71f6415
 @rule('adaptive', 'Castillo et al. 2023, arXiv:2312.12487', 'u + s d until cos(u, c) > threshold, then c',
@@ -370,3 +319,54 @@ def anderson(
         move = gap - turn*(move + gap - f)
         f = gap
     return result
+
+# %% ../nbs/17a_doses.ipynb #4bb9d959
+SCHEDULES: dict[str, Method] = {}
+
+schedule = partial(technique, SCHEDULES)
+
+# %% ../nbs/17a_doses.ipynb #dd172464
+def in_time(
+    dose:Callable[[Tensor], Tensor], # t in (0, 1), 1 being noise -> scale
+)->Schedule: # sigma -> scale
+    r"A schedule from the scale as a function of the time $t = \frac2\pi\arctan\sigma$."
+    def scale_at(sigma:Level)->Level:
+        s = dose(noise_time(torch.as_tensor(sigma, dtype=torch.float64)))
+        return s.to(sigma) if isinstance(sigma, Tensor) else float(s)
+    return scale_at
+
+def triangle(
+    t:Tensor, # 0 to 1
+)->Tensor: # weight, with mean 1
+    "Up to 2 in the middle and down again."
+    return 2*(1 - (1 - 2*t).abs())
+
+# %% ../nbs/17a_doses.ipynb #7272c724
+@schedule('tv_cfg', 'Jin et al. 2025, arXiv:2509.22007', '1 + 2 (s - 1) (1 - |1 - 2 t|)',
+    title='stage-wise guidance', after=('cfg',))
+def tv_cfg(
+    scale:float, # mean guidance scale
+)->Schedule: # sigma -> scale
+    "Stage-wise guidance: little at both ends, most in the middle (Jin et al. 2025)."
+    return ramp(scale, triangle)
+
+@schedule('c2fg', 'Gao et al. 2026, arXiv:2603.08155', 's exp(rate (1 - t))', options=dict(rate=number()),
+    title='control guidance', after=('cfg',))
+def c2fg(
+    scale:float, # guidance scale at the noise
+    *,
+    rate:float=math.log(2), # logarithm of how much larger it is at the end; the paper: ln 2 for DiT, 1 for SiT
+)->Schedule: # sigma -> scale
+    "Control guidance: a scale that grows as noise falls (Gao et al. 2026)."
+    return in_time(lambda t: scale*(rate*(1 - t)).exp())
+
+@schedule('late_zero', 'Ventura et al. 2026, arXiv:2602.00716', 's while 1 - t < share, then 0',
+    options=dict(share=number(0, 1)),
+    title='early high, late zero', after=('cfg',))
+def late_zero(
+    scale:float, # guidance scale while there is guidance
+    *,
+    share:float=.6, # of the time with guidance, from the noise on; the paper: .5 to .7
+)->Schedule: # sigma -> scale
+    "Early high, late zero: the model without the label at the end (Ventura et al. 2026)."
+    return in_time(lambda t: scale*(1 - t < share).to(t))

@@ -22,21 +22,23 @@ __all__ = ['momentum', 'higs', 'smc_cfg', 'lf_cfg', 'eps_scaling', 'tsr']
 # %% ../nbs/17c_histories.ipynb #e052883a
 def past(
     look:Look, # where we are
-    start:Tensor, # what the first step finds
+    start:Tensor, # what is found in the first step
 )->Tensor: # what the steps before left
     "What is remembered of the steps before this one, the same at each look of a step."
-    memory = look.memory
-    again = not look.first and 'before' in memory
-    return memory['before'] if again else memory.get('after', start)
+    found = 'after' if look.first else 'before'
+    return look.memory.get(found, start)
 
 def learn(
     look:Look, # where we are
-    before:Tensor, # what this step found
-    after:Tensor, # what the next one shall find
+    after:Tensor, # what the next step shall find
 )->None:
     "Leave something for the next step, unless this is a second look."
-    if look.first:
-        look.memory.update(before=before, after=after)
+    memory = look.memory
+    if not look.first:
+        return
+    if 'after' in memory:
+        memory['before'] = memory['after']
+    memory['after'] = after
 
 # %% ../nbs/17c_histories.ipynb #1d261b33
 @rule('momentum', 'Liao et al. 2026, arXiv:2602.20360', 'flow: g + alpha (g - m), m a running mean of g',
@@ -51,7 +53,7 @@ def momentum(*,
     def combine(u, c, s, look):
         g = straight(u, c, s)
         m = past(look, g)
-        learn(look, m, (1 - beta)*g + beta*m)
+        learn(look, (1 - beta)*g + beta*m)
         return g + alpha*(g - m)
     return Rule(combine, space)
 
@@ -110,7 +112,7 @@ def higs(*,
         check(c.ndim == 4 or not filtered, 'higs', tuple(c.shape), 'pictures (B, C, H, W), or filtered=False')
         g = straight(u, c, s)
         G = past(look, torch.zeros_like(g))
-        learn(look, G, alpha*g + (1 - alpha)*G)
+        learn(look, alpha*g + (1 - alpha)*G)
         new = g - G
         new = new - (1 - eta)*project(new, g)
         if filtered:
@@ -132,7 +134,7 @@ def smc_cfg(*,
         before = past(look, d)
         surface = d - before + slope*before
         e = d - push*surface.sign()
-        learn(look, before, e)
+        learn(look, e)
         return u + s*e
     return Rule(combine, 'flow')
 
@@ -168,7 +170,7 @@ def lf_cfg(*,
         check(c.ndim == 4, 'lf_cfg', tuple(c.shape), 'pictures (B, C, H, W)')
         bands = torch.stack([low_band(u, by), low_band(c, by)], 1)
         before = past(look, bands)
-        learn(look, before, bands)
+        learn(look, bands)
         (low_u, low_c), (old_u, old_c) = bands.unbind(1), before.unbind(1)
         from_u = u - (1 - rho)*calm_places(low_u, old_u)*low_u
         from_c = c - (1 - rho)*calm_places(low_c, old_c)*low_c
