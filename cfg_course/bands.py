@@ -5,15 +5,16 @@
 # %% ../nbs/17b_bands.ipynb #cfb73416
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from .core import check, number, several
+from .core import check, count, maybe, number, several
 from .guidance import Rule
-from .rules import project, rule
+from .rules import project, ratio, rule, straight
 
 # %% auto #0
-__all__ = ['pyramid', 'collapse', 'fdg']
+__all__ = ['pyramid', 'collapse', 'fdg', 'fresca', 'samg']
 
 # %% ../nbs/17b_bands.ipynb #9dc98499
 def blur_once(
@@ -83,4 +84,81 @@ def fdg(*,
             parts = [d - (1 - parallel)*project(d, C) for d, C in zip(parts, pyramid(c, levels))]
         parts = [gain*d for gain, d in zip(gains, parts)]
         return c + (s - 1)*collapse(parts)
+    return Rule(combine)
+
+# %% ../nbs/17b_bands.ipynb #50be85b5
+def edge_share(
+    sizes:Tensor, # `(B, n)` magnitudes along one axis of a centred spectrum
+    share:float, # of their sum, 0 to 1
+)->Tensor: # `(B,)` how many there are, from the edge, before the share is reached
+    "Where a share of the magnitudes is reached, counted from the edge."
+    total = sizes.cumsum(1)
+    return (total < share*total[:, -1:]).sum(1)
+
+def block_size(
+    X:Tensor, # `(B, C, H, W)` spectrum, the lowest frequency first
+    share:float, # as for `edge_share`
+)->Tensor: # `(B,)` half width K
+    "The half width of FreSca's low block, sample by sample (Huang et al. 2025, as in their code)."
+    sizes = X.abs().mean(1)
+    axes = sizes[:, 0], sizes[:, :, 0]
+    most = min(X.shape[2:])//4
+    reached = [edge_share(torch.fft.fftshift(axis, 1), share).clamp(max=most) for axis in axes]
+    return (sum(reached)//2).clamp(min=3)
+
+def within(
+    k:Tensor, # frequencies, whole numbers
+    K:Tensor, # half widths
+)->Tensor: # truth values
+    "Which frequencies lie from -K to K - 1."
+    return (-K <= k) & (k < K)
+
+def low_block(
+    X:Tensor, # `(B, C, H, W)` spectrum
+    K:Tensor, # `(B,)` half widths
+)->Tensor: # `(B, 1, H, W)` truth values
+    "Which frequencies lie in the block from -K to K - 1, which is never wider than the spectrum."
+    H, W = X.shape[2:]
+    K = K.clamp(max=min(H, W)//2).reshape(-1, 1, 1, 1)
+    down, across = (torch.fft.fftfreq(n, 1/n, device=X.device) for n in (H, W))
+    return within(down[:, None], K) & within(across, K)
+
+# %% ../nbs/17b_bands.ipynb #03e5e8d2
+@rule('fresca', 'Huang et al. 2025, arXiv:2504.02154',
+    'u + s d, its frequencies times low in a block and high elsewhere',
+    needs='pictures', options=dict(low=number(), high=number(), cutoff=maybe(count()), share=number(0, 1)),
+    traits=('weak at 0', 'any space', 'acts at 1'),
+    title='scaling in frequency space', after=('cfg',))
+def fresca(*,
+    low:float=1., # factor of the low frequencies
+    high:float=1.5, # factor of the others; the paper uses 1.5, or 1.25
+    cutoff:int|None=None, # half width of the low block, in frequencies; from each prediction when not given
+    share:float=.2, # of the magnitudes, for a cutoff that is not given; the paper's code uses .2
+)->Rule: # in any space, of pictures
+    "FreSca: more guidance at high frequencies than at low ones (Huang et al. 2025)."
+    def combine(u, c, s, look):
+        check(c.ndim == 4, 'fresca', tuple(c.shape), 'pictures (B, C, H, W)')
+        if not len(c):
+            return c # some libraries transform no empty batch
+        X = torch.fft.fft2(c - u)
+        K = block_size(X, share) if cutoff is None else torch.full((len(X),), cutoff, device=X.device)
+        gain = high + (low - high)*low_block(X, K).to(c)
+        return u + s*torch.fft.ifft2(gain*X).real
+    return Rule(combine)
+
+# %% ../nbs/17b_bands.ipynb #0c53c24c
+@rule('samg', 'Li et al. 2026, arXiv:2604.26503', 'u + s (high ... low) d, the lower the larger d is at a pixel',
+    options=dict(low=number(), high=number()), traits=('weak at 0', 'any space', 'acts at 1'),
+    title='spatial adaptive multi guidance', after=('cfg',))
+def samg(*,
+    low:float=2/3, # share of the scale where the difference is largest; the paper: 5 of 7.5
+    high:float=1.6, # share of the scale where it is smallest; the paper: 12 of 7.5
+)->Rule: # in any space
+    "Spatial adaptive guidance: a scale for each pixel, lowest where the difference is largest (Li et al. 2026)."
+    def combine(u, c, s, look):
+        energy = (c - u).square().mean(1, keepdim=True)
+        dims = tuple(range(1, c.ndim))
+        least, most = energy.amin(dims, keepdim=True), energy.amax(dims, keepdim=True)
+        lively = ratio(energy - least, most - least)
+        return straight(u, c, s*(high - (high - low)*lively))
     return Rule(combine)

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 from .branches import STRONG, WEAK
 from .classifiers import CLASSIFIER, classifier_guidance
 from .core import Denoise, InputError, among, check
+from .doses import SCHEDULES
 from .guidance import LINEAR, OF_GUIDE, SHAPES, Method, Strength, Term, guide, make_method, method_options
 from .guidance import ramp, technique
 from .procedures import PROCEDURES
@@ -22,9 +23,9 @@ from .samplers import Step, trajectory
 __all__ = ['SHELVES', 'FAMILIES', 'parse_guidance', 'make_guidance', 'Entry', 'list_families']
 
 # %% ../nbs/18c_catalogue.ipynb #b1882ad7
-from cfg_course import bands, compositions, damages, doses, particles
+from cfg_course import bands, compositions, damages, doses, histories, particles
 
-FILLED = bands, compositions, damages, doses, particles # modules that put techniques on the shelves
+FILLED = bands, compositions, damages, doses, histories, particles # modules that put techniques on the shelves
 
 # %% ../nbs/18c_catalogue.ipynb #7b94903b
 class Renamed(Mapping):
@@ -47,8 +48,6 @@ class Renamed(Mapping):
         if name in self.names.values():
             raise KeyError(name)
         return self.table[self.names.get(name, name)]
-
-SCHEDULES: dict[str, Method] = {}
 
 RISES = 'Wang et al. 2024, arXiv:2404.13040'
 TURNS = 'Gao et al. 2023, arXiv:2303.14389'

@@ -7,19 +7,22 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from .core import count, flag, number, one_of
-from .guidance import Look, Rule
-from .rules import dot, like_samples, norm, project, ratio, rule, straight
+from .core import Level, count, flag, number
+from .guidance import Look, Method, Rule, Schedule
+from .guidance import beta_shape, noise_time, ramp, technique
+from .rules import SPACE, dot, like_samples, norm, project, quantiles, ratio, rule, straight
 from .schedules import karras_grid
-from .scores import FROM_X0, expand
+from .scores import expand
 
 # %% auto #0
-__all__ = ['mambo_g', 'power', 'adaptive', 'fbg', 'reg', 'characteristic']
+__all__ = ['SCHEDULES', 'schedule', 'mambo_g', 'power', 'vags', 'beta_cfg', 'mimic', 'adamag', 'adaptive', 'fbg', 'reg',
+           'characteristic', 'tv_cfg', 'c2fg', 'late_zero']
 
 # %% ../nbs/17a_doses.ipynb #60b64cb5
 @rule('mambo_g', 'Zhu et al. 2025, arXiv:2508.03442', 'flow: u + (1 + (s - 1) exp(-alpha |d|/|u|)) d',
@@ -35,9 +38,6 @@ def mambo_g(*,
         return straight(u, c, 1 + (s - 1)*damp)
     return Rule(combine, 'flow')
 
-# %% ../nbs/17a_doses.ipynb #e786eff3
-SPACE = one_of(*FROM_X0)
-
 # %% ../nbs/17a_doses.ipynb #57a35b20
 @rule('power', 'Lehman Pavasovic et al. 2025, arXiv:2502.07849', 'eps: c + (s - 1) |d|^alpha d',
     options=dict(alpha=number(-.999), space=SPACE),
@@ -52,6 +52,101 @@ def power(*,
         tiny = torch.finfo(size.dtype).tiny
         return c + (s - 1)*size.clamp(min=tiny)**alpha*(c - u)
     return Rule(combine, space)
+
+# %% ../nbs/17a_doses.ipynb #d6f5db18
+def flow_time(
+    look:Look, # where we are
+)->Tensor: # `()` or `(B, 1, ...)`, 0 to 1
+    "The time of the flow, 1 being noise."
+    sigma = expand(look.sigma, look.x)
+    return sigma/(1 + sigma)
+
+# %% ../nbs/17a_doses.ipynb #5a023b40
+@rule('vags', 'Luo et al. 2026, arXiv:2605.15661', 'flow: u + s exp(kappa (1 - 2 t) cos(u, c)) d',
+    options=dict(kappa=number()), traits=('weak at 0', 'acts at 1'),
+    title='velocity-adaptive guidance scale', after=('cfg',))
+def vags(*,
+    kappa:float=1., # how much the cosine counts; the paper uses 1, and 0 is the straight line
+)->Rule: # in flow
+    "Velocity-adaptive guidance scale: more guidance late, where the velocities agree (Luo et al. 2026)."
+    def combine(u, c, s, look):
+        cosine = ratio(dot(u, c), norm(u)*norm(c))
+        signal = 1 - 2*flow_time(look)
+        dose = (kappa*signal*cosine).exp()
+        return straight(u, c, s*dose)
+    return Rule(combine, 'flow')
+
+# %% ../nbs/17a_doses.ipynb #268870ee
+@rule('beta_cfg', 'Malarz et al. 2025, arXiv:2502.10574', 'eps: u + s b(1 - t) d/|d|^gamma, b the Beta(a, b) density',
+    options=dict(a=number(1), b=number(1), gamma=number()), traits=('weak at 0', 'acts at 1'),
+    title='guidance with adaptive scaling, beta-CFG', after=('cfg',))
+def beta_cfg(*,
+    a:float=2., # first parameter of the beta density, >= 1; above 1 there is no guidance at the noise
+    b:float=2., # second parameter, >= 1; above 1 there is no guidance at the end
+    gamma:float=1., # power of the length that is divided by; with 1, the paper's, s is a length, and with 0 a scale
+)->Rule: # in eps
+    "Beta-guidance: a dose that rises and falls over the run, of a set length (Malarz et al. 2025)."
+    density = beta_shape(b - 1, a - 1)
+    def combine(u, c, s, look):
+        d = c - u
+        size = norm(d).clamp(min=torch.finfo(d.dtype).tiny)
+        t = noise_time(expand(look.sigma, d))
+        return u + s*density(t)*d/size**gamma
+    return Rule(combine, 'eps')
+
+# %% ../nbs/17a_doses.ipynb #e1fff308
+def by_channel(
+    a:Tensor, # `(B, C, ...)`, or rows `(B, d)`, which are one channel
+)->Tensor: # `(B, C, N)`
+    "The numbers of each channel in a line."
+    return a.flatten(2) if a.ndim > 2 else a[:, None]
+
+def at_most(
+    s:Level, # a number or a tensor
+    bound:float, # upper bound
+)->Level: # the same kind
+    "The smaller of a scale and a bound."
+    return s.clamp(max=bound) if isinstance(s, Tensor) else min(s, bound)
+
+# %% ../nbs/17a_doses.ipynb #705a0ce2
+@rule('mimic', 'github.com/mcmonkeyprojects/sd-dynamic-thresholding 2023',
+    'g with the range of u + like d, channel by channel',
+    options=dict(like=number(), quantile=number(0, 1)), traits=('weak at 0',),
+    title='dynamic thresholding with a mimic scale', after=('threshold',))
+def mimic(*,
+    like:float=2., # scale whose range the result gets; nothing is done where s is not above it. The extension: 7
+    quantile:float=1., # which share of the deviations is kept, 0 to 1
+)->Rule: # in x0
+    "Mimic scale: the picture of one scale in the range of a lower one (mcmonkey4eva's extension; no paper)."
+    def combine(u, c, s, look):
+        g, low = (by_channel(straight(u, c, k)) for k in (s, at_most(s, like)))
+        mean = g.mean(2, keepdim=True)
+        g, low = g - mean, low - low.mean(2, keepdim=True)
+        narrow = low.abs().amax(2, keepdim=True)
+        wide = quantiles(g.abs().flatten(0, 1), quantile).reshape(narrow.shape)
+        wide = torch.maximum(wide, narrow)
+        shrunk = g.clamp(-wide, wide)*ratio(narrow, wide, 1.)
+        return (mean + shrunk).reshape(u.shape)
+    return Rule(combine)
+
+# %% ../nbs/17a_doses.ipynb #612cd840
+@rule('adamag', 'Esmati et al. 2026, arXiv:2605.20079',
+    'flow: u + max(least, s t^gamma)(d across eps_c + beta d along it)',
+    options=dict(beta=number(), gamma=number(0), least=number()), traits=('acts at 1',),
+    title='adaptive manifold guidance', after=('apg',))
+def adamag(*,
+    beta:float=.1, # share of the part along the noise that is kept; the paper uses .1
+    gamma:float=4., # how fast the scale falls with the time, >= 0; the paper uses 4
+    least:float=1., # the scale does not fall below; the paper's value is not known to us
+)->Rule: # in flow
+    "Adaptive manifold guidance: across the noise, and falling with it (Esmati et al. 2026)."
+    def combine(u, c, s, look):
+        sigma, d = expand(look.sigma, c), c - u
+        noise = (look.x + c)/(1 + sigma)
+        kept = d - (1 - beta)*project(d, noise)
+        dose = (s*flow_time(look)**gamma).clamp(min=least)
+        return u + dose*kept
+    return Rule(combine, 'flow')
 
 # %% ../nbs/17a_doses.ipynb #e71f6415
 @rule('adaptive', 'Castillo et al. 2023, arXiv:2312.12487', 'u + s d until cos(u, c) > threshold, then c',
@@ -224,3 +319,54 @@ def anderson(
         move = gap - turn*(move + gap - f)
         f = gap
     return result
+
+# %% ../nbs/17a_doses.ipynb #4bb9d959
+SCHEDULES: dict[str, Method] = {}
+
+schedule = partial(technique, SCHEDULES)
+
+# %% ../nbs/17a_doses.ipynb #dd172464
+def in_time(
+    dose:Callable[[Tensor], Tensor], # t in (0, 1), 1 being noise -> scale
+)->Schedule: # sigma -> scale
+    r"A schedule from the scale as a function of the time $t = \frac2\pi\arctan\sigma$."
+    def scale_at(sigma:Level)->Level:
+        s = dose(noise_time(torch.as_tensor(sigma, dtype=torch.float64)))
+        return s.to(sigma) if isinstance(sigma, Tensor) else float(s)
+    return scale_at
+
+def triangle(
+    t:Tensor, # 0 to 1
+)->Tensor: # weight, with mean 1
+    "Up to 2 in the middle and down again."
+    return 2*(1 - (1 - 2*t).abs())
+
+# %% ../nbs/17a_doses.ipynb #7272c724
+@schedule('tv_cfg', 'Jin et al. 2025, arXiv:2509.22007', '1 + 2 (s - 1) (1 - |1 - 2 t|)',
+    title='stage-wise guidance', after=('cfg',))
+def tv_cfg(
+    scale:float, # mean guidance scale
+)->Schedule: # sigma -> scale
+    "Stage-wise guidance: little at both ends, most in the middle (Jin et al. 2025)."
+    return ramp(scale, triangle)
+
+@schedule('c2fg', 'Gao et al. 2026, arXiv:2603.08155', 's exp(rate (1 - t))', options=dict(rate=number()),
+    title='control guidance', after=('cfg',))
+def c2fg(
+    scale:float, # guidance scale at the noise
+    *,
+    rate:float=math.log(2), # logarithm of how much larger it is at the end; the paper: ln 2 for DiT, 1 for SiT
+)->Schedule: # sigma -> scale
+    "Control guidance: a scale that grows as noise falls (Gao et al. 2026)."
+    return in_time(lambda t: scale*(rate*(1 - t)).exp())
+
+@schedule('late_zero', 'Ventura et al. 2026, arXiv:2602.00716', 's while 1 - t < share, then 0',
+    options=dict(share=number(0, 1)),
+    title='early high, late zero', after=('cfg',))
+def late_zero(
+    scale:float, # guidance scale while there is guidance
+    *,
+    share:float=.6, # of the time with guidance, from the noise on; the paper: .5 to .7
+)->Schedule: # sigma -> scale
+    "Early high, late zero: the model without the label at the end (Ventura et al. 2026)."
+    return in_time(lambda t: scale*(1 - t < share).to(t))

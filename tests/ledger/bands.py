@@ -4,7 +4,7 @@ from itertools import product
 import torch
 from torch import Tensor
 
-from cfg_course.bands import fdg
+from cfg_course.bands import fdg, fresca, samg
 from cfg_course.guidance import apply
 from ledger import row
 from ledger.rules import each, looks
@@ -80,3 +80,46 @@ def by_frequency(t):
         return lambda u, c: joined([of_level(*o) for o in zip(gains, split(c - u, n), split(c, n))])
     rule = fdg(gains=tuple(gains), parallel=eta)
     yield apply(rule, D_u, D_c, s, look), each(formula(gains), D_u, D_c), each(formula(gains[::-1]), D_u, D_c)
+
+
+def waves(
+    n:int, # pixels
+)->Tensor: # `(n, n)` complex; row k is the frequency k - n//2
+    "The discrete Fourier transform, as a matrix."
+    k = torch.arange(n, dtype=torch.float64)
+    return torch.exp(-2j*torch.pi/n*(k[:, None] - n//2)*k)
+
+
+@row('eq-bands-fresca', cell='d8b80e51', mutant='the block is one wider', tolerance=1e-11)
+def in_two_blocks(t):
+    "Frequencies of Delta from -K to K - 1 times l, all others times h; K is given, or found by a fifth of the magnitudes."
+    s, low, high = t.number('s', -3, 9), t.number('l', -.5, .9), t.number('h', 1.1, 2)
+    K = t.one_of('K', [1, 2, None])
+    D_u, D_c, look = looks(t, (2, 12, 16))
+    down, across = waves(12), waves(16)
+    def reached(sizes):
+        cut = .2*sizes.sum()
+        return min(3, next(k for k in range(len(sizes)) if sizes[:k + 1].sum() >= cut))
+    def formula(wider):
+        def of_sample(u, c):
+            X = down@(c - u).to(down.dtype)@across.T
+            size = X.abs().mean(0)
+            half = (K or max(3, (reached(size[6]) + reached(size[:, 8]))//2)) + wider
+            gain = torch.full((12, 16), high, dtype=torch.float64)
+            gain[6 - half:6 + half, 8 - half:8 + half] = low
+            return u + s*(down.conj().T@(gain*X)@across.conj()).real/(12*16)
+        return each(of_sample, D_u, D_c)
+    yield apply(fresca(low=low, high=high, cutoff=K), D_u, D_c, s, look), formula(0), formula(1)
+
+
+@row('eq-bands-samg', cell='d4109120', mutant='lengths for their squares', tolerance=1e-11)
+def by_pixel(t):
+    "The scale falls linearly with a pixel's mean squared difference, from h s at the least to l s at the largest."
+    s, low, high = t.number('s', -3, 9), t.number('l', -.5, .9), t.number('h', 1.1, 2)
+    D_u, D_c, look = looks(t, (3, 6, 5))
+    def formula(power):
+        def of_sample(u, c):
+            E = ((c - u)**2).mean(0)**power
+            return u + s*(high - (high - low)*(E - E.min())/(E.max() - E.min()))*(c - u)
+        return each(of_sample, D_u, D_c)
+    yield apply(samg(low=low, high=high), D_u, D_c, s, look), formula(1), formula(.5)

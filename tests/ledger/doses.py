@@ -8,12 +8,13 @@ from torch.autograd.functional import jacobian
 from torch.distributions import Normal
 
 from cfg_course.core import NULL, Run
-from cfg_course.doses import adaptive, characteristic, fbg, mambo_g, power, reg
-from cfg_course.guidance import guide
+from cfg_course.doses import adamag, adaptive, beta_cfg, c2fg, characteristic, fbg, late_zero, mambo_g, mimic, power, reg, tv_cfg, vags
+from cfg_course.guidance import apply, guide
 from cfg_course.mixtures import Mixture, Pair
 from cfg_course.schedules import karras_grid
 from ledger import row
-from ledger.rules import each, seen
+from cfg_course.scores import FROM_X0
+from ledger.rules import each, looks, seen
 
 
 @row('eq-rules-size', cell='7c64cbfd', mutant='|c| for |u|; the exponent alpha - 1', tolerance=1e-11)
@@ -133,3 +134,85 @@ def where_paths_cross(t):
     yield C, U, world(at, level)
     yield (near - at)/(mild - 1), (far - at)/mild, (far - at)/(mild - 1)
     yield got, mild*C - (mild - 1)*U, mild*C - (mild - 1)*world(at, level)
+
+
+def in_flow(
+    t, # source of randomness
+    rule, # to try
+    s:float, # guidance scale
+    space:str='flow', # or another
+): # what it gives, u, c and what else is known, all in that space
+    "A rule whose formula knows the noise level."
+    D_u, D_c, look = looks(t, t.one_of('shape', [(7,), (3, 8, 8)]))
+    into = lambda D: FROM_X0[space](D, look.x, look.sigma)
+    return into(apply(rule, D_u, D_c, s, look)), into(D_u), into(D_c), look
+
+
+@row('eq-doses-vags', cell='c3b949d5', mutant='1 - t for 1 - 2t', tolerance=1e-10)
+def by_cosine(t):
+    "The scale is multiplied by exp(kappa (1 - 2t) cos(u, c)), the cosine that of the velocities."
+    s, kappa = t.number('s', -3, 9), t.number('kappa', -2, 2)
+    got, u, c, look = in_flow(t, vags(kappa=kappa), s)
+    def formula(k):
+        def of_sample(u, c, sigma):
+            cosine = (u*c).sum()/u.norm()/c.norm()
+            return u + s*torch.exp(kappa*(1 - k*sigma/(1 + sigma))*cosine)*(c - u)
+        return each(of_sample, u, c, look.sigma)
+    yield got, formula(2), formula(1)
+
+
+@row('eq-doses-beta', cell='8aa68ed9', mutant='a and b are exchanged', tolerance=1e-9)
+def by_beta(t):
+    "The difference over a power of its length, times s and the density of a beta distribution at p = 1 - 2/pi arctan sigma."
+    s, a, b, gamma = t.number('s', -3, 9), t.number('a', 1, 2.5), t.number('b', 3, 4), t.number('gamma', -.5, 1.5)
+    got, u, c, look = in_flow(t, beta_cfg(a=a, b=b, gamma=gamma), s, 'eps')
+    def formula(a, b):
+        law = torch.distributions.Beta(*torch.tensor([a, b], dtype=torch.float64))
+        def of_sample(u, c, sigma):
+            weight = law.log_prob(1 - 2/math.pi*torch.atan(sigma)).exp()
+            return u + s*weight*(c - u)/(c - u).norm()**gamma
+        return each(of_sample, u, c, look.sigma)
+    yield got, formula(a, b), formula(b, a)
+
+
+@row('eq-doses-mimic', cell='c7bd0871', mutant='about zero, not about the mean', tolerance=1e-11)
+def mimicked(t):
+    "Each channel of g keeps its mean, and its deviations, clipped at Q, are multiplied by M/Q; M is that of the lower scale."
+    s, m, share = t.number('s', 5, 12), t.number('m', 1, 4), t.number('quantile', .6, 1)
+    D_u, D_c, look = looks(t, (3, 6, 5))
+    def formula(centred):
+        def of_channel(u, c):
+            g, h = (u + k*(c - u) for k in (s, min(m, s)))
+            middle, low = centred*g.mean(), centred*h.mean()
+            M = (h - low).abs().max()
+            Q = max(M, torch.as_tensor(np.quantile((g - middle).abs(), share)))
+            return middle + (g - middle).clamp(-Q, Q)*M/Q
+        return each(lambda u, c: torch.stack([of_channel(*o) for o in zip(u, c)]), D_u, D_c)
+    yield apply(mimic(like=m, quantile=share), D_u, D_c, s, look), formula(1), formula(0)
+
+
+@row('eq-doses-adamag', cell='e1f2db60', mutant='along c for along the noise', tolerance=1e-10)
+def across_the_noise(t):
+    "Delta without the share 1 - beta of its part along the conditional noise, times s t^gamma, or omega where that is more."
+    s, beta, gamma, least = t.number('s', -3, 9), t.number('beta', -.5, 1.5), t.number('gamma', 0, 5), t.number('omega', 0, 2)
+    got, u, c, look = in_flow(t, adamag(beta=beta, gamma=gamma, least=least), s)
+    def formula(axis):
+        def of_sample(u, c, x, sigma):
+            d, n = c - u, axis(c, (x + c)/(1 + sigma))
+            dose = max(least, s*(sigma/(1 + sigma))**gamma)
+            return u + dose*(d - (1 - beta)*(d*n).sum()/(n*n).sum()*n)
+        return each(of_sample, u, c, look.x, look.sigma)
+    yield got, formula(lambda c, n: n), formula(lambda c, n: c)
+
+
+@row('eq-doses-stages', cell='8c1af5d0', mutant='1 - t for t', tolerance=1e-9)
+def by_time(t):
+    "A triangle of mean s, an exponential from s at the noise, and s down to a time, then 0; t = 2/pi arctan sigma."
+    s, rate, share = t.number('s', 1.2, 9), t.number('lambda', .2, 2), t.number('tau', .55, .9)
+    sigma = torch.tan(math.pi/2*torch.tensor([.02, .07, .48, .6, .93, .97], dtype=torch.float64))
+    at = 2/math.pi*sigma.atan()
+    def formula(at):
+        return torch.stack([1 + 4*(s - 1)*torch.minimum(at, 1 - at), s*torch.exp(rate*(1 - at)), s*(at > 1 - share).to(at)])
+    code = torch.stack([f(sigma) for f in (tv_cfg(s), c2fg(s, rate=rate), late_zero(s, share=share))])
+    yield code[1:], formula(at)[1:], formula(1 - at)[1:]
+    yield code[0], formula(at)[0], formula(at/2)[0]

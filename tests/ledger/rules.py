@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from cfg_course.guidance import Look, apply
-from cfg_course.rules import adg, apg, cfg_zero, renorm, rescale, tcfg, threshold
+from cfg_course.rules import adg, apg, cfg_zero, cfgnorm, ep_cfg, mahiro, pmc, renorm, rescale, tcfg, threshold
 from cfg_course.scores import FROM_X0
 from ledger import Trial, row
 
@@ -160,3 +160,60 @@ def turned(t):
             return turn.cos()*c + (ratio if divided else turn.sin())*e
         return each(of_sample, D_u, D_c)
     yield apply(adg(), D_u, D_c, s, look), formula(True), formula(False)
+
+
+@row('eq-rules-energy', cell='d7be9434', mutant='the energies are not under a root', tolerance=1e-11)
+def of_equal_energy(t):
+    "The guided noise times the root of a ratio of energies, each the sum of those squares between two quantiles of its own."
+    s, low, high = t.number('s', -3, 9), t.number('low', 0, .45), t.number('high', .55, 1)
+    got, u, c = seen(t, ep_cfg(low=low, high=high), 'eps', s)
+    def energy(a):
+        squares = a.flatten()**2
+        bounds = np.quantile(squares, [low, high])
+        return squares[(squares >= bounds[0]) & (squares <= bounds[1])].sum()
+    def formula(power):
+        return lambda u, c: (u + s*(c - u))*(energy(c)/energy(u + s*(c - u)))**power
+    yield got, each(formula(.5), u, c), each(formula(1), u, c)
+
+
+@row('eq-rules-pixels', cell='d987b822', mutant='pixels are lengthened, too', tolerance=1e-12)
+def short_pixels(t):
+    "No pixel of the guided image is longer, over its channels, than in the conditional one; the picture is multiplied by rho."
+    s, rho = t.number('s', -3, 9), t.number('rho', .2, 2)
+    D_u, D_c, look = looks(t, (3, 6, 5))
+    def formula(most):
+        def of_sample(u, c):
+            g = u + s*(c - u)
+            ratio = (c**2).sum(0)**.5/(g**2).sum(0)**.5
+            return rho*ratio.clamp(max=most)*g
+        return each(of_sample, D_u, D_c)
+    yield apply(cfgnorm(strength=rho), D_u, D_c, s, look), formula(1), formula(math.inf)
+
+
+@row('eq-rules-pmc', cell='ea61052c', mutant='G for G^2', tolerance=1e-10)
+def capped(t):
+    "The step is s - 1, or the positive root of the quadratic |c + beta Delta| = G |c| where that is less."
+    s, G = t.number('s', 4, 9), t.number('G', 1.02, 1.6)
+    D_u, D_c, look = looks(t, (3, 6, 5))
+    def formula(G):
+        def of_sample(u, c):
+            d = c - u
+            roots = np.roots([(d*d).sum(), 2*(c*d).sum(), (1 - G**2)*(c*c).sum()])
+            return c + min(s - 1, max(roots.real))*d
+        return each(of_sample, D_u, D_c)
+    yield apply(pmc(cap=G), D_u, D_c, s, look), formula(G), formula(G**.5)
+
+
+@row('eq-rules-mahiro', cell='0947b9b0', mutant='the cosine of the numbers themselves, not of their roots', tolerance=1e-11)
+def alike(t):
+    "The weak image is multiplied by (1 + sim)/2, sim the mean over pixels of a cosine over channels, sample by sample."
+    s = t.number('s', -3, 9)
+    D_u, D_c, look = looks(t, (3, 6, 5))
+    def formula(power):
+        root = lambda a: a.abs()**power*a.sign()
+        def of_sample(u, c):
+            a, b = root(s*u), root((2*s*c - (s - 1)*u)/2)
+            sim = ((a*b).sum(0)/((a*a).sum(0)*(b*b).sum(0))**.5).mean()
+            return s*c - (s - 1)*(1 + sim)/2*u
+        return each(of_sample, D_u, D_c)
+    yield apply(mahiro(), D_u, D_c, s, look), formula(.5), formula(1)
