@@ -8,7 +8,7 @@ from cfg_course.core import NULL
 from cfg_course.doob import cumulant_gap, one_quantity, path_price, renyi_gap
 from cfg_course.laws import Gauss, ode_law
 from cfg_course.mixtures import Mixture, Pair, integrate, mesh
-from cfg_course.procedures import weighed_step
+from cfg_course.particles import weighed_step
 from cfg_course.samplers import Now
 from ledger import row
 from ledger.limits import GRIDS, followed, heat_residual, log_q, renyi, scene, scores, trace, jacobian
