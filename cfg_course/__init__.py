@@ -5,19 +5,19 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .catalogue import make_guidance
     from .classifiers import load_classifier
     from .core import InputError, Run, follow
     from .data import load_data
     from .denoisers import find_model
     from .guidance import guide
     from .metrics import measure
-    from .procedures import make_guidance
     from .samplers import sample, trajectory
     from .sweeps import Point, draw_point
     from .training import train
 
 _HOME = dict(
-    guide='guidance', make_guidance='procedures',
+    guide='guidance', make_guidance='catalogue',
     Run='core', follow='core', InputError='core',
     sample='samplers', trajectory='samplers',
     find_model='denoisers', load_classifier='classifiers', load_data='data',

@@ -20,6 +20,8 @@ from PIL import Image
 from torch import Tensor
 
 from . import __version__
+from .branches import WORSE
+from .catalogue import SHELVES, deal_options, parse_guidance, takes_scale, technique_options
 from .classifiers import Judge, load_classifier
 from .core import InputError, Option, among, check, image_grid, optional, save_grid
 from .core import set_style, shorten, to_uint8, writing
@@ -28,8 +30,6 @@ from .denoisers import find_model, model_name
 from .guidance import w_to_scale
 from .metrics import METRICS, check_metrics, fid, make_reference, observe
 from .networks import CONFIGS
-from .procedures import SHELVES, deal_options, parse_guidance, takes_scale, technique_options
-from .rules import WORSE
 from .samplers import SAMPLERS, make_sampler, sample
 from .sweeps import KEYS, Drawn, Point, Yardstick, check_beside, check_shares, describe_point, draw
 from .sweeps import draw_point, equal_shares, find_guidance, fit_steps, key_of, lock_beside

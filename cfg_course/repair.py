@@ -17,15 +17,15 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from .catalogue import make_guidance
 from .core import NULL, Denoise, Level, Run, check_count, check_number, rng, writing
 from .guidance import both, lerp
-from .procedures import make_guidance
+from .metrics import Estimate
+from .pictures import MEASURES, Case, PictureWorld, denoised, examine
 from .samplers import sample, trajectory
 from .schedules import stratified
-from .metrics import Estimate
 from .sweeps import lowest_point, stratified_covariance
 from .training import Batch, TrainConfig, Trainer, draw_sigma, drop_labels
-from .pictures import MEASURES, Case, PictureWorld, denoised, examine
 
 # %% auto #0
 __all__ = ['Size', 'Facts', 'Asked', 'ask_truth', 'Multiple', 'best_multiple', 'Place', 'walk', 'SmoothField', 'Flawed',

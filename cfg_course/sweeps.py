@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from . import __version__
+from .catalogue import make_guidance, parse_guidance, takes_scale
 from .classifiers import Judge, NoisyClassifier, load_classifier
 from .core import Denoise, Device, InputError
 from .core import among, check, count, in_float64, is_number, optional, parse, read_arrays, rng, to_uint8
@@ -24,7 +25,6 @@ from .data import alone, load_data
 from .denoisers import Denoiser, Model, count_rows, find_model
 from .metrics import Estimate, Reference, Seen, check_metrics, distance_to, fid_effect
 from .metrics import load_inception, make_reference, measure, observe, resample
-from .procedures import make_guidance, parse_guidance, takes_scale
 from .samplers import SAMPLERS, Step, make_sampler, sample, trajectory
 from .training import Claim, OneProcess, at_scale, claimed, make_accelerator, out_of_memory, sweep_parts
 

@@ -12,10 +12,11 @@ from typing import NamedTuple
 
 import numpy as np, pandas as pd, pytest, torch
 
+from cfg_course.catalogue import SHELVES, make_guidance
 from cfg_course.core import NULL, Run, rng
 from cfg_course.denoisers import Denoiser
 from cfg_course.networks import UNet, UNetConfig
-from cfg_course.procedures import SHELVES, make_guidance, weighed_step
+from cfg_course.particles import weighed_step
 from cfg_course.samplers import SAMPLERS, Now, ddim_step, ddpm_step, dpmpp_step, heun_step, trajectory
 from cfg_course.schedules import karras_grid
 

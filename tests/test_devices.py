@@ -1,10 +1,12 @@
 "Devices without double precision: nothing there is made of that type, whichever sampler, technique or procedure asks."
 import pytest, torch
 
+from cfg_course.catalogue import SHELVES, parse_guidance, takes_scale
 from cfg_course.cli import key_value
 from cfg_course.core import InputError, Noise, follow, in_float64, rng
 from cfg_course.denoisers import find_model
-from cfg_course.procedures import SHELVES, fkc, parse_guidance, regrid, takes_scale
+from cfg_course.particles import fkc
+from cfg_course.procedures import regrid
 from cfg_course.samplers import SAMPLERS, sample
 from cfg_course.schedules import karras_grid
 from cfg_course.sweeps import Point, effective_scales, find_guidance, mean_effective

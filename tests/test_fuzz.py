@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from cfg_course import cli
+from cfg_course.catalogue import SHELVES
 from cfg_course.core import count, number, one_of
-from cfg_course.procedures import SHELVES
 from notebooks import ROOT
 
 sys.path.insert(0, str(ROOT/'tools'))

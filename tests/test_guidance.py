@@ -8,11 +8,11 @@ import math, re
 import numpy as np, pytest, torch
 from hypothesis import assume, given, settings, strategies as st
 
+from cfg_course.catalogue import RULES
 from cfg_course.core import NULL, InputError, Run, rng
 from cfg_course.guidance import (CONVENTIONS, both, cfgpp_to_scale, diagnose, from_scale, guide, interval, lerp,
     make_method, scale_to_cfgpp, scale_to_w, to_scale, w_to_scale)
 from cfg_course.mixtures import three_gaussians
-from cfg_course.rules import RULES
 from cfg_course.scores import SCALES, TO_X0, as_denoiser, as_predictor
 
 FIXED = settings(derandomize=True, deadline=None, max_examples=25, database=None)

@@ -9,10 +9,10 @@ from hypothesis import HealthCheck, given, settings as trials, strategies as som
 
 import cfg_course
 from cfg_course import cli, core
+from cfg_course.catalogue import SHELVES, takes_scale
 from cfg_course.cli import evaluate_main, list_guidance, sample_main
 from cfg_course.commands import as_typed, find_classes
 from cfg_course.core import InputError
-from cfg_course.procedures import SHELVES, takes_scale
 from cfg_course.samplers import SAMPLERS
 from cfg_course.sweeps import Point
 from notebooks import ROOT, settings

@@ -17,11 +17,13 @@ from diffusers.schedulers import scheduling_ddpm
 from hypothesis import given, settings, strategies as st
 
 from cfg_course.adapters import describe, from_diffusers, latent_coords, sigma_to_step, step_to_sigma, to_guider
+from cfg_course.branches import random_label
 from cfg_course.core import NULL, InputError, Run, present_run, rng
 from cfg_course.denoisers import Denoiser
+from cfg_course.doses import adaptive, fbg, power, reg
 from cfg_course.guidance import Label, Rule, guide, interval, lerp, ramp, scale_to_w, w_to_scale
 from cfg_course.networks import UNet, UNetConfig
-from cfg_course.rules import adaptive, apg, cfg_zero, fbg, power, random_label, reg, tcfg
+from cfg_course.rules import apg, cfg_zero, tcfg
 from cfg_course.samplers import SAMPLERS, ddim_step, ddpm_step, dpmpp_step, heun_step, make_sampler, trajectory
 from cfg_course.schedules import ends_in_zero, karras_grid, logsnr_grid
 from cfg_course.scores import (FROM_X0, TO_X0, logsnr_to_sigma, sigma_to_alpha, sigma_to_logsnr, sigma_to_t, t_to_sigma,

@@ -16,7 +16,7 @@ from cfg_course.guidance import guide
 from cfg_course.mixtures import Mixture, transport
 from cfg_course.pictures import (MEASURES, PictureWorld, anneal_tilted, examine, find_world, load_world, measure_pictures, null_band,
                                  orthonormal, sample_tilted, save_world, shipped_worlds)
-from cfg_course.procedures import SHELVES, parse_guidance, takes_scale
+from cfg_course.catalogue import SHELVES, parse_guidance, takes_scale
 from cfg_course.samplers import make_sampler, sample, trajectory
 from cfg_course.sweeps import Point, draw_point
 

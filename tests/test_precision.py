@@ -9,11 +9,12 @@ from dataclasses import replace
 
 import pytest, torch
 
+from cfg_course.catalogue import RULES, STRONG, WEAK
 from cfg_course.core import NULL, Run, rng
+from cfg_course.damages import blend
 from cfg_course.denoisers import PRECONDS, Denoiser, find_model
-from cfg_course.networks import UNet
 from cfg_course.guidance import LINEAR, Label, Look, Rule, apply, diagnose, guide, make_method
-from cfg_course.rules import RULES, STRONG, WEAK, blend
+from cfg_course.networks import UNet
 from cfg_course.samplers import SAMPLERS, sample
 from cfg_course.scores import FROM_X0, TO_X0
 

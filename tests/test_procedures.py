@@ -7,6 +7,7 @@ import math
 import pytest, torch
 from scipy.stats import wasserstein_distance
 
+from cfg_course.catalogue import PROCEDURES
 from cfg_course.classifiers import load_classifier, predict
 from cfg_course.core import NULL, InputError, Noise, Run, rng
 from cfg_course.denoisers import Counted, Denoiser, load_denoiser
@@ -14,8 +15,9 @@ from cfg_course.guidance import Rule, guide, make_method, method_options
 from cfg_course.laws import Gauss, sde_law, tilt_law
 from cfg_course.mixtures import Mixture, mesh, narrow_in_wide, tilt_on, three_gaussians
 from cfg_course.networks import UNet, UNetConfig
-from cfg_course.procedures import (PROCEDURES, cfgig, cfgpp, delay, delayed, fkc, fsg, pcg, rectified, regrid,
-    choose_parents, rectified_step, reverse_step, systematic, weighed_step, zsampling)
+from cfg_course.particles import choose_parents, fkc, reverse_step, systematic, weighed_step
+from cfg_course.procedures import cfgig, cfgpp, delay, delayed, fsg, pcg, rectified, rectified_step
+from cfg_course.procedures import regrid, zsampling
 from cfg_course.samplers import SAMPLERS, Now, ddim_step, ddpm_step, heun_step, sample, trajectory
 from cfg_course.schedules import karras_grid, logsnr_grid
 

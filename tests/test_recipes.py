@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest, torch
 
-from cfg_course import data, guidance, metrics, procedures, rules, samplers
+from cfg_course import catalogue, data, guidance, metrics, rules, samplers
 from cfg_course.classifiers import load_classifier
 from cfg_course.core import InputError
 from cfg_course.metrics import measure
@@ -38,7 +38,7 @@ def test_all_four_are_there(): assert list(RECIPES) == ['rule', 'sampler', 'data
 
 def test_rule():
     follow_recipe('rule', rules)
-    assert 'halved' in procedures.technique_names() and procedures.parse_guidance('halved+icg') == dict(rule='halved', weak='icg')
+    assert 'halved' in catalogue.technique_names() and catalogue.parse_guidance('halved+icg') == dict(rule='halved', weak='icg')
     point = Point('digits', 'halved', 3., sampling=(('sampler', 'ddim'), ('steps', 4)), num=10)
     assert torch.equal(draw_point(point).x, draw_point(point._replace(method='cfg', scale=2.)).x)
     with pytest.raises(InputError, match='share: got 2, allowed: a finite number >= 0 and <= 1'): draw_point(point._replace(options=(('share', 2),)))

@@ -3,12 +3,13 @@ import math, re
 
 import pytest, torch
 
-from cfg_course import rules
+from cfg_course import bands, doses, rules
+from cfg_course.bands import collapse, pyramid
+from cfg_course.catalogue import RULES
 from cfg_course.core import NULL, InputError, Run, rng
 from cfg_course.denoisers import find_model
 from cfg_course.guidance import LINEAR, Label, Look, Rule, apply, guide, make_method, method_options
 from cfg_course.mixtures import three_gaussians
-from cfg_course.rules import RULES, collapse, pyramid
 from cfg_course.samplers import SAMPLERS, sample, trajectory
 from cfg_course.schedules import karras_grid
 from cfg_course.scores import FROM_X0, as_denoiser, as_predictor
@@ -17,7 +18,7 @@ from test_guidance import evaluate
 SHAPE = 3, 1, 8, 8
 def having(trait): return {name for name, m in RULES.items() if trait in m.traits}
 REMEMBER, ASK, INVARIANT, WEAK_AT_0 = map(having, ('remembers', 'asks again', 'any space', 'weak at 0'))
-ADVICE = 'the traits in the record of {} say otherwise (chapter 17)'
+ADVICE = 'the traits in the record of {} say otherwise (chapter 18c)'
 all_rules = pytest.mark.parametrize('name', RULES)
 
 
@@ -376,7 +377,7 @@ def fdg_guider(guiders, monkeypatch):
     import diffusers.guiders.frequency_decoupled_guidance as m
     monkeypatch.setattr(m, '_CAN_USE_KORNIA', True)
     monkeypatch.setattr(m, 'build_laplacian_pyramid_func', pyramid)
-    monkeypatch.setattr(m, 'upsample_and_blur_func', lambda x: rules.grow(x, (2*x.shape[2], 2*x.shape[3])))
+    monkeypatch.setattr(m, 'upsample_and_blur_func', lambda x: bands.grow(x, (2*x.shape[2], 2*x.shape[3])))
     return m.FrequencyDecoupledGuidance
 
 
@@ -414,7 +415,7 @@ def test_defect_fdg_with_a_level_switched_off(fdg_guider):
     try: theirs(fdg_guider([1., 4.]), u, c); broken = False
     except (UnboundLocalError, NameError, RuntimeError): broken = True
     got = ours('fdg', u, c, gains=(0., 1.))
-    assert (pyramid(c, 2)[0] - (got - rules.grow(pyramid(c, 2)[1] + (SCALE - 1)*pyramid(c - u, 2)[1], (8, 8)))).abs().max() < 1e-5
+    assert (pyramid(c, 2)[0] - (got - bands.grow(pyramid(c, 2)[1] + (SCALE - 1)*pyramid(c - u, 2)[1], (8, 8)))).abs().max() < 1e-5
     if not broken: pytest.skip('this version of diffusers has mended it')
 
 
@@ -652,7 +653,7 @@ def test_heun_with_feedback_as_its_authors_write_it():
     start = 80*torch.randn(2, 1, 8, 8, generator=rng(9), dtype=torch.float64)
     *_, last = trajectory(guide(NET, scale=10., rule=make('fbg')), start, grid, y)
     pi, least = .95, math.log(.05*10/9)
-    tau, delta = rules.pace(.95, .5, .4, 18)
+    tau, delta = doses.pace(.95, .5, .4, 18)
     x, log = start, torch.zeros(2, dtype=torch.float64)
     for a, b in zip(grid[:-1].tolist(), grid[1:].tolist()):
         scale = (log.exp()/(log.exp() - (1 - pi)))[:, None, None, None]

@@ -4,11 +4,11 @@ from contextlib import nullcontext
 
 import pytest, torch
 
+from cfg_course.branches import Draws
+from cfg_course.catalogue import make_guidance
 from cfg_course.core import NULL, InputError, Noise, Run, follow, present_run, rng
 from cfg_course.denoisers import Counted, find_model
 from cfg_course.guidance import guide
-from cfg_course.procedures import make_guidance
-from cfg_course.rules import Draws
 from cfg_course.samplers import SAMPLERS, Now, make_sampler, sample, trajectory
 from cfg_course.scores import as_denoiser, as_predictor
 

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest, torch
 
+from cfg_course.catalogue import make_guidance
 from cfg_course.core import NULL, InputError, Noise, rng
 from cfg_course.denoisers import Counted, Denoiser, find_model, save_denoiser
 from cfg_course.guidance import guide
 from cfg_course.networks import UNet, UNetConfig
-from cfg_course.procedures import make_guidance
 from cfg_course.samplers import SAMPLERS, Step, make_sampler, sample, trajectory
 from cfg_course.schedules import karras_grid
 

@@ -6,10 +6,10 @@ import numpy as np, pandas as pd, pytest, torch
 from scipy.stats import binomtest
 
 from cfg_course import samplers, sweeps
+from cfg_course.catalogue import SHELVES, takes_scale
 from cfg_course.cli import evaluate_main
 from cfg_course.core import InputError
 from cfg_course.metrics import Reference, Seen, distance_to
-from cfg_course.procedures import SHELVES, takes_scale
 from cfg_course.samplers import SAMPLERS
 from cfg_course.sweeps import (
     COLUMNS, KEYS, Point, add_to_ranking, add_verdicts, best_scale, compare_points, count_evaluations,

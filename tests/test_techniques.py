@@ -3,8 +3,8 @@ import json
 
 import numpy as np, pytest
 
+from cfg_course.catalogue import SHELVES, parse_guidance, takes_scale
 from cfg_course.cli import list_guidance, sample_main
-from cfg_course.procedures import SHELVES, parse_guidance, takes_scale
 
 ARGS = {'negative': 'label=3', 'and': 'labels=(8,)', 'not': 'label=8', 'perp_neg': 'label=8', 'autoguidance': 'model=digits'}
 NAMES = [(kind, name) for kind, shelf in SHELVES.items() for name in shelf]

@@ -8,12 +8,14 @@ from importlib import resources
 
 import pytest, torch
 
+from cfg_course.branches import random_label
+from cfg_course.catalogue import STRONG, WEAK
 from cfg_course.core import NULL, InputError, Run, present_run, rng
+from cfg_course.damages import Redrawn, blend, blur_queries, rewire
 from cfg_course.denoisers import load_denoiser
 from cfg_course.guidance import Label, guide, lerp, make_method
 from cfg_course.mixtures import three_gaussians
 from cfg_course.networks import CONFIGS, UNet, parts, perturb
-from cfg_course.rules import STRONG, WEAK, Redrawn, blend, blur_queries, random_label, rewire
 from cfg_course.samplers import sample
 
 MODEL = load_denoiser(resources.files('cfg_course')/'weights'/'digits.safetensors')[0].requires_grad_(False)

@@ -28,12 +28,12 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from cfg_course import cli, data
+from cfg_course.branches import WORSE
+from cfg_course.catalogue import SHELVES
 from cfg_course.classifiers import Classifier, save_classifier
 from cfg_course.core import read_results, write_results, writing
 from cfg_course.metrics import METRICS
 from cfg_course.networks import CONFIGS, UNet, UNetConfig
-from cfg_course.procedures import SHELVES
-from cfg_course.rules import WORSE
 from cfg_course.samplers import SAMPLERS
 from cfg_course.sweeps import read_sweep
 from cfg_course.training import TrainConfig, train

@@ -5,6 +5,7 @@ The commands build their help from it, without importing PyTorch.
 import inspect, json, sys
 from pathlib import Path
 
+from cfg_course.catalogue import SHELVES, takes_scale, technique_options
 from cfg_course.cli import digest
 from cfg_course.core import Option
 from cfg_course.data import DATASETS
@@ -13,7 +14,6 @@ from cfg_course.guidance import Method
 from cfg_course.metrics import METRICS
 from cfg_course.networks import CONFIGS
 from cfg_course.pictures import shipped_worlds
-from cfg_course.procedures import SHELVES, takes_scale, technique_options
 from cfg_course.samplers import SAMPLERS, Sampler
 from cfg_course.schedules import GRIDS
 from cfg_course.training import OBJECTIVES, RECIPES

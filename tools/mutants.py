@@ -21,8 +21,8 @@ from cfg_course.core import writing
 
 ROOT = Path(__file__).resolve().parents[1]
 OUT = ROOT/'nbs'/'results'/'mutants.csv'
-MODULES = ['scores', 'mixtures', 'guidance', 'limits', 'laws', 'schedules', 'samplers', 'classifiers', 'rules', 'procedures', 'metrics',
-    'training', 'sweeps']
+MODULES = ['scores', 'mixtures', 'guidance', 'limits', 'laws', 'schedules', 'samplers', 'classifiers', 'rules', 'doses', 'bands', 'branches',
+    'damages', 'compositions', 'procedures', 'particles', 'catalogue', 'metrics', 'training', 'sweeps']
 EACH = 10  # mutants of a module
 SEED = 1
 LIMIT = 600  # seconds for a chapter or a set of tests

@@ -12,10 +12,11 @@ from torch.autograd import grad
 from torch.distributions import Normal
 
 from cfg_course.core import NULL
+from cfg_course.doses import evidence
 from cfg_course.guidance import Look, guide, interval
 from cfg_course.mixtures import Boxes, Mixture, mesh, transport, two_boxes, two_classes, unequal_modes
-from cfg_course.procedures import reverse_step
-from cfg_course.rules import adg, apg, cfg_zero, evidence, tcfg
+from cfg_course.particles import reverse_step
+from cfg_course.rules import adg, apg, cfg_zero, tcfg
 from cfg_course.samplers import Now, trajectory
 from ledger import row
 

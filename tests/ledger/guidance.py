@@ -4,11 +4,11 @@ import math
 import torch
 
 from cfg_course.classifiers import classifier_guidance
+from cfg_course.compositions import all_but, all_of
 from cfg_course.core import NULL
 from cfg_course.guidance import SHAPES, Label, Rule, cfgpp_to_scale, guide, lerp, ramp, w_to_scale
 from cfg_course.mixtures import Points
 from cfg_course.procedures import cfgpp_ddim_step
-from cfg_course.rules import all_but, all_of
 from cfg_course.samplers import Now, ddim_step
 from cfg_course.scores import FROM_X0, SCALES, TO_X0, as_denoiser, as_predictor
 from ledger import Trial, row

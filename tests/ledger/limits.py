@@ -8,11 +8,12 @@ from scipy.optimize import brentq
 from torch.autograd import grad
 
 from cfg_course.core import NULL
+from cfg_course.doses import power
 from cfg_course.guidance import guide
 from cfg_course.limits import implied_posterior
 from cfg_course.mixtures import Boxes, Mixture, Pair, integrate, mesh, tilt_on
-from cfg_course.procedures import delay, weighed_step
-from cfg_course.rules import power
+from cfg_course.particles import weighed_step
+from cfg_course.procedures import delay
 from cfg_course.samplers import Now
 from ledger import row
 
