@@ -604,14 +604,15 @@ CLIP = maybe(number(above=0))
 
 # %% ../nbs/18a_energies.ipynb #6dc71d80
 @energy_guidance('clean_classifier', 'Chung et al. 2023, arXiv:2209.14687; Bansal et al. 2023, arXiv:2302.07121',
-    'D + s sigma^2 grad log p(y|D(x))', needs='a classifier of clean images; a gradient through the model', options=dict(clip=CLIP))
+    'D + s sigma^2 grad log p(y|D(x))', needs='a classifier of clean images; a gradient through the model', options=dict(clip=CLIP),
+    title='clean-classifier guidance', after=('classifier',), strength=1.)
 def clean_classifier(*,
     clip:float|None=1., # largest pixel of the moved prediction, as in the code of TDS; none for worlds that are not pictures
 )->Plan:
     "Bayes' rule with a point for the posterior, also known as DPS for classifiers, TDS's proposal, universal forward."
     def move(q):
         return q.squared()*q.uphill()[1]
-    return Plan(move, clip=clip)
+    return Plan(move, clip=clip, on='conditional')
 
 # %% ../nbs/18a_energies.ipynb #e3b76a29
 def ascend(
@@ -629,7 +630,8 @@ def ascend(
 # %% ../nbs/18a_energies.ipynb #84a99791
 @energy_guidance('universal', 'Bansal et al. 2023, arXiv:2302.07121', 'D + s [sigma^2 grad E(D(x)) + m steps up E from D]',
     needs='a classifier of clean images; a gradient through the model',
-    options=dict(backward=count(0, 1000), rate=number(0), repeats=REPEATS, clip=CLIP))
+    options=dict(backward=count(0, 1000), rate=number(0), repeats=REPEATS, clip=CLIP),
+    title='universal guidance', after=('clean_classifier',), strength=1.)
 def universal(*,
     backward:int=4, # steps on the picture itself; 0 is the forward part alone
     rate:float=.25, # of such a step
@@ -644,7 +646,8 @@ def universal(*,
 
 # %% ../nbs/18a_energies.ipynb #93fb61e3
 @energy_guidance('freedom', 'Yu et al. 2023, arXiv:2303.09833', "x' + s share sqrt((1 + sigma^2)(1 + sigma'^2)) grad E(D(x))",
-    needs='a classifier of clean images; a gradient through the model', options=dict(repeats=REPEATS))
+    needs='a classifier of clean images; a gradient through the model', options=dict(repeats=REPEATS),
+    title='FreeDoM', after=('clean_classifier',), strength=.5)
 def freedom(*,
     repeats:int=1, # how often each step is taken, with fresh noise between; the authors': time travel
 )->Plan:
@@ -655,7 +658,8 @@ def freedom(*,
     return Plan(kick=kick, repeats=repeats)
 
 # %% ../nbs/18a_energies.ipynb #a5a8dc5b
-@energy_guidance('mpgd', 'He et al. 2024, arXiv:2311.16424', "x' + s grad E(x0) at x0 = D", needs='a classifier of clean images')
+@energy_guidance('mpgd', 'He et al. 2024, arXiv:2311.16424', "x' + s grad E(x0) at x0 = D", needs='a classifier of clean images',
+    title='manifold-preserving guidance', after=('freedom',), strength=.5)
 def mpgd()->Plan:
     "Manifold-preserving guidance without its autoencoder: the gradient at the prediction (He et al. 2024)."
     def kick(q, at):
@@ -679,7 +683,8 @@ def smoothing(
 # %% ../nbs/18a_energies.ipynb #963e2c5c
 @energy_guidance('tfg', 'Ye et al. 2024, arXiv:2409.15761', "x' + s [rho share (1 + sigma^2) grad E~(D(x)) + steps of mu share up E~ from D]",
     needs='a classifier of clean images; a gradient through the model',
-    options=dict(rho=number(0), mu=number(0), blur=number(0), inner=count(0, 1000), draws=count(1, 1000), repeats=REPEATS))
+    options=dict(rho=number(0), mu=number(0), blur=number(0), inner=count(0, 1000), draws=count(1, 1000), repeats=REPEATS),
+    title='training-free guidance', after=('freedom', 'mpgd', 'universal'), strength=.5)
 def tfg(*,
     rho:float=1., # of the variance term
     mu:float=.25, # of the mean term
@@ -698,10 +703,11 @@ def tfg(*,
 
 # %% ../nbs/18a_energies.ipynb #c95cb9e2
 @energy_guidance('dps', 'Chung et al. 2023, arXiv:2209.14687', "x' + s sqrt((1 + sigma^2)(1 + sigma'^2)) grad E/|E|, or grad E/(2 sqrt|E|)",
-    needs='a classifier of clean images; a gradient through the model', options=dict(form=one_of('log', 'root'), floor=number(0)))
+    needs='a classifier of clean images; a gradient through the model', options=dict(form=one_of('log', 'root'), floor=number(0)),
+    title='diffusion posterior sampling', after=('classifier',), strength=1.)
 def dps(*,
     form:str='log', # 'log' for a log probability, as in TFG's code; 'root' for minus a squared residual, the authors' own
-    floor:float=.1, # least |E| to divide by; 0 is the published form, in which a sure classifier kicks without end
+    floor:float=.3, # least |E| to divide by; 0 is the published form, in which a sure classifier kicks without end
 )->Plan:
     "Diffusion posterior sampling: a kick whose length does not depend on how large the energy is (Chung et al. 2023)."
     def kick(q, at):
@@ -728,7 +734,8 @@ class Seen:
 
 # %% ../nbs/18a_energies.ipynb #ccbaaa15
 @energy_guidance('discriminator', 'Kim et al. 2023, arXiv:2211.17091', 'D + (s - 1) sigma^2 grad log(q/(1 - q)), sigma > low',
-    needs='a discriminator of the model', options=dict(low=number(0), boost=flag(), first=flag()))
+    needs='a discriminator of the model', options=dict(low=number(0), boost=flag(), first=flag()),
+    title='discriminator guidance', after=('classifier',), strength=1.)
 def discriminator_guidance(*,
     low:float=.045, # noise level below which nothing is added
     boost:bool=False, # double the move at every other step for samples that look drawn?
@@ -940,7 +947,8 @@ class Suspect:
 # %% ../nbs/18a_energies.ipynb #1dc46175
 @energy_guidance('dng', 'Koulischer et al. 2024, arXiv:2410.14398', 'D - (s - 1) p/(1 - p) (D_n - D), p the posterior of class n on the path',
     cost=2., needs='a random sampler', options=dict(
-        label=maybe(count(0)), prior=number(above=0, below=1), tau=number(0), delta=number(), most=number(above=0, below=1)))
+        label=maybe(count(0)), prior=number(above=0, below=1), tau=number(0), delta=number(), most=number(above=0, below=1)),
+    title='dynamic negative guidance', after=('negative',), strength=5.)
 def dng(*,
     label:int|None=None, # n, the class to stay away from; required
     prior:float=.01, # probability of that class at first
