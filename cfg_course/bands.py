@@ -66,7 +66,8 @@ def collapse(
 # %% ../nbs/17b_bands.ipynb #b38fc5b2
 @rule('fdg', 'Sadat et al. 2025, arXiv:2506.19713', 'c + (s - 1) gain d on each level of a pyramid', needs='pictures',
     options=dict(gains=several(number(), least=1, most=12), parallel=number()),
-    traits=('any space',))
+    traits=('any space',),
+    title='frequency-decoupled guidance', after=('cfg', 'apg'))
 def fdg(*,
     gains:tuple[float, ...]=(1., 4/9), # of each level, fine to coarse, on what guidance adds; the paper: 1, 4/9
     parallel:float=1., # share of the part along the prediction that each level keeps

@@ -65,14 +65,16 @@ strong = partial(technique, STRONG)
 LABEL = maybe(count(0))
 
 # %% ../nbs/17d_branches.ipynb #2a10908f
-@branch('no_label', 'Ho & Salimans 2022, 2207.12598', 'D(x, no label)')
+@branch('no_label', 'Ho & Salimans 2022, 2207.12598', 'D(x, no label)',
+    title='the model without label', after=('cfg',))
 def no_label(
     denoise:Denoise, # the strong branch
 )->Label: # weak branch
     "The model without label (Ho & Salimans 2022)."
     return Label()
 
-@branch('negative', 'negative prompts, see Liu et al. 2022, 2206.01714', 'D(x, label k)', options=dict(label=LABEL))
+@branch('negative', 'negative prompts, see Liu et al. 2022, 2206.01714', 'D(x, label k)', options=dict(label=LABEL),
+    title='negative label, or negative prompt', after=('cfg',))
 def other_label(
     denoise:Denoise, # the strong branch
     *,
@@ -86,7 +88,8 @@ WORSE = Option('a denoiser, worse than the one that is guided', callable)
 
 # %% ../nbs/17d_branches.ipynb #85523094
 @branch('autoguidance', 'Karras et al. 2024, 2406.02507', 'D_worse(x, y)', needs='a second model',
-    options=dict(model=WORSE))
+    options=dict(model=WORSE),
+    title='autoguidance, a worse model', after=('cfg',))
 def autoguidance(
     denoise:Denoise, # the strong branch
     *,
@@ -141,7 +144,8 @@ class RandomLabel(Draws):
         return torch.where(y == NULL, y, others)
 
 # %% ../nbs/17d_branches.ipynb #9a1e1ed4
-@branch('icg', 'Sadat et al. 2025, 2407.02687', 'D(x, random label)', options=dict(classes=maybe(count(2)), seed=SEED))
+@branch('icg', 'Sadat et al. 2025, 2407.02687', 'D(x, random label)', options=dict(classes=maybe(count(2)), seed=SEED),
+    title='independent condition guidance', after=('cfg',))
 def random_label(
     denoise:Denoise, # the strong branch
     *,

@@ -49,11 +49,23 @@ class Renamed(Mapping):
 
 SCHEDULES: dict[str, Method] = {}
 
+RISES = 'Wang et al. 2024, arXiv:2404.13040'
+TURNS = 'Gao et al. 2023, arXiv:2303.14389'
+
+SOURCES = dict( # schedule -> its paper; its full name
+    constant=('Ho & Salimans 2022, arXiv:2207.12598', 'the same scale everywhere'),
+    linear=(RISES, 'a scale that rises evenly towards the data'),
+    decreasing=(RISES, 'a scale that falls evenly towards the data'),
+    bump=('chapter 4, 2026', 'a scale with its top in the middle'),
+    cosine=(TURNS, 'cosine schedule'),
+    power_cosine=(TURNS, 'power-cosine schedule'))
+
 def list_schedule(
     shape:str, # one of `SHAPES`
 )->None:
     "Put a schedule on its shelf."
-    @technique(SCHEDULES, shape, 'chapter 4', 's(sigma) = 1 + (s - 1) h(t)')
+    paper, title = SOURCES.get(shape, ('chapter 4, 2026', shape))
+    @technique(SCHEDULES, shape, paper, 's(sigma) = 1 + (s - 1) h(t)', title=title, after=('cfg',))
     def make(scale):
         return ramp(scale, shape)
 

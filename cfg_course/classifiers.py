@@ -712,7 +712,8 @@ CLASSIFIER:dict[str, Method] = {}
 
 @technique(CLASSIFIER, 'classifier', 'Dhariwal & Nichol 2021, arXiv:2105.05233',
     'D_u + s sigma^2 grad log p(y|x), or D_c + (s - 1) sigma^2 grad log p(y|x)',
-    cost=1., needs='a noise-aware classifier', options=dict(on=one_of('unconditional', 'conditional')))
+    cost=1., needs='a noise-aware classifier', options=dict(on=one_of('unconditional', 'conditional')),
+    title='classifier guidance')
 def classifier_guidance(
     denoise:Denoise, # `denoise(x, sigma, y)`
     classifier:Callable[[Tensor, Level], Tensor], # `classifier(x, sigma)`: logits as for `classifier_step`

@@ -47,7 +47,8 @@ def concepts(
 
 # %% ../nbs/17f_compositions.ipynb #0a7c1f02
 @strong('and', 'Liu et al. 2022, 2206.01714', 'D_u + own (D_c - D_u) + sum a_k (D_k - D_u)', cost=4.,
-    options=dict(labels=several(count(0)), weights=maybe(several(number())), own=number()))
+    options=dict(labels=several(count(0)), weights=maybe(several(number())), own=number()),
+    title='composition: AND', after=('cfg',))
 def all_of(
     denoise:Denoise, # any denoiser
     *,
@@ -64,7 +65,8 @@ def all_of(
     return concepts(denoise, labels, mix)
 
 @strong('not', 'Liu et al. 2022, 2206.01714', 'D_u + (D_c - D_u) - a (D_k - D_u)', cost=4.,
-    options=dict(label=LABEL, weight=number()))
+    options=dict(label=LABEL, weight=number()),
+    title='composition: NOT', after=('and',))
 def all_but(
     denoise:Denoise, # any denoiser
     *,
@@ -84,7 +86,8 @@ def across(
 
 # %% ../nbs/17f_compositions.ipynb #fb347d01
 @strong('perp_neg', 'Armandpour et al. 2023, 2304.04968', 'D_c - a (part of D_k - D_u across D_c - D_u)', cost=4.,
-    options=dict(label=LABEL, weight=number()))
+    options=dict(label=LABEL, weight=number()),
+    title='Perp-Neg', after=('not', 'negative'))
 def perpendicular(
     denoise:Denoise, # any denoiser
     *,
@@ -98,7 +101,8 @@ def perpendicular(
 
 # %% ../nbs/17f_compositions.ipynb #fdff7e01
 @strong('cads', 'Sadat et al. 2024, 2310.17347', 'D(x, label under noise that fades)', needs='a network',
-    options=dict(start=number(0, 1), stop=number(0, 1), noise=number(0), rescale=number(0, 1), seed=SEED))
+    options=dict(start=number(0, 1), stop=number(0, 1), noise=number(0), rescale=number(0, 1), seed=SEED),
+    title='condition-annealed sampling', after=('cfg',))
 def late_label(
     denoise:Denoiser, # with a `UNet` inside
     *,

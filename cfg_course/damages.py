@@ -57,7 +57,8 @@ class Redrawn(Draws):
         return rewire(self.denoise, **changes)(x, sigma, y)
 
 # %% ../nbs/17e_damages.ipynb #3ab4f572
-@branch('pag', 'Ahn et al. 2024, 2403.17377', 'D(x, y) with attention V', needs='attention')
+@branch('pag', 'Ahn et al. 2024, 2403.17377', 'D(x, y) with attention V', needs='attention',
+    title='perturbed-attention guidance', after=('cfg',))
 def identity_attention(
     denoise:Denoiser, # the strong branch
 )->Denoiser: # weak branch
@@ -87,7 +88,8 @@ def blur_queries(
 
 # %% ../nbs/17e_damages.ipynb #d34449f3
 @branch('seg', 'Hong 2024, 2408.00760', 'D(x, y) with attention softmax(blur(Q) K) V', needs='attention',
-    options=dict(blur=number(above=0, infinite=True)))
+    options=dict(blur=number(above=0, infinite=True)),
+    title='smoothed-energy guidance', after=('pag',))
 def blurred_attention(
     denoise:Denoiser, # the strong branch
     *,
@@ -103,7 +105,8 @@ NAME = Option('the name of a part of the network', lambda value: isinstance(valu
 
 # %% ../nbs/17e_damages.ipynb #55502ebe
 @branch('slg', 'Hyung et al. 2025, 2411.18664', 'D(x, y) without chosen parts', needs='a network',
-    options=dict(skip=several(NAME)))
+    options=dict(skip=several(NAME)),
+    title='skip-layer guidance', after=('pag', 'autoguidance'))
 def skipped_parts(
     denoise:Denoiser, # the strong branch
     *,
@@ -113,7 +116,8 @@ def skipped_parts(
     return rewire(denoise, keep=dict.fromkeys(skip, 0))
 
 @branch('s2', 'Chen et al. 2025, 2508.12880', 'D(x, y) without random parts', needs='a network',
-    options=dict(share=number(0, 1), seed=SEED))
+    options=dict(share=number(0, 1), seed=SEED),
+    title='stochastic self-guidance, S2', after=('slg', 'autoguidance'))
 def random_parts(
     denoise:Denoiser, # the strong branch
     *,
@@ -135,7 +139,8 @@ def random_parts(
 # %% ../nbs/17e_damages.ipynb #81baa8d5
 @branch('tsg', 'Sadat et al. 2025, 2407.02687', 'D(x, y) with e_sigma + strength t^power std(e) n',
     needs='a noise-level input',
-    options=dict(strength=number(0), power=number(0), seed=SEED))
+    options=dict(strength=number(0), power=number(0), seed=SEED),
+    title='time-step guidance', after=('pag', 'icg'))
 def shaken_level(
     denoise:Denoiser, # the strong branch
     *,

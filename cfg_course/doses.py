@@ -23,7 +23,8 @@ __all__ = ['mambo_g', 'power', 'adaptive', 'fbg', 'reg', 'characteristic']
 
 # %% ../nbs/17a_doses.ipynb #60b64cb5
 @rule('mambo_g', 'Zhu et al. 2025, arXiv:2508.03442', 'flow: u + (1 + (s - 1) exp(-alpha |d|/|u|)) d',
-    options=dict(alpha=number(0)))
+    options=dict(alpha=number(0)),
+    title='magnitude-aware guidance, MAMBO-G', after=('cfg',))
 def mambo_g(*,
     alpha:float=8., # how fast guidance fades with the relative difference, >= 0; the paper: 8 to 12
 )->Rule: # in flow
@@ -39,7 +40,8 @@ SPACE = one_of(*FROM_X0)
 
 # %% ../nbs/17a_doses.ipynb #57a35b20
 @rule('power', 'Lehman Pavasovic et al. 2025, arXiv:2502.07849', 'eps: c + (s - 1) |d|^alpha d',
-    options=dict(alpha=number(-.999), space=SPACE))
+    options=dict(alpha=number(-.999), space=SPACE),
+    title='power-law guidance', after=('cfg',))
 def power(*,
     alpha:float=.9, # exponent of the length of the difference, > -1; the paper uses .9, and 0 is the straight line
     space:str='eps', # where the length is taken; the paper writes it for the score
@@ -54,7 +56,8 @@ def power(*,
 # %% ../nbs/17a_doses.ipynb #e71f6415
 @rule('adaptive', 'Castillo et al. 2023, arXiv:2312.12487', 'u + s d until cos(u, c) > threshold, then c',
     options=dict(cosine=number(-1, 1), space=SPACE),
-    traits=('weak at 0', 'remembers'))
+    traits=('weak at 0', 'remembers'),
+    title='adaptive guidance', after=('cfg',))
 def adaptive(*,
     cosine:float=.991, # threshold in [-1, 1]; the paper uses .991
     space:str='x0', # where the cosine is taken; the paper takes that of the noise
@@ -120,7 +123,8 @@ def clip_log(
 # %% ../nbs/17a_doses.ipynb #c5f007f3
 @rule('fbg', 'Koulischer et al. 2025, arXiv:2506.06085', 'u + l d, l from the posterior of the path, at most s',
     options=dict(pi=number(.334, 1 - 1e-6), t0=TIME, t1=TIME, steps=count(3, 10_000)),
-    traits=('weak at 0', 'remembers'))
+    traits=('weak at 0', 'remembers'),
+    title='feedback guidance', after=('cfg',))
 def fbg(*,
     pi:float=.95, # assumed share of the true conditional density, above 1/3 and below 1; the paper uses .95 to .999
     t0:float=.5, # time, 1 being noise, by which silence of the evidence brings the scale to 3
@@ -158,7 +162,8 @@ def sensitivity(
 
 # %% ../nbs/17a_doses.ipynb #e5fc1830
 @rule('reg', 'Gao et al. 2025, arXiv:2501.18865', 'c + (s - 1) grad(sum c) d', cost=3., needs='a gradient',
-    traits=('any space', 'asks again'))
+    traits=('any space', 'asks again'),
+    title='rectified gradient guidance', after=('cfg',))
 def reg()->Rule: # in x0
     "Rectified gradient guidance (Gao et al. 2025, in its form for EDM)."
     def combine(u, c, s, look):
@@ -170,7 +175,8 @@ def reg()->Rule: # in x0
 @rule('characteristic', 'Zheng & Lan 2024, arXiv:2312.07586',
     's c(x + (s - 1) e) - (s - 1) u(x + s e), both denoised alike', cost=102.,
     options=dict(iterations=count(0, 1000), tol=number(1e-12), along=flag(), damping=number(0), top=number(above=0)),
-    traits=('weak at 0', 'asks again'))
+    traits=('weak at 0', 'asks again'),
+    title='characteristic guidance', after=('cfg',))
 def characteristic(*,
     iterations:int=50, # at most, >= 0; 0 is the straight line. Each asks both branches
     tol:float=1e-4, # root mean square of the gap at which a sample is done, > 0

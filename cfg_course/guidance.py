@@ -5,7 +5,7 @@
 # %% ../nbs/04_guidance.ipynb #a1015366
 from __future__ import annotations
 
-import functools, inspect, math
+import functools, inspect, math, re
 from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol
 
@@ -429,10 +429,19 @@ class Method(NamedTuple):
     make:Callable # makes it; options are keyword-only arguments with defaults
     paper:str # authors, year, arXiv number
     formula:str # in one line
+    title:str # its full name, such as perturbed-attention guidance
     cost:float=2. # network evaluations of an image in a first-order step
     needs:str='' # what a model must have beyond predictions with and without label
     options:dict[str, Option]={} # option -> what it takes
     traits:tuple[str, ...]=() # of a rule, each tested: weak at 0, any space, remembers, asks again
+    after:tuple[str, ...]=() # the techniques from which it descends; cfg is the root
+    strength:float|None=None # of a weak branch as a term of its own: what its authors advise
+
+    @property
+    def year(self)->int|None: # None where the source has none
+        "The year of the source."
+        found = re.search(r'\b(?:19|20)\d\d\b', self.paper)
+        return int(found[0]) if found else None
 
 # %% ../nbs/04_guidance.ipynb #d236bc39
 OF_GUIDE = {'scale', 'w', 'interval', 'rule', 'record'} # arguments of `guide`, which checks them itself
@@ -454,6 +463,10 @@ def technique(
     needs:str='', # what a model must have beyond predictions with and without label
     options:dict[str, Option]|None=None, # what its options take
     traits:tuple[str, ...]=(), # of a rule: weak at 0, any space, remembers, asks again
+    *,
+    title:str, # its full name
+    after:tuple[str, ...]=(), # the techniques from which it descends
+    strength:float|None=None, # of a weak branch as a term of its own
 )->Callable: # a decorator
     "Put the function below on a shelf, with the values that its options take, which are checked whenever it is called."
     takes = options or {}
@@ -465,7 +478,7 @@ def technique(
                 if k in takes:
                     takes[k].check(k, value)
             return make(*args, **given)
-        shelf[name] = Method(checked, paper, formula, cost, needs, takes, traits)
+        shelf[name] = Method(checked, paper, formula, title, cost, needs, takes, traits, after, strength)
         known = method_options(shelf[name]).keys()
         unsaid = (known - takes.keys() - OF_GUIDE) | (takes.keys() - known)
         if unsaid:

@@ -77,7 +77,8 @@ WINDOW = Option('two noise levels, 0 <= low < high', is_window)
 @procedure('fkc', 'Skreta et al. 2025, arXiv:2503.02819',
     'random steps with s; d log w = s (s - 1)/2 |score_c - score_u|^2 d(sigma^2); resample',
     needs='several samples of a class in a batch, on which an image then depends; or particles=K, at K times the cost',
-    options=dict(scale=number(), threshold=number(0, 1), window=WINDOW, particles=count(1, 10_000)))
+    options=dict(scale=number(), threshold=number(0, 1), window=WINDOW, particles=count(1, 10_000)),
+    title='Feynman-Kac correctors', after=('pcg',))
 def fkc(
     *,
     scale:float=2., # guidance scale s; at 0 and 1 there is nothing to weigh, and one particle is drawn

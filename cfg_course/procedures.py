@@ -105,7 +105,8 @@ CFGPP = dict(ddim=cfgpp_ddim_step, ancestral=cfgpp_ancestral_step, dpmpp=cfgpp_d
 
 # %% ../nbs/18_procedures.ipynb #73ccad0f
 @procedure('cfgpp', 'Chung et al. 2025, arXiv:2406.08070', "x' = D_u + lam (D_c - D_u) + sigma'/sigma (x - D_u)",
-    options=dict(lam=number(0, 1), form=one_of(*CFGPP)))
+    options=dict(lam=number(0, 1), form=one_of(*CFGPP)),
+    title='CFG++', after=('cfg',))
 def cfgpp(
     *,
     lam:float=.6, # strength in [0, 1]; 0 is unconditional, and no value is conditional
@@ -140,7 +141,8 @@ def rectified_step(
 
 @procedure('rectified', 'Saini et al. 2025, arXiv:2510.07631',
     "z' = z + dt [f_c + (s - 1)(f_c - f_u) half a step ahead]", cost=3.,
-    options=dict(scale=number(), power=number(0), ahead=number(0, below=1)))
+    options=dict(scale=number(), power=number(0), ahead=number(0, below=1)),
+    title='Rectified-CFG++', after=('cfgpp',))
 def rectified(
     *,
     scale:float=5.5, # s = 1 + the paper's largest weight; 1 is no guidance
@@ -181,7 +183,8 @@ def pcg_step(
     return last._replace(x=x)
 
 @procedure('pcg', 'Bradley & Nakkiran 2024, arXiv:2408.09000', 'DDIM step of D_c, then Langevin with 2s - 1', cost=3.,
-    options=dict(scale=number(), repeats=count(1, 1000)))
+    options=dict(scale=number(), repeats=count(1, 1000)),
+    title='predictor-corrector guidance', after=('cfg',))
 def pcg(
     *,
     scale:float=2., # guidance scale s; the corrector's exponent is 2s - 1
@@ -216,7 +219,8 @@ def zsampling_step(
     return ddim_step(out, now)
 
 @procedure('zsampling', 'Bai et al. 2025, arXiv:2412.10891', 'down with s, up with less, down with s', cost=5.,
-    options=dict(scale=number(), inverse=number(), loops=count(0, 1000)))
+    options=dict(scale=number(), inverse=number(), loops=count(0, 1000)),
+    title='Z-sampling', after=('cfg',))
 def zsampling(
     *,
     scale:float=5.5, # guidance scale on the way down
@@ -241,7 +245,8 @@ LOOPS = Option('triples (where, how far, how often): shares of the steps, 0 <= w
 # %% ../nbs/18_procedures.ipynb #1e778500
 @procedure('fsg', 'Wang et al. 2025, arXiv:2510.21512',
     'long early loops down with s, up with less; CFG++ steps', cost=2.375,
-    options=dict(scale=number(), inverse=number(), lam=number(0, 1), loops=LOOPS))
+    options=dict(scale=number(), inverse=number(), lam=number(0, 1), loops=LOOPS),
+    title='foresight guidance', after=('zsampling', 'cfgpp'))
 def fsg(
     *,
     scale:float=5.5, # guidance scale on the way down
@@ -340,7 +345,8 @@ SWEEPS = dict(level=number(above=0), sweeps=count(0, 1000), start=number(0, 1))
 # %% ../nbs/18_procedures.ipynb #08060b65
 @procedure('cfgig', 'Moufad et al. 2025, arXiv:2505.21101',
     'conditional start, then sweeps: add noise, remove it with s', cost=1.625,
-    options=dict(scale=number(), start_scale=number(), **SWEEPS))
+    options=dict(scale=number(), start_scale=number(), **SWEEPS),
+    title='Gibbs-like guidance', after=('cfg',))
 def cfgig(
     *,
     scale:float=2., # guidance scale of the sweeps; 1 is no guidance
@@ -384,7 +390,8 @@ def denoise_at(
 @procedure('delayed', 'Moufad et al. 2025, arXiv:2505.21101',
     'sweeps with (1 + delta) D_c(sigma_c) - delta D_u(sigma_u)', cost=1.625,
     needs='predictions above the noise level of a sweep',
-    options=dict(scale=number(1), delta=number(above=0), **SWEEPS))
+    options=dict(scale=number(1), delta=number(above=0), **SWEEPS),
+    title='Gibbs-like guidance with a delay', after=('cfgig',))
 def delayed(
     *,
     scale:float=2.3, # guidance scale of the sweeps, >= 1

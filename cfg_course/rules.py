@@ -64,7 +64,8 @@ RULES: dict[str, Method] = {}
 
 rule = partial(technique, RULES)
 
-@rule('linear', 'Ho & Salimans 2022, arXiv:2207.12598', 'u + s d', traits=('weak at 0', 'any space'))
+@rule('linear', 'Ho & Salimans 2022, arXiv:2207.12598', 'u + s d', traits=('weak at 0', 'any space'),
+    title='classifier-free guidance')
 def linear()->Rule: # in any space
     "The straight line through the two predictions (Ho & Salimans 2022, eq. 6)."
     return LINEAR
@@ -87,7 +88,8 @@ def deviation(
 
 # %% ../nbs/17_rules.ipynb #0a7c1f01
 @rule('rescale', 'Lin et al. 2024, arXiv:2305.08891', 'v: (phi std(c)/std(g) + 1 - phi) g',
-    options=dict(phi=number(0, 1)))
+    options=dict(phi=number(0, 1)),
+    title='rescaled guidance', after=('cfg',))
 def rescale(*,
     phi:float=.7, # share of the rescaled prediction, 0 to 1; the paper uses .7 with s = 7.5
 )->Rule: # in v
@@ -99,7 +101,8 @@ def rescale(*,
     return Rule(combine, 'v')
 
 # %% ../nbs/17_rules.ipynb #c4bad5e0
-@rule('renorm', 'Lin et al. 2025, arXiv:2412.07730', 'flow: g |c|/|g|')
+@rule('renorm', 'Lin et al. 2025, arXiv:2412.07730', 'flow: g |c|/|g|',
+    title='CFG-renormalisation', after=('rescale',))
 def renorm()->Rule: # in flow
     "CFG-renormalisation: the guided velocity gets the length of the conditional one (Lin et al. 2025, appendix)."
     def combine(u, c, s, look):
@@ -120,7 +123,8 @@ def quantiles(
 
 # %% ../nbs/17_rules.ipynb #a447b345
 @rule('static_threshold', 'Saharia et al. 2022, arXiv:2205.11487', 'clip(g, -1, 1)', needs=PIXELS,
-    options=dict(bound=number(1e-12)))
+    options=dict(bound=number(1e-12)),
+    title='static thresholding', after=('cfg',))
 def static_threshold(*,
     bound:float=1., # largest pixel, > 0
 )->Rule: # in x0
@@ -131,7 +135,8 @@ def static_threshold(*,
     return Rule(combine)
 
 @rule('threshold', 'Saharia et al. 2022, arXiv:2205.11487', 'clip(g, -q, q)/q, q = max(1, quantile |g|)', needs=PIXELS,
-    options=dict(quantile=number(0, 1), bound=number(1e-12)))
+    options=dict(quantile=number(0, 1), bound=number(1e-12)),
+    title='dynamic thresholding', after=('static_threshold',))
 def threshold(*,
     quantile:float=.995, # which share of the pixels is kept, 0 to 1; the paper uses .995
     bound:float=1., # largest pixel, > 0
@@ -146,7 +151,8 @@ def threshold(*,
 # %% ../nbs/17_rules.ipynb #b059afdb
 @rule('apg', 'Sadat et al. 2025, arXiv:2410.02416', 'c + (s - 1)(d across c + eta d along c), d remembered and limited',
     options=dict(eta=number(), threshold=number(0), momentum=number(-1, 1)),
-    traits=('remembers',))
+    traits=('remembers',),
+    title='adaptive projected guidance', after=('cfg',))
 def apg(*,
     eta:float=0., # share of the part along the prediction that is kept; 1 keeps all
     threshold:float=2.5, # largest length r of the update; 0: no limit. The paper: 2.5 to 15, growing with the picture
@@ -166,7 +172,8 @@ def apg(*,
 
 # %% ../nbs/17_rules.ipynb #42b0c054
 @rule('cfg_zero', 'Fan et al. 2025, arXiv:2503.18886', 'flow: a u + s (c - a u), a = <c, u>/|u|^2',
-    options=dict(zero_from=number(0, 1)))
+    options=dict(zero_from=number(0, 1)),
+    title='CFG-Zero*', after=('cfg',))
 def cfg_zero(*,
     zero_from:float=.96, # time sigma/(1 + sigma) above which velocity is 0; .96, sigma 24: the paper's 4 %; 1: none
 )->Rule: # in flow
@@ -179,7 +186,8 @@ def cfg_zero(*,
     return Rule(combine, 'flow')
 
 # %% ../nbs/17_rules.ipynb #55cb1fe9
-@rule('tcfg', 'Kwon et al. 2025, arXiv:2503.18137', 'eps: p u + s (c - p u), p on the first singular vector of [u; c]')
+@rule('tcfg', 'Kwon et al. 2025, arXiv:2503.18137', 'eps: p u + s (c - p u), p on the first singular vector of [u; c]',
+    title='tangential damping', after=('cfg',))
 def tcfg()->Rule: # in eps
     "Tangential damping: guidance against what the weak noise shares with the strong (Kwon et al. 2025)."
     def combine(u, c, s, look):
@@ -193,7 +201,8 @@ def tcfg()->Rule: # in eps
 
 # %% ../nbs/17_rules.ipynb #5577c36c
 @rule('adg', 'Jin et al. 2025, arXiv:2506.11039', 'c turned away from u by min((s - 1) angle, pi/3)',
-    options=dict(most=number(0, math.pi)))
+    options=dict(most=number(0, math.pi)),
+    title='angle domain guidance', after=('cfg',))
 def adg(*,
     most:float=math.pi/3, # largest turn in radians, 0 to pi; the paper uses pi/3 with s from 2 to 15
 )->Rule: # in x0

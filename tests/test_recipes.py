@@ -88,6 +88,7 @@ def test_metric():
 def test_what_is_unsaid_is_refused():
     "An option without a record, and a record without an option, when the module is imported."
     with pytest.raises(TypeError, match='no Option, or no argument'):
-        @guidance.technique({}, 'name', 'paper', 'formula')
+        @guidance.technique({}, 'name', 'paper', 'formula', title='a name')
         def make(*, size=1): return size
+    with pytest.raises(TypeError, match='title'): guidance.technique({}, 'name', 'paper', 'formula')
     with pytest.raises(TypeError, match='no Option, or no argument'): samplers.sampler('name', 'karras', 3, options=dict(eta=None))(lambda denoise, now: None)

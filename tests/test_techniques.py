@@ -31,6 +31,18 @@ def test_one_expression_of_four_kinds(tmp_path, capsys):
     assert note['guidance_args'] == dict(model='digits', eta=.5)
 
 
+def test_who_descends_from_whom():
+    "Every ancestor is in the catalogue, none is younger than its heir, and the line of each ends."
+    shelves = {name: method for shelf in SHELVES.values() for name, method in shelf.items()}
+    for name, method in shelves.items():
+        assert method.title and set(method.after) <= shelves.keys() - {name}, name
+        assert all((shelves[a].year or 0) <= (method.year or 9999) for a in method.after), name
+    def line(name, seen=()):
+        assert name not in seen, seen
+        return max((line(a, (*seen, name)) for a in shelves[name].after), default=0) + 1
+    assert max(map(line, shelves)) < len(shelves) and not shelves['cfg'].after
+
+
 BAD = {
     '--guidance apgg --guidance-scale 2': ['--guidance', "'apgg'", 'apg'],
     '--guidance apg+rescale --guidance-scale 2': ['--guidance', 'apg+rescale', 'at most one rule'],

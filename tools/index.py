@@ -36,8 +36,11 @@ def describe_technique(
 )->dict: # what the commands say of it
     "A technique, in words."
     return dict(
+        title=method.title,
         formula=method.formula,
         paper=method.paper,
+        year=method.year,
+        after=list(method.after),
         cost=method.cost,
         needs=method.needs,
         space=method.make().space if kind == 'rule' else '',
