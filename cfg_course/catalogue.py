@@ -11,6 +11,7 @@ from typing import Any
 from .branches import STRONG, WEAK
 from .classifiers import CLASSIFIER, classifier_guidance
 from .core import Denoise, among, check
+from .energies import ENERGIES, NO_AIDS, Aids, climb, make_energy
 from .guidance import LINEAR, OF_GUIDE, SHAPES, Method, Strength, guide, make_method, method_options, ramp
 from .guidance import technique
 from .procedures import PROCEDURES
@@ -79,6 +80,7 @@ SHELVES = dict(
     strong=STRONG,
     schedule=SCHEDULES,
     classifier=CLASSIFIER,
+    energy=ENERGIES,
     procedure=PROCEDURES)
 
 # %% ../nbs/18c_catalogue.ipynb #ccf143d5
@@ -88,7 +90,8 @@ def technique_names()->list[str]: # in alphabetical order
 
 ALONE = dict( # kind -> in words, and what may go with it
     procedure=('alone', ()),
-    classifier=('with a rule or a schedule', ('rule', 'schedule')))
+    classifier=('with a rule or a schedule', ('rule', 'schedule')),
+    energy=('with a rule or a schedule', ('rule', 'schedule')))
 
 # %% ../nbs/18c_catalogue.ipynb #0a7c1f11
 def parse_guidance(
@@ -136,6 +139,7 @@ def make_guidance(
     interval:tuple[float, float]|None=None, # noise levels (low, high] in which to guide
     options:dict[str, Any]|None=None, # of the techniques
     classifier:Callable|None=None, # for classifier guidance: `classifier(x, sigma)` gives logits
+    aids:Aids=NO_AIDS, # networks that energies ask
     record:list|None=None, # gets the diagnostics of every step
 )->tuple[Denoise, Callable[..., Iterator[Step]]]: # a denoiser, and what to run it with: the `loop` of `sample`
     "Guidance by name. Everything is checked here, before any sampling."
@@ -151,6 +155,10 @@ def make_guidance(
     rule = made('rule') or LINEAR
     scale = made('schedule', scale) or scale
     how = dict(interval=interval, rule=rule, record=record, scale=scale)
+    if 'energy' in names:
+        plan = made('energy')
+        energy = make_energy(plan.energy, aids) if plan.energy else None
+        return climb(denoise, energy, plan, **how)
     if 'classifier' not in names:
         return guide(denoise, weak=made('weak', denoise), **how), trajectory
     check(classifier is not None, 'guidance', text, 'only with a noise-aware classifier')

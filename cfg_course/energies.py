@@ -17,9 +17,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .classifiers import NoisyClassifier, Once
-from .classifiers import add_noise, descend, draw_rows, load_classifier, log_p_of, mirror, shipped_classifiers
-from .core import NULL, Denoise, Level, Run
+from .classifiers import Classifier, NoisyClassifier, Once
+from .classifiers import add_noise, descend, draw_rows, load_classifier, log_p_of
+from .classifiers import meant, mirror, shape_of, shipped_classifiers
+from .core import NULL, Denoise, Device, Level, Option, Run
 from .core import among, check, count, flag, in_float64, load_tensors, maybe, mix_seed, number, one_of, present_run, rng, to_float
 from .data import Images
 from .doses import evidence
@@ -34,7 +35,7 @@ from .scores import expand
 __all__ = ['NO_AIDS', 'LANDSCAPES', 'Loop', 'ENERGIES', 'Energy', 'Landscape', 'total', 'negative', 'Aids', 'Kind', 'landscape',
            'class_energy', 'noisy_class_energy', 'odds_energy', 'ink', 'make_energy', 'Question', 'Place', 'Plan',
            'climb', 'clean_classifier', 'universal', 'freedom', 'mpgd', 'tfg', 'dps', 'discriminator_guidance',
-           'Discriminator', 'train_discriminator', 'weights_fingerprint', 'find_discriminator', 'dng']
+           'Discriminator', 'train_discriminator', 'weights_fingerprint', 'find_discriminator', 'find_aids', 'dng']
 
 # %% ../nbs/18a_energies.ipynb #459cb411
 class Energy(Protocol):
@@ -200,22 +201,6 @@ def ink(x0_hat, sigma, y):
     left, right = x0_hat.flatten(1, -2).chunk(2, -1)
     return 10*(left.mean((1, 2)) - right.mean((1, 2)))
 
-# %% ../nbs/18a_energies.ipynb #2e9f027b
-def make_energy(
-    text:str, # names joined by + or -, each with a factor if one likes: classifier, -ink, classifier+2*ink
-    aids:Aids=NO_AIDS, # networks that they may ask
-)->Landscape: # the sum
-    "An energy by name; raises `InputError` for an unknown name, and for an energy that lacks its network."
-    parts = re.findall(r'[+-]?[^+-]+', text)
-    check(''.join(parts) == text and parts, 'energy', text, 'names joined by + or -, such as classifier+2*ink')
-    pairs = [factor_of(part, text) for part in parts]
-    for _, name in pairs:
-        check(name in LANDSCAPES, 'energy', name, among(name, LANDSCAPES))
-    lands = [LANDSCAPES[name].make(aids) for _, name in pairs]
-    if len(pairs) == 1 and pairs[0][0] == 1:
-        return lands[0]
-    return total(*lands, weights=tuple(factor for factor, _ in pairs))
-
 # %% ../nbs/18a_energies.ipynb #732320f6
 def factor_of(
     part:str, # such as -2*ink
@@ -227,6 +212,29 @@ def factor_of(
     known = not star or re.fullmatch(r'[0-9.]+', factor) and factor.count('.') <= 1 and factor != '.'
     check(known, 'energy', text, 'factors such as 2*ink')
     return sign*float(factor or 1), name
+
+def wishes(
+    text:str, # as for `make_energy`
+)->list[tuple[float, str]]: # factors and names
+    "What an expression names; raises `InputError` for what is not on the shelf."
+    parts = re.findall(r'[+-]?[^+-]+', text)
+    check(''.join(parts) == text and parts, 'energy', text, 'names joined by + or -, such as classifier+2*ink')
+    pairs = [factor_of(part, text) for part in parts]
+    for _, name in pairs:
+        check(name in LANDSCAPES, 'energy', name, among(name, LANDSCAPES))
+    return pairs
+
+# %% ../nbs/18a_energies.ipynb #2e9f027b
+def make_energy(
+    text:str, # names joined by + or -, each with a factor if one likes: classifier, -ink, classifier+2*ink
+    aids:Aids=NO_AIDS, # networks that they may ask
+)->Landscape: # the sum
+    "An energy by name; raises `InputError` for an unknown name, and for an energy that lacks its network."
+    pairs = wishes(text)
+    lands = [LANDSCAPES[name].make(aids) for _, name in pairs]
+    if len(pairs) == 1 and pairs[0][0] == 1:
+        return lands[0]
+    return total(*lands, weights=tuple(factor for factor, _ in pairs))
 
 # %% ../nbs/18a_energies.ipynb #5468a515
 @contextmanager
@@ -357,8 +365,8 @@ class Plan(NamedTuple):
     repeats:int=1 # how often each step is taken
     clip:float|None=None # largest pixel of the moved prediction, either way
     through:bool=True # is the gradient taken through the denoiser?
-    energy:str|None='classifier' # the name of its energy where none is said; none for one that needs none
-    on:str='unconditional' # the prediction that it starts from where none is said
+    energy:str|None='classifier' # names of energies, for `make_energy`; none for a technique that needs none
+    on:str='unconditional' # the prediction that it starts from where `climb` is told none
 
 # %% ../nbs/18a_energies.ipynb #c7e87498
 class Moved(NamedTuple):
@@ -602,17 +610,21 @@ energy_guidance = partial(technique, ENERGIES, cost=1.)
 REPEATS = count(1, 100)
 CLIP = maybe(number(above=0))
 
+WISH = Option(f'names joined by + or -, of {", ".join(LANDSCAPES)}', lambda text: bool(wishes(text)))
+
 # %% ../nbs/18a_energies.ipynb #6dc71d80
 @energy_guidance('clean_classifier', 'Chung et al. 2023, arXiv:2209.14687; Bansal et al. 2023, arXiv:2302.07121',
-    'D + s sigma^2 grad log p(y|D(x))', needs='a classifier of clean images; a gradient through the model', options=dict(clip=CLIP),
+    'D + s sigma^2 grad log p(y|D(x))', needs='a classifier of clean images; a gradient through the model', options=dict(clip=CLIP, energy=WISH, on=ON),
     title='clean-classifier guidance', after=('classifier',), strength=1.)
 def clean_classifier(*,
     clip:float|None=1., # largest pixel of the moved prediction, as in the code of TDS; none for worlds that are not pictures
+    energy:str='classifier', # what is to go up: names joined by + or -, such as classifier+2*ink
+    on:str='conditional', # the prediction that it starts from: 'unconditional', by s, or 'conditional', by s - 1
 )->Plan:
     "Bayes' rule with a point for the posterior, also known as DPS for classifiers, TDS's proposal, universal forward."
     def move(q):
         return q.squared()*q.uphill()[1]
-    return Plan(move, clip=clip, on='conditional')
+    return Plan(move, clip=clip, energy=energy, on=on)
 
 # %% ../nbs/18a_energies.ipynb #e3b76a29
 def ascend(
@@ -630,41 +642,48 @@ def ascend(
 # %% ../nbs/18a_energies.ipynb #84a99791
 @energy_guidance('universal', 'Bansal et al. 2023, arXiv:2302.07121', 'D + s [sigma^2 grad E(D(x)) + m steps up E from D]',
     needs='a classifier of clean images; a gradient through the model',
-    options=dict(backward=count(0, 1000), rate=number(0), repeats=REPEATS, clip=CLIP),
+    options=dict(backward=count(0, 1000), rate=number(0), repeats=REPEATS, clip=CLIP, energy=WISH, on=ON),
     title='universal guidance', after=('clean_classifier',), strength=1.)
 def universal(*,
     backward:int=4, # steps on the picture itself; 0 is the forward part alone
     rate:float=.25, # of such a step
     repeats:int=1, # how often each step is taken, with fresh noise between
     clip:float|None=1., # largest pixel of the moved prediction, as in the authors' code
+    energy:str='classifier', # what is to go up: names joined by + or -, such as classifier+2*ink
+    on:str='unconditional', # the prediction that it starts from: 'unconditional', by s, or 'conditional', by s - 1
 )->Plan:
     "Universal guidance: forward through the model, backward on the picture, and recurrence (Bansal et al. 2023)."
     def move(q):
         forward = q.squared()*q.uphill()[1]
         return forward + ascend(q, backward, rate)
-    return Plan(move, repeats=repeats, clip=clip)
+    return Plan(move, repeats=repeats, clip=clip, energy=energy, on=on)
 
 # %% ../nbs/18a_energies.ipynb #93fb61e3
 @energy_guidance('freedom', 'Yu et al. 2023, arXiv:2303.09833', "x' + s share sqrt((1 + sigma^2)(1 + sigma'^2)) grad E(D(x))",
-    needs='a classifier of clean images; a gradient through the model', options=dict(repeats=REPEATS),
+    needs='a classifier of clean images; a gradient through the model', options=dict(repeats=REPEATS, energy=WISH, on=ON),
     title='FreeDoM', after=('clean_classifier',), strength=.5)
 def freedom(*,
     repeats:int=1, # how often each step is taken, with fresh noise between; the authors': time travel
+    energy:str='classifier', # what is to go up: names joined by + or -, such as classifier+2*ink
+    on:str='unconditional', # the prediction that it starts from: 'unconditional', by s, or 'conditional', by s - 1
 )->Plan:
     "FreeDoM: a kick along the gradient in variance-preserving coordinates (Yu et al. 2023)."
     def kick(q, at):
         length = (1 + at.sigma**2)*(1 + at.sigma_next**2)
         return at.share*length**.5*q.uphill()[1]
-    return Plan(kick=kick, repeats=repeats)
+    return Plan(kick=kick, repeats=repeats, energy=energy, on=on)
 
 # %% ../nbs/18a_energies.ipynb #a5a8dc5b
-@energy_guidance('mpgd', 'He et al. 2024, arXiv:2311.16424', "x' + s grad E(x0) at x0 = D", needs='a classifier of clean images',
+@energy_guidance('mpgd', 'He et al. 2024, arXiv:2311.16424', "x' + s grad E(x0) at x0 = D", needs='a classifier of clean images', options=dict(energy=WISH, on=ON),
     title='manifold-preserving guidance', after=('freedom',), strength=.5)
-def mpgd()->Plan:
+def mpgd(*,
+    energy:str='classifier', # what is to go up: names joined by + or -, such as classifier+2*ink
+    on:str='unconditional', # the prediction that it starts from: 'unconditional', by s, or 'conditional', by s - 1
+)->Plan:
     "Manifold-preserving guidance without its autoencoder: the gradient at the prediction (He et al. 2024)."
     def kick(q, at):
         return q.slope_at(q.D)[1]
-    return Plan(kick=kick, through=False)
+    return Plan(kick=kick, through=False, energy=energy, on=on)
 
 # %% ../nbs/18a_energies.ipynb #9e51226b
 def smoothing(
@@ -683,7 +702,7 @@ def smoothing(
 # %% ../nbs/18a_energies.ipynb #963e2c5c
 @energy_guidance('tfg', 'Ye et al. 2024, arXiv:2409.15761', "x' + s [rho share (1 + sigma^2) grad E~(D(x)) + steps of mu share up E~ from D]",
     needs='a classifier of clean images; a gradient through the model',
-    options=dict(rho=number(0), mu=number(0), blur=number(0), inner=count(0, 1000), draws=count(1, 1000), repeats=REPEATS),
+    options=dict(rho=number(0), mu=number(0), blur=number(0), inner=count(0, 1000), draws=count(1, 1000), repeats=REPEATS, energy=WISH, on=ON),
     title='training-free guidance', after=('freedom', 'mpgd', 'universal'), strength=.5)
 def tfg(*,
     rho:float=1., # of the variance term
@@ -692,6 +711,8 @@ def tfg(*,
     inner:int=4, # steps of the mean term
     draws:int=1, # of the noise on the prediction
     repeats:int=1, # how often each step is taken, with fresh noise between
+    energy:str='classifier', # what is to go up: names joined by + or -, such as classifier+2*ink
+    on:str='unconditional', # the prediction that it starts from: 'unconditional', by s, or 'conditional', by s - 1
 )->Plan:
     "Training-free guidance: variance, mean, implicit dynamics and recurrence (Ye et al. 2024)."
     def kick(q, at):
@@ -699,15 +720,17 @@ def tfg(*,
         steep = q.uphill(noises)[1] if rho else 0.
         variance = rho*at.share*(1 + at.sigma**2)*steep
         return variance + ascend(q, inner, mu*at.share, noises)
-    return Plan(kick=kick, repeats=repeats, through=rho > 0)
+    return Plan(kick=kick, repeats=repeats, through=rho > 0, energy=energy, on=on)
 
 # %% ../nbs/18a_energies.ipynb #c95cb9e2
 @energy_guidance('dps', 'Chung et al. 2023, arXiv:2209.14687', "x' + s sqrt((1 + sigma^2)(1 + sigma'^2)) grad E/|E|, or grad E/(2 sqrt|E|)",
-    needs='a classifier of clean images; a gradient through the model', options=dict(form=one_of('log', 'root'), floor=number(0)),
+    needs='a classifier of clean images; a gradient through the model', options=dict(form=one_of('log', 'root'), floor=number(0), energy=WISH, on=ON),
     title='diffusion posterior sampling', after=('classifier',), strength=1.)
 def dps(*,
     form:str='log', # 'log' for a log probability, as in TFG's code; 'root' for minus a squared residual, the authors' own
     floor:float=.3, # least |E| to divide by; 0 is the published form, in which a sure classifier kicks without end
+    energy:str='classifier', # what is to go up: names joined by + or -, such as classifier+2*ink
+    on:str='unconditional', # the prediction that it starts from: 'unconditional', by s, or 'conditional', by s - 1
 )->Plan:
     "Diffusion posterior sampling: a kick whose length does not depend on how large the energy is (Chung et al. 2023)."
     def kick(q, at):
@@ -716,7 +739,7 @@ def dps(*,
         size = large if form == 'log' else 2*large**.5
         length = (1 + at.sigma**2)*(1 + at.sigma_next**2)
         return length**.5*steep/like_samples(size, steep)
-    return Plan(kick=kick)
+    return Plan(kick=kick, energy=energy, on=on)
 
 # %% ../nbs/18a_energies.ipynb #aaaea969
 class Seen:
@@ -734,12 +757,14 @@ class Seen:
 
 # %% ../nbs/18a_energies.ipynb #ccbaaa15
 @energy_guidance('discriminator', 'Kim et al. 2023, arXiv:2211.17091', 'D + (s - 1) sigma^2 grad log(q/(1 - q)), sigma > low',
-    needs='a discriminator of the model', options=dict(low=number(0), boost=flag(), first=flag()),
+    needs='a discriminator of the model', options=dict(low=number(0), boost=flag(), first=flag(), energy=WISH, on=ON),
     title='discriminator guidance', after=('classifier',), strength=1.)
 def discriminator_guidance(*,
     low:float=.045, # noise level below which nothing is added
     boost:bool=False, # double the move at every other step for samples that look drawn?
     first:bool=False, # only at the first of a step's two questions, as the authors' Heun does?
+    energy:str='discriminator', # what is to go up: names joined by + or -, such as discriminator
+    on:str='conditional', # the prediction that it starts from: 'unconditional', by s, or 'conditional', by s - 1
 )->Plan:
     "Discriminator guidance: away from what the model does wrong (Kim et al. 2023)."
     mine = Seen()
@@ -751,7 +776,7 @@ def discriminator_guidance(*,
         factor = 1 + like_samples(E < 0, steep)*float(doubled)
         wanted = expand(q.sigma, steep) > low
         return wanted*(began or not first)*factor*q.squared()*steep
-    return Plan(move, through=False, energy='discriminator', on='conditional')
+    return Plan(move, through=False, energy=energy, on=on)
 
 # %% ../nbs/18a_energies.ipynb #b0b50690
 SURE = math.log((1 - 1e-5)/1e-5) # log odds of a probability of 1 - 1e-5, where the authors clip
@@ -904,6 +929,36 @@ def find_discriminator(
     net, _ = load_classifier(mine[0], Discriminator)
     return net.requires_grad_(False)
 
+# %% ../nbs/18a_energies.ipynb #b3858ad4
+def judge_for(
+    meta:dict[str, Any], # a model's header: data and shape
+)->nn.Module: # a judge of clean images
+    "The last judge of a model's images in the order of names: the second one, where there are two."
+    made = meant(meta['data'], Classifier)
+    shape = tuple(meta['shape'])
+    fitting = [path for path, its in made.items() if shape_of(its) == shape]
+    check(fitting, 'energy', 'classifier', f"a judge of {meta['data']}, {shape}; there is none")
+    return load_classifier(fitting[-1])[0]
+
+# %% ../nbs/18a_energies.ipynb #d2281a20
+def find_aids(
+    text:str|None, # as for `make_energy`; none needs nothing
+    model:nn.Module, # that is to be guided
+    name:str, # of that model
+    meta:dict[str, Any], # its header: data and shape
+    device:Device='cpu', # where the networks are wanted
+)->Aids: # those that the energies ask, with fixed weights
+    "The networks that energies need, found by the data of a model, and a discriminator by its weights."
+    needs = {LANDSCAPES[wish].needs for _, wish in wishes(text)} if text else set()
+    finders = dict(
+        judge=lambda: judge_for(meta),
+        guide=lambda: load_classifier(meta['data'], NoisyClassifier, meta['shape'])[0],
+        discriminator=lambda: find_discriminator(model, name))
+    found = {need: finders[need]().requires_grad_(False).to(device) for need in needs if need}
+    if 'discriminator' in found:
+        found['discriminator'] = found['discriminator'].log_odds
+    return Aids(**found)
+
 # %% ../nbs/18a_energies.ipynb #c6ee9cc9
 class Suspect:
     "Keeps in mind how likely it is that a path leads to a class that is not wanted."
@@ -947,7 +1002,7 @@ class Suspect:
 # %% ../nbs/18a_energies.ipynb #1dc46175
 @energy_guidance('dng', 'Koulischer et al. 2024, arXiv:2410.14398', 'D - (s - 1) p/(1 - p) (D_n - D), p the posterior of class n on the path',
     cost=2., needs='a random sampler', options=dict(
-        label=maybe(count(0)), prior=number(above=0, below=1), tau=number(0), delta=number(), most=number(above=0, below=1)),
+        label=maybe(count(0)), prior=number(above=0, below=1), tau=number(0), delta=number(), most=number(above=0, below=1), on=ON),
     title='dynamic negative guidance', after=('negative',), strength=5.)
 def dng(*,
     label:int|None=None, # n, the class to stay away from; required
@@ -955,8 +1010,9 @@ def dng(*,
     tau:float=.2, # temperature of the evidence
     delta:float=2e-4, # added to the evidence, over twice the variance of a step's noise
     most:float=.8, # largest probability
+    on:str='conditional', # the prediction that it starts from: 'unconditional', by s, or 'conditional', by s - 1
 )->Plan:
     "Dynamic negative guidance: away from a class as far as the path so far looks like it (Koulischer et al. 2024)."
     check(label is not None, 'label', label, 'the class to stay away from: --guidance-arg label=3')
     suspect = Suspect(label, prior, tau, delta, most)
-    return Plan(suspect.move, through=False, energy=None, on='conditional')
+    return Plan(suspect.move, through=False, energy=None, on=on)
