@@ -13,14 +13,14 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from .branches import SEED, Draws, branch, unet_of
-from .core import Denoise, Level, Option, check, check_number, number, several
+from .core import Level, Option, number, several
 from .denoisers import Denoiser
-from .guidance import Branch, noise_time, other_labels, widen
+from .guidance import noise_time
 from .networks import parts, perturb
 from .scores import as_batch, expand
 
 # %% auto #0
-__all__ = ['rewire', 'identity_attention', 'blurred_attention', 'skipped_parts', 'random_parts', 'shaken_level', 'blend']
+__all__ = ['rewire', 'identity_attention', 'blurred_attention', 'skipped_parts', 'random_parts', 'shaken_level']
 
 # %% ../nbs/17e_damages.ipynb #36c9fb4f
 def rewire(
@@ -58,7 +58,7 @@ class Redrawn(Draws):
 
 # %% ../nbs/17e_damages.ipynb #3ab4f572
 @branch('pag', 'Ahn et al. 2024, 2403.17377', 'D(x, y) with attention V', needs='attention',
-    title='perturbed-attention guidance', after=('cfg',))
+    title='perturbed-attention guidance', after=('cfg',), strength=3.)
 def identity_attention(
     denoise:Denoiser, # the strong branch
 )->Denoiser: # weak branch
@@ -89,7 +89,7 @@ def blur_queries(
 # %% ../nbs/17e_damages.ipynb #d34449f3
 @branch('seg', 'Hong 2024, 2408.00760', 'D(x, y) with attention softmax(blur(Q) K) V', needs='attention',
     options=dict(blur=number(above=0, infinite=True)),
-    title='smoothed-energy guidance', after=('pag',))
+    title='smoothed-energy guidance', after=('pag',), strength=3.)
 def blurred_attention(
     denoise:Denoiser, # the strong branch
     *,
@@ -106,7 +106,7 @@ NAME = Option('the name of a part of the network', lambda value: isinstance(valu
 # %% ../nbs/17e_damages.ipynb #55502ebe
 @branch('slg', 'Hyung et al. 2025, 2411.18664', 'D(x, y) without chosen parts', needs='a network',
     options=dict(skip=several(NAME)),
-    title='skip-layer guidance', after=('pag', 'autoguidance'))
+    title='skip-layer guidance', after=('pag', 'autoguidance'), strength=2.8)
 def skipped_parts(
     denoise:Denoiser, # the strong branch
     *,
@@ -117,7 +117,7 @@ def skipped_parts(
 
 @branch('s2', 'Chen et al. 2025, 2508.12880', 'D(x, y) without random parts', needs='a network',
     options=dict(share=number(0, 1), seed=SEED),
-    title='stochastic self-guidance, S2', after=('slg', 'autoguidance'))
+    title='stochastic self-guidance, S2', after=('slg', 'autoguidance'), strength=.25)
 def random_parts(
     denoise:Denoiser, # the strong branch
     *,
@@ -140,7 +140,7 @@ def random_parts(
 @branch('tsg', 'Sadat et al. 2025, 2407.02687', 'D(x, y) with e_sigma + strength t^power std(e) n',
     needs='a noise-level input',
     options=dict(strength=number(0), power=number(0), seed=SEED),
-    title='time-step guidance', after=('pag', 'icg'))
+    title='time-step guidance', after=('pag', 'icg'), strength=1.5)
 def shaken_level(
     denoise:Denoiser, # the strong branch
     *,
@@ -158,22 +158,3 @@ def shaken_level(
             return e + expand(size, e)*std*noise
         return dict(level=shake)
     return Redrawn(denoise, change, seed)
-
-# %% ../nbs/17e_damages.ipynb #68e6b4c4
-def blend(
-    denoise:Denoise, # the strong branch
-    branches:list[Branch], # weak branches
-    shares:list[float], # a number for each; their sum is not 0, and counts as 1
-)->Denoise: # weak branch
-    "A weak branch between others."
-    check(len(branches) == len(shares) > 0, 'shares', shares, f'{len(branches)} numbers, one for each branch')
-    total = sum(check_number('shares', a) for a in shares)
-    check(total != 0, 'shares', shares, 'numbers that do not sum to 0')
-    def answer(branch, x, sigma, y):
-        other = other_labels(branch, y)
-        return branch(x, sigma, y) if other is None else denoise(x, sigma, other)
-    def mixed(x, sigma, y):
-        answers = [answer(branch, x, sigma, y) for branch in branches]
-        D = sum(a/total*widen(D) for a, D in zip(shares, answers))
-        return D.to(answers[0].dtype)
-    return mixed

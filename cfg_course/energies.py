@@ -803,9 +803,9 @@ def even_levels(
     n:int, # how many
     generator:torch.Generator, # source of randomness, on the CPU
 )->Tensor: # `(n,)` float32, on the CPU
-    "Noise levels that are uniform in their logarithm, from 0.01 to 80."
+    "Noise levels that are uniform in their logarithm, from 0.03 to 30."
     u = stratified(n, generator)
-    low, high = math.log(.01), math.log(80)
+    low, high = math.log(.03), math.log(30)
     return (low + (high - low)*u).exp().float()
 
 def half_batch(
@@ -843,7 +843,7 @@ def real_or_drawn(
 
 # %% ../nbs/18a_energies.ipynb #bd070129
 class Discriminator(NoisyClassifier):
-    "Tells noisy real pictures from noisy drawn ones, class by class: a guide with one logit for each label, the last for none."
+    "Tells noisy real pictures from drawn ones: a guide with a logit for each class, and a last one that all have in common."
     kind = 'discriminator' # what its file says it is
     def log_odds(self,
         x:Tensor, # `(B, C, H, W)` noisy pictures
@@ -854,16 +854,17 @@ class Discriminator(NoisyClassifier):
         kind = next(self.parameters()).dtype
         logits = self(x.to(kind), sigma)
         check_told(y, logits.shape[1])
-        column = y.remainder(logits.shape[1])[:, None]
-        return logits.gather(1, column)[:, 0].clamp(-SURE, SURE)
+        own = logits.gather(1, y.clamp(min=0)[:, None])[:, 0]
+        both = logits[:, -1] + own*(y != NULL)
+        return both.clamp(-SURE, SURE)
 
 # %% ../nbs/18a_energies.ipynb #402a4e9e
 def train_discriminator(
     real:Images, # real pictures, of the part that the model learned from
     drawn:Images, # the model's own, with the labels that it was told, `NULL` for none
-    steps:int=3000, # optimiser steps
+    steps:int=1500, # optimiser steps
     batch_size:int=128, # pictures per step, half of them real
-    lr:float=1e-3, # peak learning rate, one cycle
+    lr:float=2e-3, # peak learning rate, one cycle
     decay:float=.01, # weight decay of AdamW
     seed:int=0, # of everything random
     flip:bool=False, # mirror half of the pictures?
@@ -1003,7 +1004,7 @@ class Suspect:
 @energy_guidance('dng', 'Koulischer et al. 2024, arXiv:2410.14398', 'D - (s - 1) p/(1 - p) (D_n - D), p the posterior of class n on the path',
     cost=2., needs='a random sampler', options=dict(
         label=maybe(count(0)), prior=number(above=0, below=1), tau=number(0), delta=number(), most=number(above=0, below=1), on=ON),
-    title='dynamic negative guidance', after=('negative',), strength=5.)
+    title='dynamic negative guidance', after=('negative',))
 def dng(*,
     label:int|None=None, # n, the class to stay away from; required
     prior:float=.01, # probability of that class at first

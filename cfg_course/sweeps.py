@@ -16,7 +16,8 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from . import __version__
-from .catalogue import make_guidance, parse_guidance, takes_scale, technique_options
+from .catalogue import cost_of, make_guidance, parse_guidance, takes_scale
+from .catalogue import technique_options, techniques_of
 from .classifiers import Judge, NoisyClassifier, load_classifier
 from .core import Denoise, Device, InputError
 from .core import among, check, count, in_float64, is_number, optional, parse, read_arrays, rng, to_uint8
@@ -217,7 +218,7 @@ def find_guidance(
     denoise = denoise.to(device, memory_format=torch.channels_last)
     options = dict(point.options)
     nets = [counted_part(denoise)]
-    if names.get('weak') == 'autoguidance':
+    if ('weak', 'autoguidance') in techniques_of(names):
         options['model'] = weak_model(point, meta).to(device)
         nets.append(counted_part(options['model']))
     classifier = guide_of(meta).to(device) if 'classifier' in names else None
@@ -296,15 +297,16 @@ def guide_of(
 
 def aids_of(
     point:Point, # a setting
-    names:dict[str, str], # kind of technique -> name
+    names:dict[str, Any], # what `parse_guidance` found
     denoise:Model, # its model, as its file has it
     meta:dict[str, Any], # the model's header
     device:Device, # where to sample
 )->Aids: # none where no energy guides
     "The networks that the energies of a point ask."
-    if 'energy' not in names:
+    energies = [name for kind, name in techniques_of(names) if kind == 'energy']
+    if not energies:
         return NO_AIDS
-    default = technique_options('energy', names['energy']).get('energy')
+    default = technique_options('energy', energies[0]).get('energy')
     text = dict(point.options).get('energy', default)
     return find_aids(text, denoise, point.model, meta, device)
 
@@ -320,7 +322,7 @@ def student_scale(
 # %% ../nbs/20_sweeps.ipynb #7c20a104
 def check_point(
     point:Point, # a setting
-    names:dict[str, str], # kind of technique -> name
+    names:dict[str, Any], # what `parse_guidance` found
     denoise:Model, # its model
     meta:dict[str, Any], # the model's header
 )->None:
@@ -342,11 +344,11 @@ def check_scale(
 
 def asks_no_label(
     point:Point, # a setting
-    names:dict[str, str], # kind of technique -> name
+    names:dict[str, Any], # what `parse_guidance` found
 )->bool: # is it?
     "Whether the model is asked without a label."
-    weak = names.get('weak', 'no_label')
-    return weak == 'no_label' and point.scale != 1
+    alone = names.get('weak', 'no_label') == 'no_label' and point.scale != 1
+    return alone or bool(names.get('terms', {}).get('no_label'))
 
 # %% ../nbs/20_sweeps.ipynb #7c20a126
 def check_classes(
@@ -1165,7 +1167,7 @@ def guess_cost(
     "What a point costs, for the progress bar."
     sampler, steps = sampler_of(point)
     looks = SAMPLERS[sampler].looks
-    branches = 1 if point.scale == 1 else 2
+    branches = cost_of(parse_guidance(point.method), point.scale)
     return point.num*steps*looks*branches
 
 def with_bar(

@@ -35,8 +35,8 @@ class Recipe:
 
 
 RECIPES = {
-    'mnist-a': Recipe(8000, 1000, dict(steps=2500, width=32)),
-    'cifar10-16': Recipe(4000, 500, dict(steps=2000, batch_size=64, width=48, flip=True)),
+    'mnist-a': Recipe(8000, 1000, dict(steps=1500, width=24)),
+    'cifar10-16': Recipe(4000, 500, dict(steps=1500, batch_size=64, width=48, flip=True)),
 }
 
 
