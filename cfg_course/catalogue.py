@@ -13,6 +13,7 @@ from .branches import STRONG, WEAK
 from .classifiers import CLASSIFIER, classifier_guidance
 from .core import Denoise, InputError, among, check
 from .doses import SCHEDULES
+from .energies import ENERGIES, NO_AIDS, Aids, Loop, climb, make_energy
 from .guidance import LINEAR, OF_GUIDE, SHAPES, Method, Strength, Term, guide, make_method, method_options
 from .guidance import ramp, technique
 from .procedures import PROCEDURES
@@ -79,6 +80,7 @@ SHELVES = dict(
     strong=STRONG,
     schedule=SCHEDULES,
     classifier=CLASSIFIER,
+    energy=ENERGIES,
     procedure=PROCEDURES)
 
 # %% ../nbs/18c_catalogue.ipynb #ccf143d5
@@ -88,17 +90,24 @@ def technique_names()->list[str]: # in alphabetical order
 
 ALONE = dict( # kind -> in words, and what may go with it
     procedure=('alone', ()),
-    classifier=('with a rule or a schedule', ('rule', 'schedule')))
+    classifier=('with a rule or a schedule', ('rule', 'schedule')),
+    energy=('with a rule or a schedule, or with @ on top of any guidance', ('rule', 'schedule')))
 
 # %% ../nbs/18c_catalogue.ipynb #189af261
+def addable()->dict[str, Method]: # name -> record
+    "What an expression may have as a term with a strength of its own: all but what asks the model again by itself."
+    energies = {name: method for name, method in ENERGIES.items() if method.strength is not None}
+    return {**WEAK, **energies}
+
 def read_strength(
     part:str, # of an expression, such as pag@3
     typed:str, # what stands behind @
 )->float: # strength of a term
     "The strength of a term, the one that its authors advise where none was typed."
     name = part.partition('@')[0]
-    check(name in WEAK, 'guidance', part, f'a weak branch before @, one of {", ".join(WEAK)}')
-    advised = WEAK[name].strength
+    known = addable()
+    check(name in known, 'guidance', part, f'a weak branch or an energy before @, one of {", ".join(known)}')
+    advised = known[name].strength
     words = 'a number behind @' + (f', or nothing for {advised:g}' if advised is not None else '')
     if not typed:
         check(advised is not None, 'guidance', part, words)
@@ -123,6 +132,7 @@ def parse_guidance(
         mine, key = (terms, name) if at else (found, kinds[0])
         check(key not in mine, 'guidance', text, f'{name}@ once' if at else f'at most one {key}')
         mine[key] = read_strength(part, typed) if at else name
+    check(len(terms.keys() & ENERGIES.keys()) <= 1, 'guidance', text, 'at most one energy; energies may be added up: energy=classifier+ink')
     if terms:
         found['terms'] = terms
     for kind, (words, company) in ALONE.items():
@@ -144,7 +154,7 @@ def techniques_of(
 )->list[tuple[str, str]]: # kind and name of each, none twice
     "All techniques of an expression, its terms among them."
     kinds = [(kind, name) for kind, name in names.items() if kind != 'terms']
-    terms = [('weak', name) for name in names.get('terms', ())]
+    terms = [('energy' if name in ENERGIES else 'weak', name) for name in names.get('terms', ())]
     return list(dict.fromkeys([*kinds, *terms]))
 
 def deal_options(
@@ -168,6 +178,7 @@ def make_guidance(
     interval:tuple[float, float]|None=None, # noise levels (low, high] in which to guide
     options:dict[str, Any]|None=None, # of the techniques
     classifier:Callable|None=None, # for classifier guidance: `classifier(x, sigma)` gives logits
+    aids:Aids=NO_AIDS, # networks that energies ask
     record:list|None=None, # gets the diagnostics of every step
 )->tuple[Denoise, Callable[..., Iterator[Step]]]: # a denoiser, and what to run it with: the `loop` of `sample`
     "Guidance by name. Everything is checked here, before any sampling."
@@ -183,11 +194,17 @@ def make_guidance(
     rule = made('rule') or LINEAR
     scale = made('schedule', scale) or scale
     how = dict(interval=interval, rule=rule, record=record, scale=scale)
+    if 'energy' in names:
+        plan = made('energy')
+        energy = make_energy(plan.energy, aids) if plan.energy else None
+        return climb(denoise, energy, plan, **how)
     if 'classifier' not in names:
-        more = {name: make_term(denoise, name, a, mine[name]) for name, a in names.get('terms', {}).items()}
+        terms = names.get('terms', {})
+        more = {name: make_term(denoise, name, a, mine[name]) for name, a in terms.items() if name in WEAK}
         both = more.get(names.get('weak'))
         weak = both.weak if both else made('weak', denoise)
-        return guide(denoise, weak=weak, more=list(more.values()), **how), trajectory
+        guided = guide(denoise, weak=weak, more=list(more.values()), **how)
+        return on_top(guided, {name: a for name, a in terms.items() if name in ENERGIES}, mine, aids, interval)
     check(classifier is not None, 'guidance', text, 'only with a noise-aware classifier')
     return classifier_guidance(denoise, classifier, **how, **mine[names['classifier']]), trajectory
 
@@ -199,6 +216,22 @@ def takes_scale(
     if 'procedure' not in names:
         return True
     return 'scale' in method_options(PROCEDURES[names['procedure']])
+
+def on_top(
+    guided:Denoise, # by whatever else an expression says
+    strengths:dict[str, float], # of energies, at most one
+    options:dict[str, dict], # name -> options
+    aids:Aids, # networks that energies ask
+    interval:tuple[float, float]|None, # noise levels (low, high] in which to guide
+)->tuple[Denoise, Loop]: # a denoiser, and the loop that it is run with
+    "An energy on top of other guidance."
+    for name, strength in strengths.items():
+        on = options[name].get('on', 'conditional')
+        check(on == 'conditional', 'guidance-arg on', on, f'none, or conditional, with {name}@, which starts from what is guided')
+        plan = make_method(ENERGIES, name, **options[name])
+        energy = make_energy(plan.energy, aids) if plan.energy else None
+        return climb(guided, energy, plan, scale=1 + strength, on='conditional', interval=interval)
+    return guided, trajectory
 
 def make_term(
     denoise:Denoise, # the strong branch
@@ -223,7 +256,8 @@ def cost_of(
             return SHELVES[kind][names[kind]].cost
     strong = STRONG[names['strong']].cost - 1 if 'strong' in names else 1
     rule = names.get('rule', 'cfg')
-    weak = {name for name, a in names.get('terms', {}).items() if a}
+    terms = names.get('terms', {})
+    weak = {name for name, a in terms.items() if a and name in WEAK}
     if scale == 0 and rule == 'cfg' and not weak and 'schedule' not in names:
         return 1.
     if scale != 1:
@@ -251,7 +285,8 @@ FAMILIES = dict( # kind -> what its techniques change
     strong='what is guided',
     weak='what is guided against',
     rule='how the predictions are combined',
-    classifier='what pulls in the place of a label: an energy',
+    classifier='what pulls in the place of a label: a classifier that knows noise',
+    energy='what pulls in the place of a label or beside it: anything with a gradient',
     procedure='the sampler')
 
 class Entry(NamedTuple):

@@ -309,7 +309,7 @@ def shipped_models()->list[str]: # names
     "Models that come with the package."
     files = weights_folder().glob('*.safetensors')
     names = sorted(file.stem for file in files)
-    return [n for n in names if not n.endswith('-classifier')]
+    return [n for n in names if not n.endswith(('-classifier', '-discriminator'))]
 
 # %% ../nbs/13_denoisers.ipynb #ad392d32
 BEST = dict(cifar10=('cifar10-32', 'cifar10-16', 'cifar10-small')) # a name for the first of these that is there

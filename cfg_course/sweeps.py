@@ -16,13 +16,15 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from . import __version__
-from .catalogue import cost_of, make_guidance, parse_guidance, takes_scale, techniques_of
+from .catalogue import cost_of, make_guidance, parse_guidance, takes_scale
+from .catalogue import technique_options, techniques_of
 from .classifiers import Judge, NoisyClassifier, load_classifier
 from .core import Denoise, Device, InputError
 from .core import among, check, count, in_float64, is_number, optional, parse, read_arrays, rng, to_uint8
 from .core import write_json, writing
 from .data import alone, load_data
 from .denoisers import Denoiser, Model, count_rows, find_model
+from .energies import NO_AIDS, Aids, find_aids
 from .metrics import Estimate, Reference, Seen, check_metrics, distance_to, fid_effect
 from .metrics import load_inception, make_reference, measure, observe, resample
 from .samplers import SAMPLERS, Step, make_sampler, sample, trajectory
@@ -220,8 +222,9 @@ def find_guidance(
         options['model'] = weak_model(point, meta).to(device)
         nets.append(counted_part(options['model']))
     classifier = guide_of(meta).to(device) if 'classifier' in names else None
+    aids = aids_of(point, names, denoise, meta, device)
     counted = count_rows(*nets)
-    guided, loop = put_under(point, denoise, options, classifier, record)
+    guided, loop = put_under(point, denoise, options, classifier, aids, record)
     return guided, loop, counted
 
 # %% ../nbs/20_sweeps.ipynb #7c20a103
@@ -244,6 +247,7 @@ def put_under(
     denoise:Model, # its model
     options:dict[str, Any], # of the techniques, with models in place of their names
     classifier:NoisyClassifier|None, # for classifier guidance
+    aids:Aids, # networks that energies ask
     record:list|None, # gets the diagnostics of every step
 )->tuple[Denoise, Loop]: # guided, the `loop` of `sample`
     "A model under guidance; a student brings its guidance along."
@@ -256,6 +260,7 @@ def put_under(
         interval=point.interval,
         options=options,
         classifier=classifier,
+        aids=aids,
         record=record)
 
 def weak_model(
@@ -289,6 +294,21 @@ def guide_of(
     "The shipped guide for a model's images: of their data and of their shape."
     guide, _ = load_classifier(meta['data'], NoisyClassifier, meta['shape'])
     return guide.requires_grad_(False)
+
+def aids_of(
+    point:Point, # a setting
+    names:dict[str, Any], # what `parse_guidance` found
+    denoise:Model, # its model, as its file has it
+    meta:dict[str, Any], # the model's header
+    device:Device, # where to sample
+)->Aids: # none where no energy guides
+    "The networks that the energies of a point ask."
+    energies = [name for kind, name in techniques_of(names) if kind == 'energy']
+    if not energies:
+        return NO_AIDS
+    default = technique_options('energy', energies[0]).get('energy')
+    text = dict(point.options).get('energy', default)
+    return find_aids(text, denoise, point.model, meta, device)
 
 def student_scale(
     point:Point, # a setting of a network that takes the scale

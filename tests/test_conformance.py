@@ -15,6 +15,7 @@ import numpy as np, pandas as pd, pytest, torch
 from cfg_course.catalogue import SHELVES, make_guidance
 from cfg_course.core import NULL, Run, rng
 from cfg_course.denoisers import Denoiser
+from cfg_course.energies import SURE, Aids
 from cfg_course.networks import UNet, UNetConfig
 from cfg_course.objectives import OBJECTIVES
 from cfg_course.particles import weighed_step
@@ -70,8 +71,8 @@ def small_net():
     return Denoiser(unet)
 
 
-WORLDS = dict(toy=lambda: Toy(), soft=lambda: Toy(blur=1.2), big=lambda: Toy((1, 8, 8)), net=small_net)
-SHAPES = dict(toy=(1, 4, 4), soft=(1, 4, 4), big=(1, 8, 8), net=(1, 8, 8))
+WORLDS = dict(toy=lambda: Toy(), soft=lambda: Toy(blur=1.2), worse=lambda: Toy(blur=.4), big=lambda: Toy((1, 8, 8)), net=small_net)
+SHAPES = dict(toy=(1, 4, 4), soft=(1, 4, 4), worse=(1, 4, 4), big=(1, 8, 8), net=(1, 8, 8))
 
 
 def start(seed, world='toy'):
@@ -105,6 +106,7 @@ class Case(NamedTuple):
     span: tuple|None = None  # noise levels in which to guide
     step: object = ddim_step  # what takes the place of Euler
     heunstep: object = heun_step
+    part: float = 1.  # of the scale of the run
 
 
 CASES = {
@@ -187,7 +189,27 @@ CASES = {
     'tsg': Case('tsg', dict(strength=1.5, power=.7), 'net'),
     'cads': Case('cads', dict(start=.5, stop=.85, noise=.3, rescale=.8), 'net'),
     'interval': Case('cfg', span=(.3, 2.)),
+    'clean_classifier': Case('clean_classifier', dict(on='unconditional'), heun=False, step=partial(ddpm_step, v=0.), part=1/4),
+    'universal': Case('universal', dict(backward=1, rate=1., clip=None), heun=False, part=1/4),
+    'freedom': Case('freedom', heun=False, part=1/4),
+    'freedom/again': Case('freedom', dict(repeats=2), heun=False, part=1/4),
+    'mpgd': Case('mpgd', heun=False, part=1/4),
+    'tfg': Case('tfg', dict(rho=.8, mu=.3, blur=.2, inner=1), heun=False, part=1/4),
+    'tfg/again': Case('tfg', dict(rho=.8, mu=.3, blur=.2, inner=1, repeats=2), heun=False, part=1/4),
+    'dps': Case('dps', dict(floor=0.), heun=False, part=1/4),
+    'discriminator/first': Case('discriminator', dict(first=True), 'worse', euler=False),
+    'discriminator/boost': Case('discriminator', dict(first=True, boost=True), 'worse', euler=False),
+    'dng': Case('dng', dict(label=1, prior=.2, tau=.7, delta=.05, on='unconditional'), heun=False, step=partial(ddpm_step, v=1.)),
 }
+
+
+def odds(x, sigma, y):
+    "What an exact discriminator says of the worse model, clipped as its authors do."
+    ratio = Toy().logits(x, sigma) - worse.logits(x, sigma)
+    return ratio[torch.arange(len(y)), y].clamp(-SURE, SURE)
+
+
+AIDS = Aids(judge=lambda x: Toy().logits(x, 2.), discriminator=odds)
 
 
 def states(case, seed, s, step):
@@ -196,7 +218,7 @@ def states(case, seed, s, step):
     if case.text:
         logits = denoise.logits if case.classifier else None
         options = {k: s - 1 if value == 's - 1' else value for k, value in case.options.items()}
-        denoise, loop = make_guidance(denoise, case.text, scale=s if case.scaled else None, options=options, interval=case.span, classifier=logits)
+        denoise, loop = make_guidance(denoise, case.text, scale=case.part*s if case.scaled else None, options=options, interval=case.span, classifier=logits, aids=AIDS)
     steps = loop(denoise, case.shrink*start(seed, case.world), case.grid, Y, step, draws(seed, case.world), Run(range(3)))
     return [record.x for record in steps]
 
@@ -217,7 +239,7 @@ def measure(name, stored):
 
 
 META = json.loads((HERE/'conformance.json').read_text())
-STORED = dict(np.load(HERE/'conformance.npz', allow_pickle=False))
+STORED = {k: v for path in sorted(HERE.glob('conformance*.npz')) for k, v in np.load(path, allow_pickle=False).items()}
 OWN = {row['case'] for row in META}  # cases with a row of their own; other variants count in that of their technique
 
 
