@@ -205,12 +205,18 @@ def test_a_second_look_is_not_remembered(name):
     assert torch.equal(walk(0), walk(2))
 
 
+def remembered(run, guided):
+    "What the rule of its only term has left."
+    (memory,) = run.memory_of(guided)['memory'].values()
+    return memory
+
+
 @pytest.mark.parametrize('name', sorted(REMEMBER))
 def test_memory_is_replaced_not_changed(name):
     x, sigma, y = inputs()
     guided, run = guide(NET, scale=3., rule=make(name)), Run()
     alone(guided, x, sigma, y, run)
-    held = dict(run.memory_of(guided)['memory']); copies = {k: v.clone() for k, v in held.items()}
+    held = dict(remembered(run, guided)); copies = {k: v.clone() for k, v in held.items()}
     alone(guided, x, .7*sigma, y, run)
     assert held and all(torch.equal(held[k], copies[k]) for k in held)
 
@@ -237,7 +243,7 @@ def test_rules_that_ask_leave_a_nested_memory_alone():
     inner, first, second = guide(NET, scale=2., rule=make('apg')), Run(), Run()
     outer = guide(inner, scale=2., weak=lambda x, sigma, y: NET(x, sigma, torch.full_like(y, NULL)), rule=make('reg'))
     alone(outer, x, sigma, y, first), alone(inner, x, sigma, y, second)
-    assert torch.equal(first.memory_of(inner)['memory']['delta'], second.memory_of(inner)['memory']['delta'])
+    assert torch.equal(remembered(first, inner)['delta'], remembered(second, inner)['delta'])
 
 
 # Degenerate cases
