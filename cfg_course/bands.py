@@ -111,7 +111,7 @@ def within(
     K:Tensor, # half widths
 )->Tensor: # truth values
     "Which frequencies lie from -K to K - 1."
-    return (-K <= k) & (k < K)
+    return (k >= -K) & (k < K)
 
 def low_block(
     X:Tensor, # `(B, C, H, W)` spectrum
