@@ -17,7 +17,7 @@ from .mixtures import Labels, exact, transport
 from .scores import t_to_sigma, z_to_x
 
 # %% auto #0
-__all__ = ['velocity', 'check_times', 'carry', 'effective_scale', 'average_velocity', 'mixing_defect']
+__all__ = ['velocity', 'carry', 'effective_scale', 'average_velocity', 'mixing_defect']
 
 # %% ../nbs/05c_flows.ipynb #e57f1bae
 def velocity(
@@ -33,7 +33,7 @@ def velocity(
     D = denoise(x, sigma, labels)
     return (z - D)/t
 
-# %% ../nbs/05c_flows.ipynb #8af51b07
+# %% ../nbs/05c_flows.ipynb #91eb526c
 def check_times(
     r:float, # end
     t:float, # start
@@ -43,6 +43,7 @@ def check_times(
         check_number(name, value)
     check(0 <= r < t < 1, 'times', (r, t), '0 <= r < t < 1: towards the image, from a time before pure noise')
 
+# %% ../nbs/05c_flows.ipynb #8af51b07
 def carry(
     denoise:Denoise, # `denoise(x, sigma, y)` in float64
     z:Tensor, # `(B, ...)` float64, at `t`
@@ -53,9 +54,22 @@ def carry(
 )->Tensor: # `(B, ...)` at `r`
     "Follow the marginal velocity from `t` to `r`, nearly exactly: the flow map."
     check_times(r, t)
-    start, end = t/(1 - t), r/(1 - r)
-    x = transport(denoise, z/(1 - t), start, end, y, tol)
+    start = t/(1 - t)
+    end = r/(1 - r)
+    x = z/(1 - t)
+    x = transport(denoise, x, start, end, y, tol)
     return (1 - r)*x
+
+# %% ../nbs/05c_flows.ipynb #e5597825
+def levels_of_share(
+    variance:float, # V
+    points:int, # how many
+)->list[float]: # noise levels, rising
+    "Levels at which q, the share of the data in the spread, takes the midpoints of equal steps from 1 to 0."
+    q = 1 - (np.arange(points) + .5)/points
+    ratio = 1/q**2 - 1
+    sigma = np.sqrt(variance*ratio)
+    return sigma.tolist()
 
 # %% ../nbs/05c_flows.ipynb #92393a71
 def effective_scale(
@@ -69,11 +83,11 @@ def effective_scale(
         check(check_number(name, value) > 0, name, value, '> 0')
     same = math.isclose(var_c, var_u)
     check(same, 'var_u', var_u, f'{var_c}: the theorem is for Gaussians of equal variance')
-    q = (np.arange(points) + .5)/points
-    sigma = math.sqrt(var_c)*np.sqrt(1/q**2 - 1)
-    scales = [schedule(float(level)) for level in sigma]
-    check(bool(np.isfinite(scales).all()), 'schedule', max(scales), 'bounded')
-    return float(np.mean(scales))
+    levels = levels_of_share(var_c, points)
+    scales = [schedule(level) for level in levels]
+    finite = all(map(math.isfinite, scales))
+    check(finite, 'schedule', scales[0], 'bounded')
+    return sum(scales)/points
 
 # %% ../nbs/05c_flows.ipynb #da2035c6
 def average_velocity(
@@ -98,6 +112,11 @@ def mixing_defect(
 )->Tensor: # like `z`
     "By how much mixing two average velocities is wrong, to first order, per unit of t - r (equation 'flow-mixing')."
     check_number('scale', scale)
-    def delta(z): return velocity(denoise, z, t, y) - velocity(denoise, z, t)
-    _, slope = torch.func.jvp(delta, (z,), (delta(z),))
-    return -scale*(scale - 1)/2*slope
+    def delta(z):
+        strong = velocity(denoise, z, t, y)
+        weak = velocity(denoise, z, t)
+        return strong - weak
+    along = delta(z)
+    _, slope = torch.func.jvp(delta, (z,), (along,))
+    factor = scale*(scale - 1)/2
+    return -factor*slope
