@@ -92,6 +92,8 @@ def plane(
     variance = world.eigs.max().item() + sigma**2
     L = centre + 5*math.sqrt(variance)
     step = 2*L/(side - 1)
+    narrow = math.sqrt(world.eigs.min().item() + sigma**2)
+    check(step <= narrow, 'side', side, 'more points: the mesh is wider than the narrowest part')
     return mesh(-L, L, side, 2), step**2
 
 # %% ../nbs/07c_decisions.ipynb #f04e6305
@@ -146,5 +148,5 @@ def collapse_level(
     for name, value, least in (('variance', variance, 0), ('points', points, 3), ('dim', dim, 1)):
         check_number(name, value, least)
     check(variance > 0, 'variance', variance, '> 0')
-    log_others = math.log(points - 1)
-    return math.sqrt(variance/math.expm1(2*log_others/dim))
+    x = 2*math.log(points - 1)/dim
+    return math.sqrt(variance*math.exp(-x)/-math.expm1(-x))

@@ -82,6 +82,7 @@ def effective_scale(
     for name, value in (('var_c', var_c), ('var_u', var_u)):
         check(check_number(name, value) > 0, name, value, '> 0')
     same = math.isclose(var_c, var_u)
+    check(points >= 1, 'points', points, '1 or more')
     check(same, 'var_u', var_u, f'{var_c}: the theorem is for Gaussians of equal variance')
     levels = levels_of_share(var_c, points)
     scales = [schedule(level) for level in levels]

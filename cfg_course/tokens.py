@@ -128,18 +128,28 @@ def check_scale(
     check(s <= 1 or not outside, 'scale', s, '<= 1 where the class has what the whole has not')
     check(s >= 0 or not missing, 'scale', s, '>= 0 where the class lacks what the whole has')
 
+def log_powers(
+    c:Tensor, # numbers >= 0
+    u:Tensor, # numbers >= 0, same shape
+    s:float, # guidance scale
+)->Tensor: # log of c^s u^(1 - s), same shape
+    "A product of powers, as a logarithm; 0 to the power 0 is 1, and where both are 0 it is 0."
+    check_scale(s, c, u)
+    strong = torch.special.xlogy(s, c)
+    weak = torch.special.xlogy(1 - s, u)
+    neither = (c == 0) & (u == 0)
+    return torch.where(neither, -torch.inf, strong + weak)
+
 def powers(
     c:Tensor, # numbers >= 0
     u:Tensor, # numbers >= 0, same shape
     s:float, # guidance scale
 )->Tensor: # c^s u^(1 - s), same shape
-    "A product of powers, in which 0 to the power 0 is 1."
-    check_scale(s, c, u)
-    there = u > 0
-    rest = torch.where(there, u, 1.)
-    product_ = c**s*rest**(1 - s)
-    gone = ~there & (s < 1)
-    return torch.where(gone, 0., product_)
+    "A product of powers; raises `InputError` where floating point cannot hold it."
+    value = log_powers(c, u, s).exp()
+    fits = bool(value.isfinite().all())
+    check(fits, 'scale', s, 'one whose rates floating point can hold')
+    return value
 
 # %% ../nbs/07b_tokens.ipynb #30781550
 def guide_rates(
@@ -185,10 +195,10 @@ def tilted(
     "The tilted law, which guidance is said to sample."
     p_c, p_u = check_law('p_c', p_c), check_law('p_u', p_u)
     check(p_c.shape == p_u.shape, 'p_u', tuple(p_u.shape), f'the shape of p_c, {tuple(p_c.shape)}')
-    weight = powers(p_c, p_u, s)
-    total = weight.sum()
-    check(total > 0, 'scale', s, 'one for which the tilt has a sequence: the two laws share none')
-    return weight/total
+    logs = log_powers(p_c, p_u, s)
+    shared = bool((logs > -torch.inf).any())
+    check(shared, 'scale', s, 'one for which the tilt has a sequence: the two laws share none')
+    return logs.flatten().softmax(0).reshape(logs.shape)
 
 # %% ../nbs/07b_tokens.ipynb #7d699151
 def next_state(
@@ -250,6 +260,6 @@ def hard_law(
     own = joint[y]
     first = own_share(own, whole, 1)[:, None]
     second = own_share(own, whole, 0)
-    tell = first**(s - 1) + second**(s - 1)
-    weight = torch.where(own > 0, own*tell, 0.)
-    return weight/weight.sum()
+    tell = torch.logaddexp((s - 1)*first.log(), (s - 1)*second.log())
+    logs = torch.where(own > 0, own.log() + tell, -torch.inf)
+    return logs.flatten().softmax(0).reshape(own.shape)
