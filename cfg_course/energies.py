@@ -980,7 +980,7 @@ class Suspect:
         run = present_run()
         check(run is not None, 'guidance', 'dng', 'none outside a run, in which it remembers the path: sample()')
         mine = run.memory_of(self)
-        D_n = q.denoise(q.x, q.sigma, torch.full_like(q.told, self.label))
+        D_n = q.denoise(q.x, q.sigma, torch.full_like(q.told, self.label)).detach()
         if mine.get('step') != run.step:
             log = self.belief(mine, q)
             mine.update(step=run.step, log=log, x=q.x, sigma=expand(q.sigma, q.x), c=D_n, u=q.D)
