@@ -8,9 +8,9 @@ from cfg_course.catalogue import make_guidance
 from cfg_course.classifiers import NoisyClassifier, classifier_guidance, load_classifier, predict, save_classifier
 from cfg_course.core import NULL, InputError, Run, load_tensors, rng, to_uint8
 from cfg_course.denoisers import Counted, Denoiser, find_model, shipped_models
-from cfg_course.energies import ENERGIES, LANDSCAPES, NO_AIDS, SURE, Aids, Discriminator, Plan, Question, as_landscape, clean_classifier
-from cfg_course.energies import climb, discriminator_guidance, dng, dps, find_aids, find_discriminator, freedom, make_energy, mpgd
-from cfg_course.energies import negative, new_discriminator, tfg, total, universal, weights_fingerprint
+from cfg_course.energies import ENERGIES, LANDSCAPES, NO_AIDS, SURE, Aids, Discriminator, Question, as_landscape, clean_classifier
+from cfg_course.energies import climb, discriminator_guidance, dng, dps, find_aids, find_discriminator, freedom, make_energy
+from cfg_course.energies import negative, new_discriminator, total, universal, weights_fingerprint
 from cfg_course.guidance import guide
 from cfg_course.mixtures import three_gaussians, two_classes
 from cfg_course.networks import UNet, UNetConfig
