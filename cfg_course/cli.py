@@ -339,7 +339,7 @@ examples:
   python sample.py --guidance-scale 3 --interval 0.2 2   guide only where 0.2 < sigma <= 2
   python sample.py --guidance-scale 4 --guidance apg --guidance-arg eta=0.5
   python sample.py --guidance-scale 3 --guidance rescale+autoguidance+cosine    rule, weak branch and schedule
-  python sample.py --guidance-scale 2 --guidance cfg+pag@3     a weak branch on top of CFG, at strength 3 (pag@: as advised)
+  python sample.py --guidance-scale 2 --guidance cfg+pag@3    a weak branch on top of CFG, at strength 3
   python sample.py --guidance cfgpp --guidance-arg lam=0.4 --sampler ddim
   python sample.py --guidance-scale 2 --sampler heun --S-churn 10 --sampler-arg S_noise=1.003
   python sample.py --list-guidance                       every technique: paper, formula, cost, options

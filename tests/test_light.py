@@ -80,7 +80,7 @@ def test_a_reader_may_stop_reading():
     code = 'from cfg_course.cli import sample_main; sample_main(["--list-guidance"])'
     line = f"{sys.executable} -c '{code}' | head -1"
     done = subprocess.run(['bash', '-c', line], capture_output=True, text=True, env={**os.environ, 'PYTHONPATH': str(ROOT)})
-    assert (done.stdout, done.stderr) == ('rule:\n', '')
+    assert (done.stdout, done.stderr) == ('rule, which changes how the predictions are combined:\n', '')
 
 
 # Front door
