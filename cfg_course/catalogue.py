@@ -132,7 +132,8 @@ def parse_guidance(
         mine, key = (terms, name) if at else (found, kinds[0])
         check(key not in mine, 'guidance', text, f'{name}@ once' if at else f'at most one {key}')
         mine[key] = read_strength(part, typed) if at else name
-    check(len(terms.keys() & ENERGIES.keys()) <= 1, 'guidance', text, 'at most one energy; energies may be added up: energy=classifier+ink')
+    single = len(terms.keys() & ENERGIES.keys()) <= 1
+    check(single, 'guidance', text, 'at most one energy (energy=classifier+ink adds two)')
     if terms:
         found['terms'] = terms
     for kind, (words, company) in ALONE.items():
@@ -227,7 +228,7 @@ def on_top(
     "An energy on top of other guidance."
     for name, strength in strengths.items():
         on = options[name].get('on', 'conditional')
-        check(on == 'conditional', 'guidance-arg on', on, f'none, or conditional, with {name}@, which starts from what is guided')
+        check(on == 'conditional', 'guidance-arg on', on, f'none with {name}@, which starts from what is guided')
         plan = make_method(ENERGIES, name, **options[name])
         energy = make_energy(plan.energy, aids) if plan.energy else None
         return climb(guided, energy, plan, scale=1 + strength, on='conditional', interval=interval)

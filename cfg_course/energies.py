@@ -21,7 +21,8 @@ from .classifiers import Classifier, NoisyClassifier, Once
 from .classifiers import add_noise, descend, draw_rows, load_classifier, log_p_of
 from .classifiers import meant, mirror, shape_of, shipped_classifiers
 from .core import NULL, Denoise, Device, Level, Option, Run
-from .core import among, check, count, flag, in_float64, load_tensors, maybe, mix_seed, number, one_of, present_run, rng, to_float
+from .core import among, check, count, flag, in_float64, load_tensors, maybe, mix_seed, number, one_of
+from .core import present_run, rng, to_float
 from .data import Images
 from .doses import evidence
 from .guidance import LINEAR, Guided, Look, Method, Rule, Strength, everywhere, guide, technique, widen
@@ -184,7 +185,8 @@ def noisy_class_energy(
     logits = net(in_type_of(net, x), sigma)
     return log_p_of(logits, y)
 
-@landscape('discriminator', 'log(q/(1 - q)), q(x; sigma, y) the probability of being real', needs='discriminator', noisy=True, told=True)
+@landscape('discriminator', 'log(q/(1 - q)), q(x; sigma, y) the probability of being real',
+    needs='discriminator', noisy=True, told=True)
 def odds_energy(
     net:Callable, # `(B,)` log odds of noisy images
     x:Tensor, # `(B, C, H, W)` noisy samples
@@ -589,7 +591,8 @@ def climb(
     record:list|None=None, # as for `guide`
 )->tuple[Denoise, Loop]: # a denoiser, and the loop that it is run with
     "Guidance by an energy. Everything that can be wrong is found here, before any evaluation."
-    check(energy is not None or plan.energy is None, 'energy', None, 'a function of pictures; this technique has none of its own')
+    words = 'a function of pictures; this technique has none of its own'
+    check(energy is not None or plan.energy is None, 'energy', None, words)
     on = on or plan.on
     ON.check('on', on)
     land = as_landscape(energy or silent)
@@ -611,13 +614,17 @@ REPEATS = count(1, 100)
 CLIP = maybe(number(above=0))
 
 WISH = Option(f'names joined by + or -, of {", ".join(LANDSCAPES)}', lambda text: bool(wishes(text)))
+WHAT = dict(energy=WISH, on=ON) # options that all techniques have but one
+JUDGED = 'a classifier of clean images'
+BACK = f'{JUDGED}; a gradient through the model'
 
 # %% ../nbs/18a_energies.ipynb #6dc71d80
 @energy_guidance('clean_classifier', 'Chung et al. 2023, arXiv:2209.14687; Bansal et al. 2023, arXiv:2302.07121',
-    'D + s sigma^2 grad log p(y|D(x))', needs='a classifier of clean images; a gradient through the model', options=dict(clip=CLIP, energy=WISH, on=ON),
+    'D + s sigma^2 grad log p(y|D(x))', needs=BACK,
+    options=dict(clip=CLIP, **WHAT),
     title='clean-classifier guidance', after=('classifier',), strength=1.)
 def clean_classifier(*,
-    clip:float|None=1., # largest pixel of the moved prediction, as in the code of TDS; none for worlds that are not pictures
+    clip:float|None=1., # largest pixel of the moved prediction, as in TDS's code; none where x are no pictures
     energy:str='classifier', # what is to go up: names joined by + or -, such as classifier+2*ink
     on:str='conditional', # the prediction that it starts from: 'unconditional', by s, or 'conditional', by s - 1
 )->Plan:
@@ -640,9 +647,10 @@ def ascend(
     return x0 - widen(q.D)
 
 # %% ../nbs/18a_energies.ipynb #84a99791
-@energy_guidance('universal', 'Bansal et al. 2023, arXiv:2302.07121', 'D + s [sigma^2 grad E(D(x)) + m steps up E from D]',
-    needs='a classifier of clean images; a gradient through the model',
-    options=dict(backward=count(0, 1000), rate=number(0), repeats=REPEATS, clip=CLIP, energy=WISH, on=ON),
+@energy_guidance('universal', 'Bansal et al. 2023, arXiv:2302.07121',
+    'D + s [sigma^2 grad E(D(x)) + m steps up E from D]',
+    needs=BACK,
+    options=dict(backward=count(0, 1000), rate=number(0), repeats=REPEATS, clip=CLIP, **WHAT),
     title='universal guidance', after=('clean_classifier',), strength=1.)
 def universal(*,
     backward:int=4, # steps on the picture itself; 0 is the forward part alone
@@ -659,8 +667,10 @@ def universal(*,
     return Plan(move, repeats=repeats, clip=clip, energy=energy, on=on)
 
 # %% ../nbs/18a_energies.ipynb #93fb61e3
-@energy_guidance('freedom', 'Yu et al. 2023, arXiv:2303.09833', "x' + s share sqrt((1 + sigma^2)(1 + sigma'^2)) grad E(D(x))",
-    needs='a classifier of clean images; a gradient through the model', options=dict(repeats=REPEATS, energy=WISH, on=ON),
+@energy_guidance('freedom', 'Yu et al. 2023, arXiv:2303.09833',
+    "x' + s share sqrt((1 + sigma^2)(1 + sigma'^2)) grad E(D(x))",
+    needs=BACK,
+    options=dict(repeats=REPEATS, **WHAT),
     title='FreeDoM', after=('clean_classifier',), strength=.5)
 def freedom(*,
     repeats:int=1, # how often each step is taken, with fresh noise between; the authors': time travel
@@ -674,7 +684,9 @@ def freedom(*,
     return Plan(kick=kick, repeats=repeats, energy=energy, on=on)
 
 # %% ../nbs/18a_energies.ipynb #a5a8dc5b
-@energy_guidance('mpgd', 'He et al. 2024, arXiv:2311.16424', "x' + s grad E(x0) at x0 = D", needs='a classifier of clean images', options=dict(energy=WISH, on=ON),
+@energy_guidance('mpgd', 'He et al. 2024, arXiv:2311.16424', "x' + s grad E(x0) at x0 = D",
+    needs=JUDGED,
+    options=dict(**WHAT),
     title='manifold-preserving guidance', after=('freedom',), strength=.5)
 def mpgd(*,
     energy:str='classifier', # what is to go up: names joined by + or -, such as classifier+2*ink
@@ -700,9 +712,11 @@ def smoothing(
     return size*torch.stack(noise).to(widen(q.D))
 
 # %% ../nbs/18a_energies.ipynb #963e2c5c
-@energy_guidance('tfg', 'Ye et al. 2024, arXiv:2409.15761', "x' + s [rho share (1 + sigma^2) grad E~(D(x)) + steps of mu share up E~ from D]",
-    needs='a classifier of clean images; a gradient through the model',
-    options=dict(rho=number(0), mu=number(0), blur=number(0), inner=count(0, 1000), draws=count(1, 1000), repeats=REPEATS, energy=WISH, on=ON),
+@energy_guidance('tfg', 'Ye et al. 2024, arXiv:2409.15761',
+    "x' + s [rho share (1 + sigma^2) grad E~(D(x)) + steps of mu share up E~ from D]",
+    needs=BACK,
+    options=dict(rho=number(0), mu=number(0), blur=number(0), inner=count(0, 1000),
+        draws=count(1, 1000), repeats=REPEATS, **WHAT),
     title='training-free guidance', after=('freedom', 'mpgd', 'universal'), strength=.5)
 def tfg(*,
     rho:float=1., # of the variance term
@@ -723,11 +737,13 @@ def tfg(*,
     return Plan(kick=kick, repeats=repeats, through=rho > 0, energy=energy, on=on)
 
 # %% ../nbs/18a_energies.ipynb #c95cb9e2
-@energy_guidance('dps', 'Chung et al. 2023, arXiv:2209.14687', "x' + s sqrt((1 + sigma^2)(1 + sigma'^2)) grad E/|E|, or grad E/(2 sqrt|E|)",
-    needs='a classifier of clean images; a gradient through the model', options=dict(form=one_of('log', 'root'), floor=number(0), energy=WISH, on=ON),
+@energy_guidance('dps', 'Chung et al. 2023, arXiv:2209.14687',
+    "x' + s sqrt((1 + sigma^2)(1 + sigma'^2)) grad E/|E|, or grad E/(2 sqrt|E|)",
+    needs=BACK,
+    options=dict(form=one_of('log', 'root'), floor=number(0), **WHAT),
     title='diffusion posterior sampling', after=('classifier',), strength=1.)
 def dps(*,
-    form:str='log', # 'log' for a log probability, as in TFG's code; 'root' for minus a squared residual, the authors' own
+    form:str='log', # 'log' for a log probability, as in TFG's code; 'root' for minus a squared residual
     floor:float=.3, # least |E| to divide by; 0 is the published form, in which a sure classifier kicks without end
     energy:str='classifier', # what is to go up: names joined by + or -, such as classifier+2*ink
     on:str='unconditional', # the prediction that it starts from: 'unconditional', by s, or 'conditional', by s - 1
@@ -756,8 +772,9 @@ class Seen:
         return began
 
 # %% ../nbs/18a_energies.ipynb #ccbaaa15
-@energy_guidance('discriminator', 'Kim et al. 2023, arXiv:2211.17091', 'D + (s - 1) sigma^2 grad log(q/(1 - q)), sigma > low',
-    needs='a discriminator of the model', options=dict(low=number(0), boost=flag(), first=flag(), energy=WISH, on=ON),
+@energy_guidance('discriminator', 'Kim et al. 2023, arXiv:2211.17091',
+    'D + (s - 1) sigma^2 grad log(q/(1 - q)), sigma > low',
+    needs='a discriminator of the model', options=dict(low=number(0), boost=flag(), first=flag(), **WHAT),
     title='discriminator guidance', after=('classifier',), strength=1.)
 def discriminator_guidance(*,
     low:float=.045, # noise level below which nothing is added
@@ -843,7 +860,7 @@ def real_or_drawn(
 
 # %% ../nbs/18a_energies.ipynb #bd070129
 class Discriminator(NoisyClassifier):
-    "Tells noisy real pictures from drawn ones: a guide with a logit for each class, and a last one that all have in common."
+    "Tells noisy real pictures from drawn ones: a guide with a logit for each class, and a last one for all."
     kind = 'discriminator' # what its file says it is
     def log_odds(self,
         x:Tensor, # `(B, C, H, W)` noisy pictures
@@ -980,7 +997,7 @@ class Suspect:
         run = present_run()
         check(run is not None, 'guidance', 'dng', 'none outside a run, in which it remembers the path: sample()')
         mine = run.memory_of(self)
-        D_n = q.denoise(q.x, q.sigma, torch.full_like(q.told, self.label))
+        D_n = q.denoise(q.x, q.sigma, torch.full_like(q.told, self.label)).detach()
         if mine.get('step') != run.step:
             log = self.belief(mine, q)
             mine.update(step=run.step, log=log, x=q.x, sigma=expand(q.sigma, q.x), c=D_n, u=q.D)
@@ -1001,9 +1018,11 @@ class Suspect:
         return (mine['log'] + gain).clamp(math.log(1e-6), math.log(self.most))
 
 # %% ../nbs/18a_energies.ipynb #1dc46175
-@energy_guidance('dng', 'Koulischer et al. 2024, arXiv:2410.14398', 'D - (s - 1) p/(1 - p) (D_n - D), p the posterior of class n on the path',
+@energy_guidance('dng', 'Koulischer et al. 2024, arXiv:2410.14398',
+    'D - (s - 1) p/(1 - p) (D_n - D), p the posterior of class n on the path',
     cost=2., needs='a random sampler', options=dict(
-        label=maybe(count(0)), prior=number(above=0, below=1), tau=number(0), delta=number(), most=number(above=0, below=1), on=ON),
+        label=maybe(count(0)), prior=number(above=0, below=1), tau=number(0), delta=number(),
+        most=number(above=0, below=1), on=ON),
     title='dynamic negative guidance', after=('negative',))
 def dng(*,
     label:int|None=None, # n, the class to stay away from; required

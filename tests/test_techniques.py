@@ -6,13 +6,14 @@ import numpy as np, pytest
 from cfg_course.catalogue import SHELVES, parse_guidance, takes_scale
 from cfg_course.cli import list_guidance, sample_main
 
-ARGS = {'negative': 'label=3', 'and': 'labels=(8,)', 'not': 'label=8', 'perp_neg': 'label=8', 'autoguidance': 'model=digits'}
+ARGS = {'negative': 'label=3', 'and': 'labels=(8,)', 'not': 'label=8', 'perp_neg': 'label=8', 'autoguidance': 'model=digits', 'dng': 'label=3'}
+MODELS = {'discriminator': ('mnist-a', (28, 28, 1))}  # those that need one of their own
 NAMES = [(kind, name) for kind, shelf in SHELVES.items() for name in shelf]
 
 
-def draw(line, out, capsys):
+def draw(line, out, capsys, model='digits'):
     "Samples of a command, or its complaint."
-    try: sample_main([*line.split(), '--model', 'digits', '--num', '10', '--steps', '4', '--device', 'cpu', '--out', str(out)])
+    try: sample_main([*line.split(), '--model', model, '--num', '10', '--steps', '4', '--device', 'cpu', '--out', str(out)])
     except SystemExit as e: return e.code, capsys.readouterr().err.strip()
     return np.load(out/'samples.npz')['images'], json.loads((out/'samples.json').read_text())
 
@@ -20,8 +21,9 @@ def draw(line, out, capsys):
 @pytest.mark.parametrize('kind,name', NAMES, ids=[name for _, name in NAMES])
 def test_technique_draws(kind, name, tmp_path, capsys):
     line = f'--guidance {name} ' + ('--guidance-scale 2 ' if takes_scale({kind: name}) else '') + (f'--guidance-arg {ARGS[name]}' if name in ARGS else '')
-    x, note = draw(line, tmp_path/'out', capsys)
-    assert getattr(x, 'shape', x) == (10, 8, 8, 1), note
+    model, shape = MODELS.get(name, ('digits', (8, 8, 1)))
+    x, note = draw(line, tmp_path/'out', capsys, model)
+    assert getattr(x, 'shape', x) == (10, *shape), note
     assert note['guidance'] == name and note['nfe_per_image'] > 0
 
 
