@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from .branches import check_label
 from .classifiers import Classifier, NoisyClassifier, Once
 from .classifiers import add_noise, descend, draw_rows, load_classifier, log_p_of
 from .classifiers import meant, mirror, shape_of, shipped_classifiers
@@ -198,7 +199,11 @@ def odds_energy(
 
 # %% ../nbs/18a_energies.ipynb #0fc10f89
 @landscape('ink', 'ten times (ink on the left - ink on the right)')
-def ink(x0_hat, sigma, y):
+def ink(
+    x0_hat:Tensor, # `(B, C, H, W)` predicted clean pictures
+    sigma:Level, # not asked for
+    y:Tensor, # not asked for
+)->Tensor: # `(B,)`
     "More ink on the left: the difference between the mean pixels of the two halves."
     left, right = x0_hat.flatten(1, -2).chunk(2, -1)
     return 10*(left.mean((1, 2)) - right.mean((1, 2)))
@@ -368,6 +373,7 @@ class Plan(NamedTuple):
     clip:float|None=None # largest pixel of the moved prediction, either way
     through:bool=True # is the gradient taken through the denoiser?
     energy:str|None='classifier' # names of energies, for `make_energy`; none for a technique that needs none
+    other:int|None=None # a class beside the label that the denoiser is asked about
     on:str='unconditional' # the prediction that it starts from where `climb` is told none
 
 # %% ../nbs/18a_energies.ipynb #c7e87498
@@ -593,6 +599,8 @@ def climb(
     "Guidance by an energy. Everything that can be wrong is found here, before any evaluation."
     words = 'a function of pictures; this technique has none of its own'
     check(energy is not None or plan.energy is None, 'energy', None, words)
+    if plan.other is not None:
+        check_label(denoise, plan.other)
     on = on or plan.on
     ON.check('on', on)
     land = as_landscape(energy or silent)
@@ -1035,4 +1043,4 @@ def dng(*,
     "Dynamic negative guidance: away from a class as far as the path so far looks like it (Koulischer et al. 2024)."
     check(label is not None, 'label', label, 'the class to stay away from: --guidance-arg label=3')
     suspect = Suspect(label, prior, tau, delta, most)
-    return Plan(suspect.move, through=False, energy=None, on=on)
+    return Plan(suspect.move, through=False, energy=None, other=label, on=on)

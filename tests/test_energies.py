@@ -225,6 +225,7 @@ def test_refused_before_the_first_evaluation():
                           ('static_threshold+mpgd', {}), ('freedom+mpgd', {}), ('freedom+cfgpp', {}), ('freedom', dict(energy='classifier+noisy_classifier'))):
         with pytest.raises(InputError) as e: make_guidance(never, text, scale=2., options=options, aids=AIDS)
         assert '\n' not in str(e.value)
+    with pytest.raises(InputError, match='label: got 3, allowed: a class from 0 to 2'): make_guidance(WORLD, 'dng', scale=2., options=dict(label=3))
     with pytest.raises(InputError, match='dng.*outside a run'): climb(WORLD, None, dng(label=1), scale=2.)[0](*questions())
     with pytest.raises(InputError, match='no source of noise'): run(climb(WORLD, CLEAN, freedom(repeats=2), scale=1.), questions(6)[0], [2., 1.], torch.arange(6) % 3)
 
