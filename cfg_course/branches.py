@@ -12,13 +12,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .core import NULL, Denoise, Option, check, count, is_whole, maybe, present_run, rng
-from .denoisers import known_classes
-from .guidance import NO_RUN, Label, Method, technique
-from .networks import UNet
+from .core import NULL, Denoise, Level, Option, check, count, is_whole, maybe, number, present_run, rng
+from .denoisers import Denoiser, known_classes
+from .guidance import NO_RUN, Label, Method, technique, widen
+from .networks import UNet, UNetConfig
+from .scores import as_batch, expand
 
 # %% auto #0
-__all__ = ['WEAK', 'STRONG', 'branch', 'strong', 'no_label', 'other_label', 'autoguidance', 'random_label']
+__all__ = ['WEAK', 'STRONG', 'branch', 'strong', 'no_label', 'other_label', 'autoguidance', 'random_label', 'noisier_level',
+           'Windows', 'windows', 'masked_windows']
 
 # %% ../nbs/17d_branches.ipynb #930e8ae9
 def unet_of(
@@ -154,3 +156,117 @@ def random_label(
 )->RandomLabel: # weak branch
     "Independent condition guidance: a random class at every step (Sadat et al. 2025, algorithm 1)."
     return RandomLabel(classes_of(denoise, classes), seed)
+
+# %% ../nbs/17d_branches.ipynb #5e1f0002
+def scaling_in(
+    denoise:Denoise, # any denoiser
+    sigma:Tensor, # noise level
+)->Tensor: # like `sigma`
+    "How the network inside scales its input; as one that keeps the variance, where it does not say."
+    coefs = getattr(denoise, 'coefs', None)
+    inner = getattr(denoise, 'denoise', None)
+    if coefs is not None:
+        return coefs(sigma)[2]
+    if inner is not None:
+        return scaling_in(inner, sigma)
+    return (1 + sigma**2)**-.5
+
+# %% ../nbs/17d_branches.ipynb #5e1f0003
+@branch('self_guidance', 'Li et al. 2024, 2412.05827', 'x - sigma eps(c(sigma) x, (1 + shift) sigma, y)',
+    options=dict(shift=number(0)),
+    title='self-guidance by a noisier label', after=('autoguidance',), strength=3.)
+def noisier_level(
+    denoise:Denoise, # the strong branch
+    *,
+    shift:float=.05, # by how much of itself the level is raised, >= 0
+)->Denoise: # weak branch
+    "Self-guidance: the same input with the label of a higher noise level (Li et al. 2024)."
+    def weak(x, sigma, y):
+        level = as_batch(sigma, x)
+        told = (1 + shift)*level
+        ratio = scaling_in(denoise, level)/scaling_in(denoise, told)
+        wide = widen(x)
+        seen = expand(ratio, wide)*wide
+        D = denoise(seen.to(x.dtype), told, y)
+        moved = (seen - widen(D))/(1 + shift)
+        return (wide - moved).to(x.dtype)
+    return weak
+
+# %% ../nbs/17d_branches.ipynb #5e1f0006
+def unit_of(
+    cfg:UNetConfig, # of a network
+)->int: # pixels
+    "What the side of a picture must be a multiple of."
+    return cfg.patch*2**(len(cfg.widths) - 1)
+
+def window_of(
+    cfg:UNetConfig, # of a network
+    share:float, # of the side
+)->int: # pixels
+    "The side of a window: the nearest that the network takes, more than half of the picture and less than all."
+    unit, side = unit_of(cfg), cfg.image_size
+    fits = [w for w in range(unit, side, unit) if 2*w > side]
+    check(fits, 'model', f'pictures of {side} in units of {unit}', 'one that takes a window of more than half a picture')
+    return min(fits, key=lambda w: abs(w - share*side))
+
+def corners(
+    side:int, # of the picture
+    window:int, # side of a window
+)->list[tuple[slice, slice]]: # rows and columns of each
+    "Four windows, one in each corner."
+    ends = slice(0, window), slice(side - window, side)
+    return [(rows, columns) for rows in ends for columns in ends]
+
+# %% ../nbs/17d_branches.ipynb #5e1f0007
+class Windows:
+    "A weak branch: the same model, which sees a quarter of the picture at a time."
+    def __init__(self,
+        denoise:Denoiser, # with a `UNet` inside
+        window:int, # side of a window, in pixels
+        masked:bool=False, # as the whole picture's prediction where windows do not overlap?
+    ):
+        self.denoise = denoise
+        self.window = window
+        self.masked = masked
+
+    def __call__(self,
+        x:Tensor, # `(B, C, H, W)` noisy images
+        sigma:Level, # noise level
+        y:Tensor, # `(B,)` labels
+    )->Tensor: # `(B, C, H, W)`
+        "The mean of what the windows predict."
+        total, times = torch.zeros_like(x), torch.zeros_like(x)
+        for rows, columns in corners(x.shape[-1], self.window):
+            seen = x[..., rows, columns].contiguous()
+            total[..., rows, columns] += self.denoise(seen, sigma, y)
+            times[..., rows, columns] += 1
+        D = total/times
+        if not self.masked:
+            return D
+        return torch.where(times > 1, D, self.denoise(x, sigma, y))
+
+# %% ../nbs/17d_branches.ipynb #5e1f0008
+SHARE = number(.5, 1)
+
+# %% ../nbs/17d_branches.ipynb #5e1f0009
+@branch('swg', 'Adaloglou et al. 2025, 2411.10257', 'mean of D(crop, y) over 2 x 2 windows', cost=5., needs='a network',
+    options=dict(share=SHARE),
+    title='sliding window guidance', after=('autoguidance',), strength=.2)
+def windows(
+    denoise:Denoiser, # the strong branch
+    *,
+    share:float=.625, # side of a window as a share of the picture's
+)->Windows: # weak branch
+    "Sliding window guidance: the model without long distances (Adaloglou et al. 2025)."
+    return Windows(denoise, window_of(unet_of(denoise).cfg, share))
+
+@branch('m_swg', 'Adaloglou et al. 2025, 2411.10257', 'the same where windows overlap, D_c elsewhere', cost=6.,
+    needs='a network', options=dict(share=SHARE),
+    title='masked sliding window guidance', after=('swg',), strength=.2)
+def masked_windows(
+    denoise:Denoiser, # the strong branch
+    *,
+    share:float=.625, # side of a window as a share of the picture's
+)->Windows: # weak branch
+    "Masked sliding window guidance: only where windows overlap (Adaloglou et al. 2025, their default)."
+    return Windows(denoise, window_of(unet_of(denoise).cfg, share), masked=True)
