@@ -91,7 +91,7 @@ WORSE = Option('a denoiser, worse than the one that is guided', callable)
 # %% ../nbs/17d_branches.ipynb #85523094
 @branch('autoguidance', 'Karras et al. 2024, 2406.02507', 'D_worse(x, y)', needs='a second model',
     options=dict(model=WORSE),
-    title='autoguidance, a worse model', after=('cfg',))
+    title='autoguidance, a worse model', after=('cfg',), strength=1.)
 def autoguidance(
     denoise:Denoise, # the strong branch
     *,
@@ -147,7 +147,7 @@ class RandomLabel(Draws):
 
 # %% ../nbs/17d_branches.ipynb #9a1e1ed4
 @branch('icg', 'Sadat et al. 2025, 2407.02687', 'D(x, random label)', options=dict(classes=maybe(count(2)), seed=SEED),
-    title='independent condition guidance', after=('cfg',))
+    title='independent condition guidance', after=('cfg',), strength=2.)
 def random_label(
     denoise:Denoise, # the strong branch
     *,

@@ -5,20 +5,21 @@
 # %% ../nbs/18c_catalogue.ipynb #453e1a17
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from .branches import STRONG, WEAK
 from .classifiers import CLASSIFIER, classifier_guidance
-from .core import Denoise, among, check
-from .guidance import LINEAR, OF_GUIDE, SHAPES, Method, Strength, guide, make_method, method_options, ramp
-from .guidance import technique
+from .core import Denoise, InputError, among, check
+from .guidance import LINEAR, OF_GUIDE, SHAPES, Method, Strength, Term, guide, make_method, method_options
+from .guidance import ramp, technique
 from .procedures import PROCEDURES
 from .rules import RULES
 from .samplers import Step, trajectory
 
 # %% auto #0
-__all__ = ['SHELVES', 'parse_guidance', 'make_guidance']
+__all__ = ['SHELVES', 'FAMILIES', 'parse_guidance', 'make_guidance', 'Entry', 'list_families']
 
 # %% ../nbs/18c_catalogue.ipynb #b1882ad7
 from cfg_course import bands, compositions, damages, doses, particles
@@ -90,17 +91,41 @@ ALONE = dict( # kind -> in words, and what may go with it
     procedure=('alone', ()),
     classifier=('with a rule or a schedule', ('rule', 'schedule')))
 
+# %% ../nbs/18c_catalogue.ipynb #189af261
+def read_strength(
+    part:str, # of an expression, such as pag@3
+    typed:str, # what stands behind @
+)->float: # strength of a term
+    "The strength of a term, the one that its authors advise where none was typed."
+    name = part.partition('@')[0]
+    check(name in WEAK, 'guidance', part, f'a weak branch before @, one of {", ".join(WEAK)}')
+    advised = WEAK[name].strength
+    words = 'a number behind @' + (f', or nothing for {advised:g}' if advised is not None else '')
+    if not typed:
+        check(advised is not None, 'guidance', part, words)
+        return advised
+    try:
+        strength = float(typed)
+    except ValueError:
+        strength = math.nan
+    check(math.isfinite(strength), 'guidance', part, words)
+    return strength
+
 # %% ../nbs/18c_catalogue.ipynb #0a7c1f11
 def parse_guidance(
-    text:str, # names joined by +, such as apg+autoguidance+cosine
-)->dict[str, str]: # kind of technique -> name
-    "Which techniques an expression names, at most one of a kind; raises `InputError` for a name that is on no shelf."
-    found = {}
-    for name in text.split('+'):
+    text:str, # names joined by +, such as apg+autoguidance+cosine or cfg+pag@3
+)->dict[str, Any]: # kind of technique -> name; under 'terms' the weak branches that are added -> their strengths
+    "Which techniques an expression names, at most one of a kind; raises `InputError` for what is on no shelf."
+    found, terms = {}, {}
+    for part in text.split('+'):
+        name, at, typed = part.partition('@')
         kinds = [kind for kind, shelf in SHELVES.items() if name in shelf]
-        check(kinds, 'guidance', name, among(name, technique_names()))
-        check(kinds[0] not in found, 'guidance', text, f'at most one {kinds[0]}')
-        found[kinds[0]] = name
+        check(kinds, 'guidance', part, among(name, technique_names()))
+        mine, key = (terms, name) if at else (found, kinds[0])
+        check(key not in mine, 'guidance', text, f'{name}@ once' if at else f'at most one {key}')
+        mine[key] = read_strength(part, typed) if at else name
+    if terms:
+        found['terms'] = terms
     for kind, (words, company) in ALONE.items():
         alone = kind not in found or found.keys() <= {kind, *company}
         check(alone, 'guidance', text, f'{found.get(kind)} {words}')
@@ -115,22 +140,30 @@ def technique_options(
     known = method_options(SHELVES[kind][name])
     return {k: default for k, default in known.items() if k not in OF_GUIDE}
 
+def techniques_of(
+    names:dict[str, Any], # what `parse_guidance` found
+)->list[tuple[str, str]]: # kind and name of each, none twice
+    "All techniques of an expression, its terms among them."
+    kinds = [(kind, name) for kind, name in names.items() if kind != 'terms']
+    terms = [('weak', name) for name in names.get('terms', ())]
+    return list(dict.fromkeys([*kinds, *terms]))
+
 def deal_options(
-    names:dict[str, str], # kind -> name
+    names:dict[str, Any], # what `parse_guidance` found
     options:dict[str, Any], # option -> value
-)->dict[str, dict]: # kind -> options
+)->dict[str, dict]: # name of a technique -> options
     "Give each option to the techniques that take it; raises `InputError` for one that nobody takes."
-    takes = {kind: technique_options(kind, name) for kind, name in names.items()}
+    takes = {name: technique_options(kind, name) for kind, name in techniques_of(names)}
     known = sorted({k for own in takes.values() for k in own})
     for k, value in options.items():
         words = among(k, known) if known else 'no options'
-        check(k in known, f'guidance-arg {k}', value, f'{words}, for {"+".join(names.values())}')
-    return {kind: {k: value for k, value in options.items() if k in own} for kind, own in takes.items()}
+        check(k in known, f'guidance-arg {k}', value, f'{words}, for {"+".join(takes)}')
+    return {name: {k: value for k, value in options.items() if k in own} for name, own in takes.items()}
 
 # %% ../nbs/18c_catalogue.ipynb #cf6ee6cd
 def make_guidance(
     denoise:Denoise, # `denoise(x, sigma, y)`
-    text:str='cfg', # an expression of names
+    text:str='cfg', # an expression of names, such as apg+autoguidance+cosine or cfg+pag@3
     *,
     scale:Strength|None=None, # guidance scale s, as for `guide`; a procedure that has none of its own takes none
     interval:tuple[float, float]|None=None, # noise levels (low, high] in which to guide
@@ -142,28 +175,62 @@ def make_guidance(
     names = parse_guidance(text)
     mine = deal_options(names, options or {})
     if 'procedure' in names:
-        return denoise, make_procedure(names['procedure'], scale, interval, mine['procedure'])
+        return denoise, make_procedure(names['procedure'], scale, interval, mine[names['procedure']])
     def made(kind, *args):
         if kind not in names:
             return None
-        return make_method(SHELVES[kind], names[kind], *args, **mine[kind])
+        return make_method(SHELVES[kind], names[kind], *args, **mine[names[kind]])
     denoise = made('strong', denoise) or denoise
     rule = made('rule') or LINEAR
     scale = made('schedule', scale) or scale
     how = dict(interval=interval, rule=rule, record=record, scale=scale)
     if 'classifier' not in names:
-        return guide(denoise, weak=made('weak', denoise), **how), trajectory
+        more = {name: make_term(denoise, name, a, mine[name]) for name, a in names.get('terms', {}).items()}
+        both = more.get(names.get('weak'))
+        weak = both.weak if both else made('weak', denoise)
+        return guide(denoise, weak=weak, more=list(more.values()), **how), trajectory
     check(classifier is not None, 'guidance', text, 'only with a noise-aware classifier')
-    return classifier_guidance(denoise, classifier, **how, **mine['classifier']), trajectory
+    return classifier_guidance(denoise, classifier, **how, **mine[names['classifier']]), trajectory
 
 # %% ../nbs/18c_catalogue.ipynb #d043f84a
 def takes_scale(
-    names:dict[str, str], # kind -> name
+    names:dict[str, Any], # what `parse_guidance` found
 )->bool: # has it a guidance scale?
     "Whether an expression needs a scale: all but some procedures do."
     if 'procedure' not in names:
         return True
     return 'scale' in method_options(PROCEDURES[names['procedure']])
+
+def make_term(
+    denoise:Denoise, # the strong branch
+    name:str, # of a weak branch
+    strength:float, # of the term
+    options:dict[str, Any], # of the branch
+)->Term: # for `guide`
+    "A term by name. What a model lacks for it is said with its name."
+    try:
+        return Term(make_method(WEAK, name, denoise, **options), strength)
+    except InputError as e:
+        lacks = str(e).startswith('model:')
+        raise InputError(f'guidance {name}@{strength:g}, {e}' if lacks else str(e)) from None
+
+def cost_of(
+    names:dict[str, Any], # what `parse_guidance` found
+    scale:float|None=None, # guidance scale, where one is known
+)->float: # network evaluations of an image in a first-order step
+    "How many distinct predictions an expression asks for; where a rule may save some, at most."
+    for kind in ALONE:
+        if kind in names:
+            return SHELVES[kind][names[kind]].cost
+    strong = STRONG[names['strong']].cost - 1 if 'strong' in names else 1
+    rule = names.get('rule', 'cfg')
+    weak = {name for name, a in names.get('terms', {}).items() if a}
+    if scale == 0 and rule == 'cfg' and not weak and 'schedule' not in names:
+        return 1.
+    if scale != 1:
+        weak.add(names.get('weak', 'no_label'))
+    again = SHELVES['rule'][rule].cost - 2 if weak else 0
+    return strong + len(weak) + again
 
 def make_procedure(
     name:str, # in `PROCEDURES`
@@ -178,3 +245,37 @@ def make_procedure(
     scaled = takes_scale(dict(procedure=name))
     check(scaled, 'scale', scale, f'none with {name}, whose strength is an option of its own')
     return make_method(PROCEDURES, name, scale=scale, **options)
+
+# %% ../nbs/18c_catalogue.ipynb #11eefa7e
+FAMILIES = dict( # kind -> what its techniques change
+    schedule='when there is guidance, and how much',
+    strong='what is guided',
+    weak='what is guided against',
+    rule='how the predictions are combined',
+    classifier='what pulls in the place of a label: an energy',
+    procedure='the sampler')
+
+class Entry(NamedTuple):
+    "A technique on the map."
+    changes:str # kind, which says what it changes
+    name:str # as in an expression
+    title:str # full name
+    cost:float # network evaluations of an image in a first-order step
+    needs:str # beyond predictions with and without label
+    paper:str # authors, year, arXiv number
+    year:int|None # of the paper
+    after:tuple[str, ...] # names of its ancestors
+
+def list_families()->list[Entry]: # in the order of `FAMILIES`, then of the shelves
+    "Every technique of the catalogue with what tells it from the others."
+    kinds = sorted(SHELVES, key=list(FAMILIES).index)
+    return [entry_of(kind, name, method) for kind in kinds for name, method in SHELVES[kind].items()]
+
+# %% ../nbs/18c_catalogue.ipynb #d6ee1aee
+def entry_of(
+    kind:str, # of technique
+    name:str, # of the technique
+    method:Method, # its record
+)->Entry: # on the map
+    "What the map says of a technique."
+    return Entry(kind, name, method.title, method.cost, method.needs, method.paper, method.year, method.after)

@@ -339,6 +339,7 @@ examples:
   python sample.py --guidance-scale 3 --interval 0.2 2   guide only where 0.2 < sigma <= 2
   python sample.py --guidance-scale 4 --guidance apg --guidance-arg eta=0.5
   python sample.py --guidance-scale 3 --guidance rescale+autoguidance+cosine    rule, weak branch and schedule
+  python sample.py --guidance-scale 2 --guidance cfg+pag@3     a weak branch on top of CFG, at strength 3 (pag@: as advised)
   python sample.py --guidance cfgpp --guidance-arg lam=0.4 --sampler ddim
   python sample.py --guidance-scale 2 --sampler heun --S-churn 10 --sampler-arg S_noise=1.003
   python sample.py --list-guidance                       every technique: paper, formula, cost, options
@@ -361,7 +362,8 @@ def sample_parser()->Parser: # of `sample.py`
         help='the same as the weight of Ho & Salimans, w = S - 1; 0 is no guidance')
     add = p.add_argument
     add('--guidance', default='cfg', metavar='NAME[+NAME]',
-        help='technique, or several of different kinds joined by + (cfg); see --list-guidance')
+        help='technique, or several of different kinds joined by +, and weak branches on top as NAME@STRENGTH (cfg); '
+             'see --list-guidance')
     add_guidance(p)
     add('--classes', nargs='+', metavar='C',
         help='which classes, by number or name, in equal shares (all, in order)')
@@ -443,10 +445,11 @@ def read_literal(
 
 # %% ../nbs/40_cli.ipynb #c40a0012
 def list_guidance()->str: # a table as text
-    "Every technique: name, cost, options and defaults, formula, paper, and what it needs."
+    "Every technique by what it changes: name, full name, formula, paper, cost, needs, options and defaults."
     lines = []
+    families = index()['families']
     for kind, shelf in index()['guidance'].items():
-        lines += ['', f'{kind}:']
+        lines += ['', f'{kind}, which changes {families[kind]}:']
         for name, known in shelf.items():
             lines += describe_technique(name, known)
     return '\n'.join(lines[1:])
@@ -455,12 +458,13 @@ def list_guidance()->str: # a table as text
 def describe_technique(
     name:str, # of a technique
     known:dict[str, Any], # what the index has of it
-)->list[str]: # three lines
-    "Formula, origin and options of a technique."
+)->list[str]: # four lines
+    "Full name, formula, origin and options of a technique."
     options = [f'{k}={option["default"]}' for k, option in known['options'].items()]
     indent = ' '*20
     return [
-        f'  {name:17} {known["formula"]}',
+        f'  {name:17} {known["title"]}',
+        indent + known['formula'],
         indent + origin_of(known),
         indent + (', '.join(options) or 'no options')]
 
@@ -470,7 +474,8 @@ def origin_of(
     "Paper and cost of a technique, and what it needs."
     space = f', acts on {known["space"]}' if known['space'] else ''
     needs = f'; needs {known["needs"]}' if known['needs'] else ''
-    return f'{known["paper"]}; evaluations per step {known["cost"]:g}{space}{needs}'
+    term = f', on top of CFG @{known["strength"]:g}' if known['strength'] else ''
+    return f'{known["paper"]}; evaluations per step {known["cost"]:g}{space}{term}{needs}'
 
 class ListGuidance(argparse.Action):
     "Print `list_guidance()` and stop, like --help."
@@ -511,7 +516,7 @@ def evaluate_parser()->Parser: # of `evaluate.py`
     p = Parser(prog='evaluate.py', description=EVALUATE_HELP)
     add = p.add_argument
     add('--guidance', nargs='+', default=['cfg'], metavar='NAME[+NAME]',
-        help='techniques, each measured at every scale (cfg); see --list-guidance')
+        help='techniques, such as apg or cfg+pag@3, each measured at every scale (cfg); see --list-guidance')
     add_guidance(p)
     strength = p.add_mutually_exclusive_group()
     strength.add_argument(

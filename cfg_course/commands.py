@@ -22,6 +22,7 @@ from torch import Tensor
 from . import __version__
 from .branches import WORSE
 from .catalogue import SHELVES, deal_options, parse_guidance, takes_scale, technique_options
+from .catalogue import techniques_of
 from .classifiers import Judge, load_classifier
 from .core import InputError, Option, among, check, image_grid, optional, save_grid
 from .core import set_style, shorten, to_uint8, writing
@@ -135,9 +136,9 @@ def check_technique(
     "Check the techniques of a point and each of their options, before any model is read."
     names = parse_guidance(point.method)
     dealt = deal_options(names, dict(point.options))
-    for kind, name in names.items():
+    for kind, name in techniques_of(names):
         takes = SHELVES[kind][name].options
-        check_options(takes, dealt[kind])
+        check_options(takes, dealt[name])
 
 def as_point(
     args:Namespace, # what was typed
@@ -159,7 +160,7 @@ def arguments_of(
 )->set[str]: # names of options
     "All options that the techniques of an expression take."
     names = parse_guidance(method)
-    return {k for kind, name in names.items() for k in technique_options(kind, name)}
+    return {k for kind, name in techniques_of(names) for k in technique_options(kind, name)}
 
 OTHERWISE = dict(label='labels', part='skip') # what a complaint may call an option, if there is none of that name
 

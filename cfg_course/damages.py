@@ -13,15 +13,15 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from .branches import SEED, WEAK, Draws, branch, unet_of
-from .core import NULL, Denoise, Level, Option, check, check_number, maybe, number, rng, several
+from .core import Denoise, Level, Option, check, maybe, number, rng, several
 from .denoisers import Denoiser
-from .guidance import Branch, Label, make_method, noise_time, other_labels, widen
+from .guidance import Label, denoiser_of, make_method, noise_time, widen
 from .networks import parts, perturb
 from .scores import as_batch, expand
 
 # %% auto #0
 __all__ = ['rewire', 'identity_attention', 'blurred_attention', 'skipped_parts', 'random_parts', 'shaken_level', 'blurred_input',
-           'tempered_attention', 'shuffled_tokens', 'swapped_tokens', 'noisy_network', 'segments', 'blend']
+           'tempered_attention', 'shuffled_tokens', 'swapped_tokens', 'noisy_network', 'segments']
 
 # %% ../nbs/17e_damages.ipynb #36c9fb4f
 def rewire(
@@ -59,7 +59,7 @@ class Redrawn(Draws):
 
 # %% ../nbs/17e_damages.ipynb #3ab4f572
 @branch('pag', 'Ahn et al. 2024, 2403.17377', 'D(x, y) with attention V', needs='attention',
-    title='perturbed-attention guidance', after=('cfg',))
+    title='perturbed-attention guidance', after=('cfg',), strength=3.)
 def identity_attention(
     denoise:Denoiser, # the strong branch
 )->Denoiser: # weak branch
@@ -90,7 +90,7 @@ def blur_queries(
 # %% ../nbs/17e_damages.ipynb #d34449f3
 @branch('seg', 'Hong 2024, 2408.00760', 'D(x, y) with attention softmax(blur(Q) K) V', needs='attention',
     options=dict(blur=number(above=0, infinite=True)),
-    title='smoothed-energy guidance', after=('pag',))
+    title='smoothed-energy guidance', after=('pag',), strength=3.)
 def blurred_attention(
     denoise:Denoiser, # the strong branch
     *,
@@ -107,7 +107,7 @@ NAME = Option('the name of a part of the network', lambda value: isinstance(valu
 # %% ../nbs/17e_damages.ipynb #55502ebe
 @branch('slg', 'Hyung et al. 2025, 2411.18664', 'D(x, y) without chosen parts', needs='a network',
     options=dict(skip=several(NAME)),
-    title='skip-layer guidance', after=('pag', 'autoguidance'))
+    title='skip-layer guidance', after=('pag', 'autoguidance'), strength=2.8)
 def skipped_parts(
     denoise:Denoiser, # the strong branch
     *,
@@ -118,7 +118,7 @@ def skipped_parts(
 
 @branch('s2', 'Chen et al. 2025, 2508.12880', 'D(x, y) without random parts', needs='a network',
     options=dict(share=number(0, 1), seed=SEED),
-    title='stochastic self-guidance, S2', after=('slg', 'autoguidance'))
+    title='stochastic self-guidance, S2', after=('slg', 'autoguidance'), strength=.25)
 def random_parts(
     denoise:Denoiser, # the strong branch
     *,
@@ -141,7 +141,7 @@ def random_parts(
 @branch('tsg', 'Sadat et al. 2025, 2407.02687', 'D(x, y) with e_sigma + strength t^power std(e) n',
     needs='a noise-level input',
     options=dict(strength=number(0), power=number(0), seed=SEED),
-    title='time-step guidance', after=('pag', 'icg'))
+    title='time-step guidance', after=('pag', 'icg'), strength=1.5)
 def shaken_level(
     denoise:Denoiser, # the strong branch
     *,
@@ -334,17 +334,6 @@ def noisy_network(
 # %% ../nbs/17e_damages.ipynb #5e1e0012
 WEAK_NAME = Option('the name of a weak branch that needs no options', lambda name: name in WEAK)
 
-# %% ../nbs/17e_damages.ipynb #5e1e0014
-def answers(
-    denoise:Denoise, # the strong branch
-    branch:Branch, # a weak branch of either kind
-)->Denoise: # what it predicts
-    "A weak branch as a denoiser, also one that is another label."
-    def answer(x, sigma, y):
-        other = other_labels(branch, y)
-        return branch(x, sigma, y) if other is None else denoise(x, sigma, other)
-    return answer
-
 # %% ../nbs/17e_damages.ipynb #5e1e0013
 @branch('sgg', 'Yuan et al. 2026, 2603.20584', 'D(x, no label) above a noise level, a damaged D(x, y) below', needs='a network',
     options=dict(below=WEAK_NAME, switch=number(0, infinite=True)),
@@ -356,31 +345,14 @@ def segments(
     switch:float=.25, # noise level up to which it is used
 )->Denoise: # weak branch
     "Segmented guidance: without label at high noise, damaged at low (Yuan et al. 2026)."
-    damaged = answers(denoise, make_method(WEAK, below, denoise))
-    unnamed = answers(denoise, Label())
+    damaged = make_method(WEAK, below, denoise)
     def weak(x, sigma, y):
+        low, high = (denoiser_of(branch, denoise, y) for branch in (damaged, Label()))
         late = as_batch(sigma, x) <= switch
         if late.all():
-            return damaged(x, sigma, y)
+            return low(x, sigma, y)
         if not late.any():
-            return unnamed(x, sigma, y)
+            return high(x, sigma, y)
         choose = expand(late.to(x.dtype), x) > 0
-        return torch.where(choose, damaged(x, sigma, y), unnamed(x, sigma, y))
+        return torch.where(choose, low(x, sigma, y), high(x, sigma, y))
     return weak
-
-# %% ../nbs/17e_damages.ipynb #68e6b4c4
-def blend(
-    denoise:Denoise, # the strong branch
-    branches:list[Branch], # weak branches
-    shares:list[float], # a number for each; their sum is not 0, and counts as 1
-)->Denoise: # weak branch
-    "A weak branch between others."
-    check(len(branches) == len(shares) > 0, 'shares', shares, f'{len(branches)} numbers, one for each branch')
-    total = sum(check_number('shares', a) for a in shares)
-    check(total != 0, 'shares', shares, 'numbers that do not sum to 0')
-    each = [answers(denoise, branch) for branch in branches]
-    def mixed(x, sigma, y):
-        found = [answer(x, sigma, y) for answer in each]
-        D = sum(a/total*widen(D) for a, D in zip(shares, found))
-        return D.to(found[0].dtype)
-    return mixed

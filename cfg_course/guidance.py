@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import functools, inspect, math, re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -18,9 +18,9 @@ from .core import among, check, check_number, present_run
 from .scores import FROM_X0, TO_X0, expand, pick
 
 # %% auto #0
-__all__ = ['SHAPES', 'LINEAR', 'CONVENTIONS', 'w_to_scale', 'scale_to_w', 'lerp', 'both', 'interval', 'noise_time', 'ramp',
-           'Look', 'Rule', 'Label', 'Guided', 'apply', 'diagnose', 'guide', 'Method', 'method_options', 'technique',
-           'make_method', 'Convention', 'to_scale', 'from_scale', 'cfgpp_to_scale', 'scale_to_cfgpp']
+__all__ = ['SHAPES', 'LINEAR', 'CONVENTIONS', 'w_to_scale', 'scale_to_w', 'lerp', 'both', 'several', 'interval', 'noise_time',
+           'ramp', 'Look', 'Rule', 'Label', 'Term', 'Guided', 'apply', 'diagnose', 'guide', 'Method', 'method_options',
+           'technique', 'make_method', 'Convention', 'to_scale', 'from_scale', 'cfgpp_to_scale', 'scale_to_cfgpp']
 
 # %% ../nbs/04_guidance.ipynb #8f88d0ac
 def w_to_scale(
@@ -54,10 +54,22 @@ def both(
     "The predictions with another label, or none, and with the label, from one forward pass of a double batch."
     if other is None:
         other = torch.full_like(y, NULL)
-    if isinstance(sigma, Tensor) and sigma.ndim:
-        sigma = torch.cat([sigma, sigma])
-    D_u, D_c = denoise(torch.cat([x, x]), sigma, torch.cat([other, y])).chunk(2)
+    D_u, D_c = several(denoise, x, sigma, [other, y])
     return D_u, D_c
+
+def several(
+    denoise:Denoise, # `denoise(x, sigma, y)`
+    x:Tensor, # `(B, ...)` noisy samples
+    sigma:Level, # `()`, `(B,)` or a float
+    labels:list[Tensor], # each `(B,)`
+)->Sequence[Tensor]: # each `(B, ...)`
+    "The predictions with several labels, from one forward pass."
+    n = len(labels)
+    if n == 1:
+        return [denoise(x, sigma, labels[0])]
+    if isinstance(sigma, Tensor) and sigma.ndim:
+        sigma = sigma.repeat(n)
+    return denoise(torch.cat([x]*n), sigma, torch.cat(labels)).chunk(n)
 
 # %% ../nbs/04_guidance.ipynb #7ee8f9f7
 class Schedule(Protocol):
@@ -193,9 +205,15 @@ class Label(NamedTuple):
 NO_LABEL = Label()
 Branch = Denoise | Label  # a weak branch: a denoiser, or what has a method `labels`
 
+# %% ../nbs/04_guidance.ipynb #11220649
+class Term(NamedTuple):
+    "What a weak branch adds to guidance: a strength times the strong prediction less its own."
+    weak:Branch # a denoiser, or a `Label`
+    strength:Strength # 0: nothing. A number, one for each sample of a run `(N,)`, or a function of sigma
+
 # %% ../nbs/04_guidance.ipynb #416010fc
 class Guided:
-    "A denoiser guided against a weak branch; made by `guide`."
+    "A denoiser guided against weak branches; made by `guide`."
     def __init__(self,
         denoise:Denoise, # the strong branch
         strength:Strength, # a number, a tensor with one for each sample of a run, or a function of sigma
@@ -203,6 +221,8 @@ class Guided:
         weak:Branch=NO_LABEL, # what to guide against
         rule:Rule=LINEAR, # how to combine
         record:list|None=None, # gets a `diagnose` for every step
+        more:Sequence[Term]=(), # what is added
+        each:bool=False, # does the rule act on every term by itself, or on their sum?
     ):
         self.denoise = denoise
         self.strength = strength
@@ -210,6 +230,8 @@ class Guided:
         self.weak = weak
         self.rule = rule
         self.record = record
+        self.more = more
+        self.each = each
 
     def __call__(self,
         x:Tensor, # `(B, ...)` noisy samples
@@ -225,7 +247,8 @@ class Guided:
         begin = level if first else mine['begin']
         s = self.scale(level, begin)
         D, memory, facts = self.look(x, sigma, y, s, mine.get('memory', {}), first)
-        check(run or not memory, 'rule', ', '.join(memory), NO_RUN)
+        names = [name for of_group in memory.values() for name in of_group]
+        check(run or not names, 'rule', ', '.join(names), NO_RUN)
         if not first:
             return D
         if run:
@@ -244,46 +267,74 @@ class Guided:
         begin:Level, # noise level where the step began
     )->Level: # a float, or `(B,)`
         "The scale at a noise level; whether it lies in the interval is decided where the step began."
-        s = as_number(self.strength(sigma)) if callable(self.strength) else self.strength
-        run = present_run()
-        if isinstance(s, Tensor) and s.ndim and run and run.rows is not None:
-            s = s[list(run.rows)]
+        s = strength_at(self.strength, sigma)
         return interval(s, *self.span)(begin) if self.span else s
 
     def branches(self)->tuple[Denoise, Branch]: # strong, weak
         "The two branches, for one question."
         return self.denoise, self.weak
 
+    def groups(self,
+        weak:Branch, # what the first term is guided against
+        s:Level, # its scale, a float or `(B,)`
+        sigma:Level, # noise level
+        memory:dict[int, dict], # number of a group -> what its rule remembers
+    )->dict[int, list[Term]]: # number -> terms on which a rule acts at once, each with the scale of its line
+        "The terms that are guided now: all together, or one by one; none that has no strength or has ended."
+        more = [Term(term.weak, 1 + strength_at(term.strength, sigma)) for term in self.more]
+        live = [term for term in (Term(weak, s), *more) if not everywhere(term.strength, 1)]
+        found = {i: [term] for i, term in enumerate(live)} if self.each else {0: live}
+        return {i: terms for i, terms in found.items() if terms and not has_ended(memory.get(i, {}))}
+
     def look(self,
         x:Tensor, # `(B, ...)` noisy samples
         sigma:Level, # noise level
         y:Tensor, # `(B,)` labels
         s:Level, # guidance scale, a float or `(B,)`
-        memory:dict[str, Tensor], # of the rule, from the step before
+        memory:dict[int, dict], # of the rule, from the step before
         first:bool, # is it the first look of its step?
     )->tuple[Tensor, dict, dict]: # prediction, memory, diagnostics
         "Ask the branches that are needed and combine them."
         strong, weak = self.branches()
-        done = memory.get('done')
-        finished = done is not None and bool(done.all())
-        if finished or everywhere(s, 1):
+        groups = self.groups(weak, s, sigma, memory)
+        terms = [term for of_group in groups.values() for term in of_group]
+        if not terms:
             return strong(x, sigma, y), memory, {}
-        other = other_labels(weak, y)
-        as_weak = weak if other is None else with_labels(strong, other)
-        if self.rule is LINEAR and everywhere(s, 0):
-            return as_weak(x, sigma, y), memory, {}
-        if other is None:
-            D_u, D_c = weak(x, sigma, y), strong(x, sigma, y)
-        else:
-            D_u, D_c = both(strong, x, sigma, y, other)
-        look = Look(x, sigma, y, dict(memory), strong, as_weak, first)
-        D = apply(self.rule, D_u, D_c, s, look)
-        facts = {} if self.record is None else diagnose(D_u, D_c, D)
-        return D, look.memory, facts
+        if self.rule is LINEAR and len(terms) == 1 and everywhere(terms[0].strength, 0):
+            return denoiser_of(terms[0].weak, strong, y)(x, sigma, y), memory, {}
+        D_c, *answers = ask(strong, [term.weak for term in terms], x, sigma, y)
+        D, memory, rest = D_c, dict(memory), list(answers)
+        for i, of_group in groups.items():
+            mine, rest = rest[:len(of_group)], rest[len(of_group):]
+            look = Look(x, sigma, y, dict(memory.get(i, {})), strong, weak_of(of_group, strong, y), first)
+            guided = apply_terms(self.rule, of_group, mine, D_c, look)
+            D = guided if len(groups) == 1 else D + (guided - D_c)
+            memory[i] = look.memory
+        if self.record is None:
+            return D, memory, {}
+        plain = answers[0] if terms[0].weak is weak else line_of(terms, answers, D_c)[0]
+        return D, memory, diagnose(plain, D_c, D)
 
 # %% ../nbs/04_guidance.ipynb #0eb20db7
 NO_RUN = ('none outside a run: sample with sample() or trajectory(), '
           'or wrap the denoiser for a loop of your own: follow(guided, looks=1), 2 for Heun')
+
+def strength_at(
+    strength:Strength, # a number, one for each sample of a run `(N,)`, or a function of sigma
+    sigma:Level, # noise level
+)->Level: # a float, or `(B,)`
+    "A strength at a noise level, for the samples of the present batch."
+    s = as_number(strength(sigma)) if callable(strength) else strength
+    run = present_run()
+    own = isinstance(s, Tensor) and s.ndim and run and run.rows is not None
+    return s[list(run.rows)] if own else s
+
+def has_ended(
+    memory:dict[str, Tensor], # of a rule
+)->bool: # for all samples?
+    "Whether a rule has said that it guides no more."
+    done = memory.get('done')
+    return done is not None and bool(done.all())
 
 def other_labels(
     weak:Branch, # a weak branch
@@ -299,6 +350,85 @@ def with_labels(
 )->Denoise: # whatever labels it is told
     "A denoiser that is always told the same labels."
     return lambda x, sigma, _: denoise(x, sigma, labels)
+
+def denoiser_of(
+    weak:Branch, # a weak branch
+    strong:Denoise, # the model that is asked about another label
+    y:Tensor, # `(B,)` labels of the strong branch
+)->Denoise: # for these samples
+    "A weak branch as a denoiser."
+    other = other_labels(weak, y)
+    return weak if other is None else with_labels(strong, other)
+
+# %% ../nbs/04_guidance.ipynb #0217187b
+def is_same(
+    a:Branch, # a weak branch
+    b:Branch, # a weak branch
+)->bool: # do they give the same prediction?
+    "Whether two branches are one."
+    return a is b or (isinstance(a, Label) and isinstance(b, Label) and a == b)
+
+def ask(
+    strong:Denoise, # the strong branch
+    weaks:list[Branch], # what to guide against
+    x:Tensor, # `(B, ...)` noisy samples
+    sigma:Level, # noise level
+    y:Tensor, # `(B,)` labels
+)->list[Tensor]: # each `(B, ...)`: the strong prediction, and that of every weak branch
+    "Each distinct prediction once, and all that are the same model with another label in one pass."
+    places = [next(i for i, other in enumerate(weaks) if is_same(other, weak)) for weak in weaks]
+    labels = {i: other_labels(weaks[i], y) for i in dict.fromkeys(places)}
+    named = {i: other for i, other in labels.items() if other is not None}
+    found = {i: weaks[i](x, sigma, y) for i in labels if i not in named}
+    *others, D_c = several(strong, x, sigma, [*named.values(), y])
+    found.update(zip(named, others))
+    return [D_c, *(found[i] for i in places)]
+
+# %% ../nbs/04_guidance.ipynb #af234fe7
+def line_of(
+    terms:list[Term], # each with the scale of its line
+    answers:list[Tensor], # what their weak branches say, each `(B, ...)`
+    D_c:Tensor, # strong prediction, `(B, ...)`
+    straight:bool=False, # does only the straight line matter?
+)->tuple[Tensor, Level]: # weak prediction and scale of a line that is the sum of all
+    "One line in the place of several, equation 'terms'; where strengths cancel, one of scale 2."
+    if len(terms) == 1:
+        return answers[0], terms[0].strength
+    c = widen(D_c)
+    weights = [term.strength - 1 for term in terms]
+    gap = sum(expand(w, c)*(c - widen(D)) for w, D in zip(weights, answers))
+    if straight:
+        return c - gap, 2.
+    t, size = sum(weights), sum(abs(w) for w in weights)
+    cancels = abs(t) <= 1e-6*size
+    by = torch.where(cancels, 1., t) if isinstance(t, Tensor) else 1. if cancels else t
+    return c - gap/expand(by, c), 1 + by*(size > 0)
+
+def weak_of(
+    terms:list[Term], # each with the scale of its line
+    strong:Denoise, # the strong branch
+    y:Tensor, # `(B,)` labels of the strong branch
+)->Denoise: # for these samples
+    "The weak branch of the line that is the sum of terms, for a rule that asks again."
+    if len(terms) == 1:
+        return denoiser_of(terms[0].weak, strong, y)
+    def between(x, sigma, _):
+        D_c, *answers = ask(strong, [term.weak for term in terms], x, sigma, y)
+        return line_of(terms, answers, D_c)[0].to(D_c.dtype)
+    return between
+
+def apply_terms(
+    rule:Rule, # how to combine
+    terms:list[Term], # each with the scale of its line
+    answers:list[Tensor], # what their weak branches say, each `(B, ...)`
+    D_c:Tensor, # strong prediction, `(B, ...)`
+    look:Look, # what else is known
+)->Tensor: # guided prediction, of the shape and type of the others
+    "Terms of guidance combined by a rule."
+    D_u, s = line_of(terms, answers, D_c, straight=rule is LINEAR)
+    D = apply(rule, D_u, D_c, s, look)
+    kind = functools.reduce(torch.promote_types, [answer.dtype for answer in answers], D_c.dtype)
+    return D.to(kind)
 
 # %% ../nbs/04_guidance.ipynb #d3658157
 def apply(
@@ -371,6 +501,8 @@ def guide(
     weak:Branch|None=None, # what to guide against: a denoiser, or a `Label`; the model without label when not given
     rule:Rule=LINEAR, # how to combine the two predictions
     record:list|None=None, # gets the diagnostics of every step
+    more:Sequence[Term]=(), # further weak branches, each with its strength
+    each:bool=False, # does the rule act on every term by itself, or on their sum?
 )->Guided: # a denoiser: `guided(x, sigma, y)`
     "Classifier-free guidance (Ho & Salimans 2022, eq. 6), and its relatives, as a denoiser."
     strength = as_strength(scale, w)
@@ -378,7 +510,8 @@ def guide(
         check_interval(interval)
     check(rule.space in FROM_X0, 'space', rule.space, ', '.join(FROM_X0))
     weak = NO_LABEL if weak is None else weak
-    return Guided(denoise, strength, interval, weak, rule, record)
+    more = [Term(term.weak, check_strength('strength', term.strength)) for term in more]
+    return Guided(denoise, strength, interval, weak, rule, record, more, each)
 
 # %% ../nbs/04_guidance.ipynb #b41c4773
 def as_strength(

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from . import __version__
-from .catalogue import make_guidance, parse_guidance, takes_scale
+from .catalogue import cost_of, make_guidance, parse_guidance, takes_scale, techniques_of
 from .classifiers import Judge, NoisyClassifier, load_classifier
 from .core import Denoise, Device, InputError
 from .core import among, check, count, in_float64, is_number, optional, parse, read_arrays, rng, to_uint8
@@ -216,7 +216,7 @@ def find_guidance(
     denoise = denoise.to(device, memory_format=torch.channels_last)
     options = dict(point.options)
     nets = [counted_part(denoise)]
-    if names.get('weak') == 'autoguidance':
+    if ('weak', 'autoguidance') in techniques_of(names):
         options['model'] = weak_model(point, meta).to(device)
         nets.append(counted_part(options['model']))
     classifier = guide_of(meta).to(device) if 'classifier' in names else None
@@ -302,7 +302,7 @@ def student_scale(
 # %% ../nbs/20_sweeps.ipynb #7c20a104
 def check_point(
     point:Point, # a setting
-    names:dict[str, str], # kind of technique -> name
+    names:dict[str, Any], # what `parse_guidance` found
     denoise:Model, # its model
     meta:dict[str, Any], # the model's header
 )->None:
@@ -324,11 +324,11 @@ def check_scale(
 
 def asks_no_label(
     point:Point, # a setting
-    names:dict[str, str], # kind of technique -> name
+    names:dict[str, Any], # what `parse_guidance` found
 )->bool: # is it?
     "Whether the model is asked without a label."
-    weak = names.get('weak', 'no_label')
-    return weak == 'no_label' and point.scale != 1
+    alone = names.get('weak', 'no_label') == 'no_label' and point.scale != 1
+    return alone or bool(names.get('terms', {}).get('no_label'))
 
 # %% ../nbs/20_sweeps.ipynb #7c20a126
 def check_classes(
@@ -1147,7 +1147,7 @@ def guess_cost(
     "What a point costs, for the progress bar."
     sampler, steps = sampler_of(point)
     looks = SAMPLERS[sampler].looks
-    branches = 1 if point.scale == 1 else 2
+    branches = cost_of(parse_guidance(point.method), point.scale)
     return point.num*steps*looks*branches
 
 def with_bar(

@@ -11,9 +11,8 @@ import pytest, torch
 
 from cfg_course.catalogue import RULES, STRONG, WEAK
 from cfg_course.core import NULL, Run, rng
-from cfg_course.damages import blend
 from cfg_course.denoisers import PRECONDS, Denoiser, find_model
-from cfg_course.guidance import LINEAR, Label, Look, Rule, apply, diagnose, guide, make_method
+from cfg_course.guidance import LINEAR, Label, Look, Rule, Term, apply, diagnose, guide, make_method
 from cfg_course.networks import UNet
 from cfg_course.samplers import SAMPLERS, sample
 from cfg_course.scores import FROM_X0, TO_X0
@@ -130,7 +129,7 @@ def test_branches_of_several_labels(dtype):
     def loud(x, sigma, y): return 40*net(x, sigma, y)
     loud.classes = 10
     made = {name: make_method(STRONG, name, loud, **OPTIONS[name]) for name in ('and', 'not', 'perp_neg')}
-    made['blend'] = blend(loud, [Label(), Label(2), Label(4)], [3., -1.5, -.5])
+    made['terms'] = guide(loud, scale=4., more=[Term(Label(2), -1.5), Term(Label(4), -.5)])
     for name, denoise in made.items():
         got, want = denoise(x, .7, y), denoise(x.double(), .7, y)
         assert got.dtype == dtype and (got.double() - want).abs().max() <= ROUNDINGS*torch.finfo(dtype).eps*want.abs().max(), name

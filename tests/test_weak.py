@@ -11,9 +11,9 @@ import pytest, torch
 from cfg_course.branches import random_label
 from cfg_course.catalogue import STRONG, WEAK
 from cfg_course.core import NULL, InputError, Run, present_run, rng
-from cfg_course.damages import Redrawn, blend, blur_queries, rewire
+from cfg_course.damages import Redrawn, blur_queries, rewire
 from cfg_course.denoisers import load_denoiser
-from cfg_course.guidance import Label, guide, lerp, make_method
+from cfg_course.guidance import Term, guide, lerp, make_method
 from cfg_course.mixtures import three_gaussians
 from cfg_course.networks import CONFIGS, UNet, parts, perturb
 from cfg_course.samplers import sample
@@ -186,9 +186,8 @@ def test_training_the_model_trains_the_weak_branch():
 
 # Combinations
 
-def test_branches_in_a_blend_keep_their_draws():
-    both = blend(MODEL, [Label(), make('icg'), make('s2')], [1., .5, 1.5])
-    denoise = guide(MODEL, scale=2., weak=both)
+def test_terms_keep_their_draws():
+    denoise = guide(MODEL, scale=1.5, more=[Term(make('icg'), .25), Term(make('s2'), .75)])
     assert (run(denoise, batch_size=2) - run(denoise)).abs().max() < 1e-4
 
 
@@ -230,11 +229,6 @@ def test_what_a_model_lacks_is_said_at_once(name):
     ('cads', dict(noise=-1.)), ('cads', dict(rescale=2.))])
 def test_bad_options(name, options):
     with pytest.raises(InputError, match='allowed: '): make_method(WEAK | STRONG, name, MODEL, **options)
-
-
-def test_bad_blends():
-    for branches, shares in (([], []), ([Label()], [1., 2.]), ([Label(), Label()], [1., -1.])):
-        with pytest.raises(InputError, match='shares'): blend(MODEL, branches, shares)
 
 
 def test_classes_of_a_stranger_must_be_given():

@@ -5,7 +5,7 @@ The commands build their help from it, without importing PyTorch.
 import inspect, json, sys
 from pathlib import Path
 
-from cfg_course.catalogue import SHELVES, takes_scale, technique_options
+from cfg_course.catalogue import FAMILIES, SHELVES, takes_scale, technique_options
 from cfg_course.cli import digest
 from cfg_course.core import Option
 from cfg_course.data import DATASETS
@@ -41,6 +41,7 @@ def describe_technique(
         paper=method.paper,
         year=method.year,
         after=list(method.after),
+        strength=method.strength,
         cost=method.cost,
         needs=method.needs,
         space=method.make().space if kind == 'rule' else '',
@@ -70,6 +71,7 @@ def describe_shelf(
 def make_index()->dict: # what JSON can hold
     "Everything that the commands offer."
     known = dict(
+        families=FAMILIES,
         guidance={kind: describe_shelf(kind) for kind in SHELVES},
         samplers={name: describe_sampler(sampler) for name, sampler in SAMPLERS.items()},
         grids=list(GRIDS),

@@ -3,13 +3,10 @@ import math
 
 import torch
 
-from cfg_course.damages import blend, blur_queries, blurred_attention, identity_attention, shaken_level, skipped_parts
+from cfg_course.damages import blur_queries, blurred_attention, identity_attention, shaken_level, skipped_parts
 from cfg_course.denoisers import Denoiser
-from cfg_course.guidance import Label, guide
-from cfg_course.mixtures import Mixture
 from cfg_course.networks import UNet, UNetConfig, parts, perturb
 from ledger import Trial, row
-from ledger.branches import branches
 from ledger.rules import levels
 
 
@@ -88,15 +85,3 @@ def shaken(t):
     shake = shaken_level(network(t), strength=eta, power=alpha).change(lambda f: n, sigma)['level']
     formula = lambda time: e + eta*time[:, None]**alpha*e.var(1, keepdim=True)**.5*n
     yield shake(e), formula(2/math.pi*sigma.atan()), formula(sigma)
-
-
-@row('eq-weak-blend', cell='83033f13', mutant='the shares are exchanged; omega is not in the scale', tolerance=1e-11)
-def two_weak_branches(t):
-    "Two weak branches are one between them, where s - 1 + omega is not zero."
-    (world, x, sigma, y), s, omega = branches(t), t.number('s', -2, 9), t.number('omega', -3, 5)
-    worse = Mixture(world.means, world.eigs[:, 0] + .4, world.weights, world.labels)
-    D_c, D_u, D_w = world(x, sigma, y), world(x, sigma), worse(x, sigma, y)
-    got = guide(world, scale=s + omega, weak=blend(world, [Label(), worse], [s - 1, omega]))(x, sigma, y)
-    yield got, D_c + (s - 1)*(D_c - D_u) + omega*(D_c - D_w), D_c + omega*(D_c - D_u) + (s - 1)*(D_c - D_w)
-    D_b = ((s - 1)*D_u + omega*D_w)/(s - 1 + omega)
-    yield got, D_b + (s + omega)*(D_c - D_b), D_b + s*(D_c - D_b)

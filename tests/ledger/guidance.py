@@ -6,7 +6,7 @@ import torch
 from cfg_course.classifiers import classifier_guidance
 from cfg_course.compositions import all_but, all_of
 from cfg_course.core import NULL
-from cfg_course.guidance import SHAPES, Label, Rule, cfgpp_to_scale, guide, lerp, ramp, w_to_scale
+from cfg_course.guidance import SHAPES, Label, Rule, Term, cfgpp_to_scale, guide, lerp, ramp, w_to_scale
 from cfg_course.mixtures import Points
 from cfg_course.procedures import cfgpp_ddim_step
 from cfg_course.samplers import Now, ddim_step
@@ -218,3 +218,20 @@ def and_noise(t):
     share = Points(points, torch.arange(K), weights/weights.sum()).posterior(x, sigma)
     mean = lambda p: share@p
     yield labelled.posterior(x, sigma)[:, 3], mean(first*second), mean(first)*mean(second)
+
+
+@row('eq-terms', cell='dac8c449', mutant='the strengths are exchanged; one of them is not in the scale', tolerance=1e-11)
+def terms(t):
+    "Three terms with any strengths, and one line in their place where the strengths do not cancel; a rule acts on it."
+    world, sigma, c, x, y = scene(t)
+    s, a, b, other = t.number('s', -2, 9), t.number('a', -3, 5), t.number('b', .1, 2), (c + 1)%world.classes
+    worse = stretched(t)
+    D_c, D_u, D_w, D_k = world(x, sigma, y), world(x, sigma), worse(x, sigma, NULL), world(x, sigma, other)
+    more = [Term(lambda x, sigma, y: worse(x, sigma, NULL), a), Term(Label(other), b)]
+    total = D_u + s*(D_c - D_u) + a*(D_c - D_w) + b*(D_c - D_k)
+    yield guide(world, scale=s, more=more)(x, sigma, y), total, D_u + s*(D_c - D_u) + b*(D_c - D_w) + a*(D_c - D_k)
+    size = (s - 1) + a + b
+    D_b = ((s - 1)*D_u + a*D_w + b*D_k)/size
+    bent = Rule(lambda u, c, s, look: c + (s - 1)*(c - u).tanh())
+    got = guide(world, scale=s, more=more, rule=bent)(x, sigma, y)
+    yield got, D_c + size*(D_c - D_b).tanh(), D_c + (size - b)*(D_c - D_b).tanh()
