@@ -297,7 +297,7 @@ def weigh_reward(
     needs=OWN,
     options=dict(reward=REWARD, lam=number(0), potential=one_of(*POTENTIALS), scale=number(), particles=PARTICLES,
         every=number(0, 1), window=PART, threshold=number(0, 1)),
-    title='Feynman-Kac steering', after=('fkc', 'best_of_n'))
+    title='Feynman-Kac steering', after=('tds', 'fkc', 'best_of_n'))
 def fk(
     *,
     reward:Reward|None=None, # `reward(x0_hat, sigma, y)`, higher is better
@@ -341,7 +341,7 @@ def uphill(
 @procedure('tds', 'Wu et al. 2023, arXiv:2306.17775', 'random steps with D + sigma^2 grad r(D(x)), weighed by p/q and the change of r; resample', cost=4.,
     needs=f'a gradient through the model; {OWN}',
     options=dict(reward=REWARD, particles=PARTICLES, threshold=number(0, 1), clip=flag()),
-    title='twisted diffusion sampler', after=('classifier', 'fkc'))
+    title='twisted diffusion sampler', after=('classifier',))
 def tds(
     *,
     reward:Reward|None=None, # `reward(x0_hat, sigma, y)`, differentiable, a log probability
