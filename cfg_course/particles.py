@@ -332,20 +332,20 @@ def uphill(
         D = denoise(x, now.sigma, torch.full_like(y, NULL))
         check(D.requires_grad, 'model', 'one without a gradient', 'a denoiser that PyTorch can differentiate')
         r = reward(D, now.sigma, y)
-        check(isinstance(r, Tensor) and r.requires_grad, 'reward', 'one without a gradient', 'a differentiable function')
+        known = checked_rewards(lambda *_: r, D.detach(), now.sigma, y)
+        check(r.requires_grad, 'reward', 'one without a gradient', 'a differentiable function')
         g, = torch.autograd.grad(r.sum(), x)
-    D = D.detach()
-    return D, checked_rewards(lambda *_: r, D, now.sigma, y), g
+    return D.detach(), known, g
 
 # %% ../nbs/18b_particles.ipynb #5e18b010
-@procedure('tds', 'Wu et al. 2023, arXiv:2306.17775', 'random steps with D + sigma^2 grad r(D(x)), weighed by p/q and the change of r; resample', cost=4.,
+@procedure('tds', 'Wu et al. 2023, arXiv:2306.17775', 'random steps with D + sigma^2 grad r(D(x)), weighed by p/q and the change of r; resample', cost=8.,
     needs=f'a gradient through the model; {OWN}',
     options=dict(reward=REWARD, particles=PARTICLES, threshold=number(0, 1), clip=flag()),
     title='twisted diffusion sampler', after=('classifier',))
 def tds(
     *,
     reward:Reward|None=None, # `reward(x0_hat, sigma, y)`, differentiable, a log probability
-    particles:int=4, # of each image; 1: the images of a class in a batch are one population
+    particles:int=8, # of each image, the paper's is 4; 1: the images of a class in a batch are one population
     threshold:float=1., # resample a population whose effective share is below
     clip:bool=False, # the moved prediction to [-1, 1], as in the authors' code?
 )->Callable[..., Iterator[Step]]: # procedure

@@ -478,15 +478,17 @@ def cfg_mp_step(
     plus:bool=False, # extrapolate them?
 )->Step: # at `now.sigma_next`
     "A step of CFG-MP (Cai et al. 2026): iterations at one level, then a guided DDIM step."
-    t = now.sigma/(1 + now.sigma)
+    guided, t = guide(denoise, scale=scale), now.sigma/(1 + now.sigma)
+    if not repeats or t <= above:
+        return ddim_step(guided, now)
     h = t - now.sigma_next/(1 + now.sigma_next)
     z, guesses, gaps = (1 - t)*now.x, [], []
     unit = (1 + now.sigma)/(1 + now.sigma**2)**.5 # the authors' coordinates keep the variance
-    for _ in range(repeats if t > above else 0):
+    for _ in range(repeats):
         guess = half_steps(denoise, z, t, h, now.y)
         guesses, gaps = [*guesses[-1:], guess], [*gaps[-1:], unit*(guess - z)]
         z = anderson(guesses, gaps) if plus and len(gaps) > 1 else guess
-    return ddim_step(guide(denoise, scale=scale), now._replace(x=z/(1 - t)))
+    return ddim_step(guided, now._replace(x=z/(1 - t)))
 
 @procedure('cfg_mp', 'Cai et al. 2026, arXiv:2601.21892', 'K times half a step along f_u and back along f_c, then a step with s', cost=4.5,
     options=dict(scale=number(), repeats=count(0, 1000), above=number(0, 1), plus=flag()),
