@@ -93,10 +93,10 @@ def twisted(t):
     yield weight, ratio + reward(world(first, now.sigma_next), 0., now.y) - reward(D_0, 0., now.y), ratio
 
 
-@row('eq-proc-best', cell='5e18b014', mutant='F to the power N - 1', samples=4000, tolerance=.025)
+@row('eq-proc-best', cell='5e18b014', mutant='F to the power N - 1', samples=40_000, tolerance=.01)
 def best(t):
     "The reward of the best of N has the distribution function F^N, here that of a normal coordinate."
-    N, at, n = t.whole('N', 2, 4), t.number('value', .3, .9), 4000
+    N, at, n = t.whole('N', 2, 4), t.number('value', .3, .9), 40_000
     point = lambda x, sigma, y: torch.zeros_like(x)
     def noise(): return t.normal(n, 1)
     def reward(x, sigma, y): return x[:, 0]
