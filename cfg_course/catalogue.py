@@ -264,7 +264,8 @@ def cost_of(
     if scale != 1:
         weak.add(names.get('weak', 'no_label'))
     again = SHELVES['rule'][rule].cost - 2 if weak else 0
-    return strong + len(weak) + again
+    beside = sum(WEAK[name].cost - 1 for name in weak)
+    return strong + beside + again
 
 def make_procedure(
     name:str, # in `PROCEDURES`

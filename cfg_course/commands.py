@@ -32,6 +32,7 @@ from .guidance import w_to_scale
 from .metrics import METRICS, check_metrics, fid, make_reference, observe
 from .networks import CONFIGS
 from .objectives import advice
+from .particles import REWARD
 from .samplers import SAMPLERS, make_sampler, sample
 from .sweeps import KEYS, Drawn, Point, Yardstick, check_beside, check_shares, describe_point, draw
 from .sweeps import draw_point, equal_shares, find_guidance, fit_steps, key_of, lock_beside
@@ -120,15 +121,15 @@ def sampler_options(
     return options
 
 # %% ../nbs/39_commands.ipynb #c39a0013
-NAMED = Option('the name or the path of a model', lambda value: isinstance(value, str))
+NAMED = Option('a name, or the path of a model', lambda value: isinstance(value, str))
 
 def check_options(
     takes:dict[str, Option], # option of a technique -> what it takes
     options:dict[str, Any], # option -> value, as typed
 )->None:
-    "Check options by their names on the command line; a model is typed by its name."
+    "Check options by their names on the command line; models and rewards are typed by their names."
     for k, value in options.items():
-        option = NAMED if takes[k] is WORSE else takes[k]
+        option = NAMED if takes[k] in (WORSE, REWARD) else takes[k]
         option.check(f'guidance-arg {k}', value)
 
 def check_technique(

@@ -12,15 +12,16 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from .branches import SEED, Draws, branch, unet_of
-from .core import Level, Option, number, several
+from .branches import SEED, WEAK, Draws, branch, unet_of
+from .core import Denoise, Level, Option, check, maybe, number, rng, several
 from .denoisers import Denoiser
-from .guidance import noise_time
+from .guidance import Label, denoiser_of, make_method, noise_time, widen
 from .networks import parts, perturb
 from .scores import as_batch, expand
 
 # %% auto #0
-__all__ = ['rewire', 'identity_attention', 'blurred_attention', 'skipped_parts', 'random_parts', 'shaken_level']
+__all__ = ['rewire', 'identity_attention', 'blurred_attention', 'skipped_parts', 'random_parts', 'shaken_level', 'blurred_input',
+           'tempered_attention', 'shuffled_tokens', 'swapped_tokens', 'noisy_network', 'segments']
 
 # %% ../nbs/17e_damages.ipynb #36c9fb4f
 def rewire(
@@ -158,3 +159,200 @@ def shaken_level(
             return e + expand(size, e)*std*noise
         return dict(level=shake)
     return Redrawn(denoise, change, seed)
+
+# %% ../nbs/17e_damages.ipynb #5e1e0002
+def attention_of(
+    q:Tensor, # queries, `(B, heads, P, d)`
+    k:Tensor, # keys, same shape
+)->Tensor: # `(B, P, P)`, rows sum to 1
+    "The attention map, averaged over heads."
+    scores = q@k.mT/q.shape[-1]**.5
+    return scores.softmax(-1).mean(1)
+
+def blur_picture(
+    x:Tensor, # `(B, C, H, W)`
+    blur:float, # standard deviation in pixels, > 0
+)->Tensor: # same shape
+    "A Gaussian blur, at the edges too."
+    down, across = (blur_weights(n, blur, x) for n in x.shape[2:])
+    return down@x@across.mT
+
+class Attended:
+    "A weak branch: the picture that is predicted, blurred where the network looks."
+    def __init__(self,
+        denoise:Denoiser, # with attention inside
+        blur:float, # standard deviation, as a share of the side
+    ):
+        unet_of(denoise)
+        self.denoise = denoise
+        self.blur = blur
+
+    def look(self,
+        x:Tensor, # `(B, C, H, W)` noisy images
+        sigma:Level, # noise level
+        y:Tensor, # `(B,)` labels
+    )->tuple[Tensor, Tensor]: # the prediction; `(B, 1, H, W)` true where others look
+        "Ask, and see where attention goes."
+        maps = []
+        def see(attend, q, k, v, shape):
+            looked_at = attention_of(q, k).sum(1)
+            maps.append(looked_at.unflatten(1, shape))
+            return attend(q, k, v, shape)
+        D = rewire(self.denoise, see=see)(x, sigma, y)
+        mask = (maps[-1] > 1)[:, None].to(D.dtype)
+        return D, F.interpolate(mask, x.shape[2:])
+
+    def __call__(self,
+        x:Tensor, # `(B, C, H, W)` noisy images
+        sigma:Level, # noise level
+        y:Tensor, # `(B,)` labels
+    )->Tensor: # `(B, C, H, W)`
+        "The prediction for the blurred input, as noise at the old one."
+        D, mask = self.look(x, sigma, y)
+        width = self.blur*x.shape[-1]
+        change = mask*(blur_picture(D, width) - D)
+        return self.denoise(x + change, sigma, y) - change
+
+# %% ../nbs/17e_damages.ipynb #5e1e0003
+@branch('sag', 'Hong et al. 2023, 2210.00939', 'D(x + M (blur D - D), y), noise as at x', cost=3., needs='attention',
+    options=dict(blur=number(above=0)),
+    title='self-attention guidance', after=('cfg',), strength=.2)
+def blurred_input(
+    denoise:Denoiser, # the strong branch
+    *,
+    blur:float=1/16, # standard deviation as a share of the side
+)->Attended: # weak branch
+    "Self-attention guidance: blurred where the network looks (Hong et al. 2023, algorithm 1)."
+    return Attended(denoise, blur)
+
+# %% ../nbs/17e_damages.ipynb #5e1e0006
+@branch('erg', 'Berrada et al. 2025, 2504.13987', 'D(x, y) with attention softmax(tau Q K) V', needs='attention',
+    options=dict(tau=number(0)),
+    title='entropy rectifying guidance', after=('seg',))
+def tempered_attention(
+    denoise:Denoiser, # the strong branch
+    *,
+    tau:float=.01, # factor of the scores; 0: all positions alike, 1: as it is
+)->Denoiser: # weak branch
+    "Entropy rectifying guidance: flatter attention (Berrada et al. 2025)."
+    return rewire(denoise, see=lambda attend, q, k, v, shape: attend(tau*q, k, v, shape))
+
+# %% ../nbs/17e_damages.ipynb #5e1e0009
+@branch('tpg', 'Rajabi et al. 2025, 2506.10036', 'D(x, y) with shuffled tokens', needs='attention', options=dict(seed=SEED),
+    title='token perturbation guidance', after=('pag',), strength=3.)
+def shuffled_tokens(
+    denoise:Denoiser, # the strong branch
+    *,
+    seed:int=0, # of the draws
+)->Redrawn: # weak branch
+    "Token perturbation guidance: positions in another order before attention (Rajabi et al. 2025)."
+    def change(draw, sigma):
+        def shuffle(h):
+            positions = h.shape[2]*h.shape[3]
+            order = draw(lambda g: torch.randperm(positions, generator=g))
+            index = order[:, None].expand(-1, h.shape[1], -1)
+            return h.flatten(2).gather(2, index).reshape(h.shape)
+        return dict(tokens=shuffle)
+    return Redrawn(denoise, change, seed)
+
+# %% ../nbs/17e_damages.ipynb #5e1e000a
+def unlike_pairs(
+    h:Tensor, # `(B, T, d)` tokens
+    pairs:int, # how many, at most T/2
+)->Tensor: # `(B, T)` with whom each token changes places; itself where it stays
+    "Disjoint pairs of tokens that are least alike, by the cosine."
+    batch = torch.arange(len(h), device=h.device)
+    places = torch.arange(h.shape[1], device=h.device)
+    partner = places.repeat(len(h), 1)
+    unit = F.normalize(widen(h), dim=2)
+    alike = unit@unit.mT
+    alike[:, places, places] = math.inf
+    for _ in range(pairs):
+        lowest = alike.flatten(1).argmin(1)
+        i, j = lowest//len(places), lowest%len(places)
+        partner[batch, i], partner[batch, j] = j, i
+        for used in (i, j):
+            alike[batch, used] = math.inf
+            alike[batch, :, used] = math.inf
+    return partner
+
+def swap_unlike(
+    h:Tensor, # `(B, T, d)` tokens
+    share:float, # pairs for each token
+)->Tensor: # same shape
+    "Tokens of which the least alike have changed places."
+    partner = unlike_pairs(h, int(share*h.shape[1]))
+    return h.gather(1, partner[..., None].expand_as(h))
+
+# %% ../nbs/17e_damages.ipynb #5e1e000b
+@branch('self_swap', 'Zhang et al. 2026, 2604.08048', 'D(x, y) with unlike tokens, and channels, exchanged', needs='attention',
+    options=dict(share=number(0, .5)),
+    title='self-swap guidance', after=('tpg',), strength=3.)
+def swapped_tokens(
+    denoise:Denoiser, # the strong branch
+    *,
+    share:float=.1, # exchanges for each token, and for each channel
+)->Denoiser: # weak branch
+    "Self-swap guidance: the least similar positions, and channels, change places (Zhang et al. 2026)."
+    def swap(h):
+        tokens = swap_unlike(h.flatten(2).mT, share)
+        channels = swap_unlike(tokens.mT, share)
+        return channels.reshape(h.shape)
+    return rewire(denoise, tokens=swap)
+
+# %% ../nbs/17e_damages.ipynb #5e1e000e
+def dropped_out(
+    h:Tensor, # `(B, C, H, W)`
+    keys:Tensor, # `(B,)` what the draw of each sample depends on
+    block:int, # number of the block
+    rate:float, # of what is dropped
+)->Tensor: # same shape
+    "Dropout whose draw belongs to the sample."
+    draws = [torch.rand(h.shape[1:], generator=rng(key, block)) for key in keys.tolist()]
+    kept = torch.stack(draws) >= rate if draws else torch.ones(h.shape)
+    return h*kept.to(h)/(1 - rate)
+
+# %% ../nbs/17e_damages.ipynb #5e1e000f
+@branch('in_situ', 'Gu & Hou 2025, 2510.17136', 'D(x, y) with dropout', needs='a network that was trained with dropout',
+    options=dict(rate=maybe(number(above=0, below=1)), seed=SEED),
+    title='in-situ autoguidance, dropout left on', after=('autoguidance', 's2'), strength=3.)
+def noisy_network(
+    denoise:Denoiser, # the strong branch
+    *,
+    rate:float|None=None, # of what is dropped; that of the network's training when not given
+    seed:int=0, # of the draws
+)->Redrawn: # weak branch
+    "In-situ autoguidance: the same network with dropout (Gu & Hou 2025)."
+    own = unet_of(denoise).cfg.dropout
+    check(rate or own, 'model', 'a network without dropout', 'one that was trained with it, or in_situ with a rate')
+    p = own if rate is None else rate
+    def change(draw, sigma):
+        keys = draw(lambda g: torch.randint(2**62, (), generator=g))
+        return dict(drop=lambda k, h: dropped_out(h, keys, k, p))
+    return Redrawn(denoise, change, seed)
+
+# %% ../nbs/17e_damages.ipynb #5e1e0012
+WEAK_NAME = Option('the name of a weak branch that needs no options', lambda name: name in WEAK)
+
+# %% ../nbs/17e_damages.ipynb #5e1e0013
+@branch('sgg', 'Yuan et al. 2026, 2603.20584', 'D(x, no label) above a noise level, a damaged D(x, y) below', needs='a network',
+    options=dict(below=WEAK_NAME, switch=number(0, infinite=True)),
+    title='segmented guidance, one weak branch after the other', after=('cfg', 'slg'))
+def segments(
+    denoise:Denoiser, # the strong branch
+    *,
+    below:str='slg', # name of the weak branch at low noise
+    switch:float=.25, # noise level up to which it is used
+)->Denoise: # weak branch
+    "Segmented guidance: without label at high noise, damaged at low (Yuan et al. 2026)."
+    damaged = make_method(WEAK, below, denoise)
+    def weak(x, sigma, y):
+        low, high = (denoiser_of(branch, denoise, y) for branch in (damaged, Label()))
+        late = as_batch(sigma, x) <= switch
+        if late.all():
+            return low(x, sigma, y)
+        if not late.any():
+            return high(x, sigma, y)
+        choose = expand(late.to(x.dtype), x) > 0
+        return torch.where(choose, low(x, sigma, y), high(x, sigma, y))
+    return weak

@@ -440,12 +440,34 @@ def replace_attention(
         if isinstance(m, Attention):
             wrap(m, 'see', see)
 
+def replace_tokens(
+    net:UNet, # changed in place
+    tokens:Callable[[Tensor], Tensor], # `tokens(h)`, `(B, c, H, W)`
+)->None:
+    "Put a function before every attention block: what it gives is what the rest of the network gets."
+    def changed(forward, h):
+        return forward(tokens(h))
+    for m in parts(net).values():
+        if isinstance(m, Attention):
+            wrap(m, 'forward', changed)
+
+def replace_dropout(
+    net:UNet, # changed in place
+    drop:Callable[[int, Tensor], Tensor], # `drop(k, h)`, k being the number of the block
+)->None:
+    "Put a function in the place of dropout, in training mode or not."
+    blocks = [m for m in parts(net).values() if isinstance(m, Block)]
+    for k, block in enumerate(blocks):
+        wrap(block.dropout, 'forward', lambda forward, h, k=k: drop(k, h))
+
 # %% ../nbs/12_networks.ipynb #887b2c7f
 def perturb(
     net:UNet, # stays as it is
     *,
     keep:dict[str, float|Tensor]|None=None, # name of a part -> how much of its change to keep, also `(B, 1, 1, 1)`
     see:Callable|None=None, # `see(attend, q, k, v, shape)` in place of `attend(q, k, v, shape)`
+    tokens:Callable[[Tensor], Tensor]|None=None, # `tokens(h)` before each attention block, `(B, c, H, W)`
+    drop:Callable[[int, Tensor], Tensor]|None=None, # `drop(k, h)` in place of the dropout of block k
     level:Callable[[Tensor], Tensor]|None=None, # `level(embedding)` of the noise level, `(B, emb)`
     label:Callable[[Tensor, Tensor], Tensor]|None=None, # `label(embedding, y)` of the label, `(B, emb)`
 )->UNet: # the same parameters
@@ -454,6 +476,10 @@ def perturb(
     keep_changes(new, keep or {})
     if see:
         replace_attention(new, see)
+    if tokens:
+        replace_tokens(new, tokens)
+    if drop:
+        replace_dropout(new, drop)
     if level:
         wrap(new.embedding, 'of_level', lambda of, c_noise: level(of(c_noise)))
     if label:

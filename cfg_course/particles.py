@@ -8,18 +8,21 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from itertools import pairwise
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from .core import Denoise, Option, Run, count, in_float64, number
-from .guidance import both, guide
+from .classifiers import log_p_of
+from .core import NULL, Denoise, Level, Option, Run, check, count, flag, in_float64, number, one_of
+from .denoisers import known_classes
+from .guidance import both, guide, widen
 from .procedures import Start, looped, own, procedure
-from .samplers import Now, Step, ddpm_step
+from .samplers import Now, Step, ddpm_step, trajectory
+from .scores import as_batch, expand
 
 # %% auto #0
-__all__ = ['reverse_step', 'fkc']
+__all__ = ['Reward', 'reverse_step', 'fkc', 'class_reward', 'fk', 'tds', 'best_of_n', 'particle_guidance', 'superdiff']
 
 # %% ../nbs/18b_particles.ipynb #9f8b205f
 def effective(
@@ -144,3 +147,371 @@ def populate(
     y = start.y.repeat_interleave(particles)
     image = torch.arange(len(start.y)).repeat_interleave(particles)
     return Start(spread([start.x, *others]), start.sigmas, y, start.step, noise, run), image
+
+# %% ../nbs/18b_particles.ipynb #5e18b002
+Reward = Callable[[Tensor, Level, Tensor], Tensor] # `reward(x0_hat, sigma, y)`: `(B,)`, higher is better
+
+def class_reward(
+    judge:Callable[[Tensor], Tensor], # `judge(x)`: `(B, K)` logits of clean pictures
+)->Reward: # log p(y | x0), at most 0; 0 without label
+    "How surely a classifier of clean pictures sees the label."
+    def reward(x0_hat, sigma, y):
+        return log_p_of(judge(x0_hat), y)
+    return reward
+
+# %% ../nbs/18b_particles.ipynb #5e18b003
+REWARD = Option('a function: reward(x0_hat, sigma, y) gives a number for each sample, higher is better', callable)
+
+PARTICLES = count(1, 10_000)
+
+OWN = 'a reward; each image has K particles of its own, at K times the cost'
+
+def checked_rewards(
+    reward:Reward, # of the caller
+    x0_hat:Tensor, # `(B, ...)` predicted clean pictures
+    sigma:Level, # noise level
+    y:Tensor, # `(B,)` labels
+)->Tensor: # `(B,)` float64 on the CPU
+    "Rewards; raises `InputError` for a function that gives anything but one finite number for each sample."
+    found = reward(x0_hat, sigma, y)
+    got = tuple(found.shape) if isinstance(found, Tensor) else type(found).__name__
+    check(got == (len(x0_hat),), 'reward', got, f'one number for each sample, a tensor of shape ({len(x0_hat)},)')
+    sane = x0_hat.isfinite().flatten(1).all(1)
+    odd = found[sane & ~found.isfinite()]
+    check(not len(odd), 'reward', odd[:3].tolist(), 'finite numbers')
+    return in_float64(found.detach())
+
+# %% ../nbs/18b_particles.ipynb #5e18b005
+class Seen(NamedTuple):
+    "What is known of particles after one question."
+    D:Tensor # `(B, ...)` prediction with which they move
+    base:Tensor # `(B, ...)` the model's own, which is the law they should have
+    gain:Tensor|None # `(B,)` float64 on the CPU, what their log weights gain; none where nobody is weighed
+    kept:dict[str, Tensor] # name -> `(B,)`, what goes with a particle
+
+def log_odds(
+    now:Now, # before the step
+    seen:Seen, # with which it was made
+    x:Tensor, # `(B, ...)` after the step
+)->Tensor: # `(B,)` float64 on the CPU; 0 where the model's own prediction was used, or nothing was drawn
+    "How much likelier the model is to make a step than the proposal that made it, equation 'proc-odds'."
+    if seen.D is seen.base or now.sigma_next == 0:
+        return torch.zeros(len(x), dtype=torch.float64)
+    keep = (now.sigma_next/now.sigma)**2
+    def deviation(D):
+        return in_float64(x - D - keep*(now.x - D)).flatten(1).square().sum(1)
+    return (deviation(seen.D) - deviation(seen.base))/(2*now.sigma_next**2*(1 - keep))
+
+class Place(NamedTuple):
+    "Which step of how many."
+    i:int # number of the step, from 0
+    n:int # how many there are
+
+Ask = Callable[[Denoise, Now, dict[str, Tensor], Place], Seen]
+
+def flock(
+    ask:Ask, # asks and weighs
+    particles:int, # of each image; 1: the images of a class in a batch are one population
+    threshold:float, # resample a population below this effective share
+)->Callable[..., Iterator[Step]]: # procedure
+    "Ask, weigh, choose, move. After the last question all are chosen by their weights, of which none are left."
+    def loop(denoise, start):
+        crowd, group = populate(start, particles)
+        levels = in_float64(start.sigmas).tolist()
+        x, kept, logw = crowd.x, {}, torch.zeros(len(group), dtype=torch.float64)
+        for i, (sigma, sigma_next) in enumerate(pairwise(levels)):
+            now, place = Now(x, sigma, sigma_next, crowd.y, crowd.noise), Place(i, len(levels) - 1)
+            uniform = uniform_of(crowd.noise())
+            with crowd.run.next_step():
+                seen = ask(denoise, now, kept, place)
+            if seen.gain is not None:
+                logw += seen.gain
+                parents = choose_parents(logw, group, uniform, 1. if i + 1 == place.n else threshold)
+                now, seen = follow_parents(now, seen, parents)
+            D = seen.D
+            record = reverse_step(lambda *_, D=D: D, now)
+            x, kept = record.x, seen.kept | dict(odds=log_odds(now, seen, record.x))
+            yield record._replace(x=x[::particles], x0_hat=D[::particles])
+    return looped(loop)
+
+def follow_parents(
+    now:Now, # before a step
+    seen:Seen, # what is known
+    parents:Tensor, # `(B,)` on the CPU
+)->tuple[Now, Seen]: # of the chosen
+    "The chosen, with all that they carry."
+    there = parents.to(now.x.device)
+    D = seen.D[there]
+    base = D if seen.base is seen.D else seen.base[there]
+    kept = {name: value[parents] for name, value in seen.kept.items()}
+    return now._replace(x=now.x[there]), Seen(D, base, seen.gain, kept)
+
+# %% ../nbs/18b_particles.ipynb #5e18b008
+POTENTIALS = dict( # name -> what is kept of the rewards, of what was kept and a new reward
+    max=torch.maximum,
+    sum=torch.add,
+    difference=lambda before, r: r)
+
+NOTHING = dict(max=-math.inf, sum=0., difference=0.) # kept before the first reward
+
+def is_weighed(
+    place:Place, # which step of how many
+    every:float, # share of the steps from one weighing to the next
+    window:tuple[float, float], # shares of the steps, first and last weighing
+)->bool: # is it?
+    "Whether particles are weighed at a step: now and then inside the window, and at the last one."
+    first, last = (round(share*place.n) for share in window)
+    each = max(1, round(every*place.n))
+    inside = first <= place.i <= last and (place.i - first)%each == 0
+    return inside or place.i + 1 == place.n
+
+def is_part(
+    window:Any, # shares (first, last)
+)->bool: # can it be one?
+    "Whether two numbers are shares, 0 <= first <= last <= 1."
+    first, last = window
+    return 0 <= first <= last <= 1
+
+PART = Option('two shares of the steps, 0 <= first <= last <= 1', is_part)
+
+# %% ../nbs/18b_particles.ipynb #5e18b00a
+def weigh_reward(
+    seen:Seen, # what is known
+    r:Tensor, # `(B,)` rewards
+    lam:float, # strength
+    potential:str, # max, sum or difference
+    place:Place, # which step of how many
+)->Seen: # with the gain
+    "The potential of a step, equation 'proc-fk'; the last one takes back what the others have spent."
+    known = {name: value for name, value in seen.kept.items() if name != 'odds'}
+    before = known.get('seen', torch.full_like(r, NOTHING[potential]))
+    spent = known.get('spent', torch.zeros_like(r))
+    after = POTENTIALS[potential](before, r)
+    gain = lam*(after - before if potential == 'difference' else after)
+    if place.i + 1 == place.n:
+        gain = lam*r - spent
+    return seen._replace(gain=gain, kept=dict(seen=after, spent=spent + gain))
+
+# %% ../nbs/18b_particles.ipynb #5e18b009
+@procedure('fk', 'Singhal et al. 2025, arXiv:2501.06848', 'random steps; log G = lam (max, sum or difference of rewards of D); resample', cost=4.,
+    needs=OWN,
+    options=dict(reward=REWARD, lam=number(0), potential=one_of(*POTENTIALS), scale=number(), particles=PARTICLES,
+        every=number(0, 1), window=PART, threshold=number(0, 1)),
+    title='Feynman-Kac steering', after=('tds', 'fkc', 'best_of_n'))
+def fk(
+    *,
+    reward:Reward|None=None, # `reward(x0_hat, sigma, y)`, higher is better
+    lam:float=10., # strength; at 0 nobody is steered
+    potential:str='max', # max, sum or difference
+    scale:float=1., # guidance scale of the steps; 0: without label
+    particles:int=4, # of each image; 1: the images of a class in a batch are one population
+    every:float=.2, # share of the steps from one weighing to the next; 0: each step
+    window:tuple[float, float]=(.2, .8), # shares of the steps between which particles are weighed, beside the last
+    threshold:float=1., # resample a population whose effective share is below
+)->Callable[..., Iterator[Step]]: # procedure
+    "FK steering (Singhal et al. 2025, algorithm 1): particles weighed by a reward of what they promise."
+    REWARD.check('reward', reward)
+    def ask(denoise, now, kept, place):
+        D = guide(denoise, scale=scale)(now.x, now.sigma, now.y)
+        if not is_weighed(place, every, window):
+            return Seen(D, D, None, kept)
+        r = checked_rewards(reward, D, now.sigma, now.y)
+        kept = kept or dict(seen=torch.full_like(r, NOTHING[potential]), spent=torch.zeros_like(r))
+        return weigh_reward(Seen(D, D, None, kept), r, lam, potential, place)
+    return flock(ask, particles, threshold)
+
+# %% ../nbs/18b_particles.ipynb #5e18b00f
+def uphill(
+    denoise:Denoise, # unguided
+    reward:Reward, # differentiable
+    now:Now, # where the sampler is
+)->tuple[Tensor, Tensor, Tensor]: # `(B, ...)` the prediction without label; `(B,)` its reward, float64; the gradient
+    "A reward of the prediction and its gradient with respect to the noisy samples."
+    with torch.inference_mode(False), torch.enable_grad():
+        x, y = now.x.detach().clone().requires_grad_(), now.y.clone()
+        D = denoise(x, now.sigma, torch.full_like(y, NULL))
+        check(D.requires_grad, 'model', 'one without a gradient', 'a denoiser that PyTorch can differentiate')
+        r = reward(D, now.sigma, y)
+        known = checked_rewards(lambda *_: r, D.detach(), now.sigma, y)
+        check(r.requires_grad, 'reward', 'one without a gradient', 'a differentiable function')
+        g, = torch.autograd.grad(r.sum(), x)
+    return D.detach(), known, g
+
+# %% ../nbs/18b_particles.ipynb #5e18b010
+@procedure('tds', 'Wu et al. 2023, arXiv:2306.17775', 'random steps with D + sigma^2 grad r(D(x)), weighed by p/q and the change of r; resample', cost=8.,
+    needs=f'a gradient through the model; {OWN}',
+    options=dict(reward=REWARD, particles=PARTICLES, threshold=number(0, 1), clip=flag()),
+    title='twisted diffusion sampler', after=('classifier',))
+def tds(
+    *,
+    reward:Reward|None=None, # `reward(x0_hat, sigma, y)`, differentiable, a log probability
+    particles:int=8, # of each image, the paper's is 4; 1: the images of a class in a batch are one population
+    threshold:float=1., # resample a population whose effective share is below
+    clip:bool=False, # the moved prediction to [-1, 1], as in the authors' code?
+)->Callable[..., Iterator[Step]]: # procedure
+    "TDS (Wu et al. 2023, algorithm 1): particles that move towards a reward, weighed so that their law is right."
+    REWARD.check('reward', reward)
+    def ask(denoise, now, kept, place):
+        base, r, g = uphill(denoise, reward, now)
+        gain = r - kept.get('r', 0.) + kept.get('odds', 0.)
+        moved = base + now.sigma**2*g
+        D = moved.clamp(-1, 1) if clip else moved
+        last = place.i + 1 == place.n
+        return Seen(base if last else D, base, gain, dict(r=r))
+    return flock(ask, particles, threshold)
+
+# %% ../nbs/18b_particles.ipynb #5e18b013
+@procedure('best_of_n', 'baseline, see Ye et al. 2024, arXiv:2409.15761', 'the one of N samples whose reward is highest', cost=4.,
+    needs=OWN, options=dict(reward=REWARD, scale=number(), particles=PARTICLES),
+    title='best of N', after=('cfg',))
+def best_of_n(
+    *,
+    reward:Reward|None=None, # `reward(x0, 0, y)`, higher is better
+    scale:float=1., # guidance scale of all
+    particles:int=4, # N
+)->Callable[..., Iterator[Step]]: # procedure, whose records before the last are those of the first sample
+    "Best of N, with the step that is given."
+    REWARD.check('reward', reward)
+    def loop(denoise, start):
+        crowd, _ = populate(start, particles)
+        last = len(start.sigmas) - 2
+        for i, record in enumerate(trajectory(guide(denoise, scale=scale), *crowd)):
+            chosen = torch.arange(0, len(crowd.x), particles)
+            if i == last:
+                r = checked_rewards(reward, record.x, record.sigma_next, crowd.y)
+                chosen = chosen + r.reshape(-1, particles).argmax(1)
+            there = chosen.to(record.x.device)
+            yield record._replace(x=record.x[there], x0_hat=record.x0_hat[there])
+    return looped(loop)
+
+# %% ../nbs/18b_particles.ipynb #5e18b016
+def repulsion(
+    x:Tensor, # `(n, ...)` samples of one population
+)->Tensor: # same shape
+    "The sum in equation 'proc-apart'; nothing for one or two samples."
+    n, flat = len(x), x.flatten(1)
+    if n < 3:
+        return torch.zeros_like(x)
+    apart = torch.cdist(flat, flat)
+    others = apart[~torch.eye(n, dtype=torch.bool, device=x.device)].reshape(n, n - 1)
+    h = (others.median(1).values**2/math.log(n - 1)).clamp(min=torch.finfo(x.dtype).tiny)[:, None]
+    k = (-apart**2/h).exp().fill_diagonal_(0)
+    push = 2/h*(k.sum(1, keepdim=True)*flat - k@flat)
+    return push.reshape(x.shape)
+
+def kept_apart(
+    denoise:Denoise, # guided
+    group:Tensor, # `(B,)` the population of each sample
+    strength:float, # c
+    above:float, # noise level below which nobody is pushed
+)->Denoise: # for these samples
+    "A denoiser that pushes the samples of each population away from each other."
+    def pushed(x, sigma, y):
+        D, level = denoise(x, sigma, y), as_batch(sigma, x)
+        push = torch.zeros_like(widen(x))
+        for one in group.unique():
+            mine = (group == one).nonzero()[:, 0].to(x.device)
+            push[mine] = repulsion(widen(x[mine]))
+        size = expand(strength*level**2*(level > above), push)
+        return (widen(D) + size*push).to(D.dtype)
+    return pushed
+
+# %% ../nbs/18b_particles.ipynb #5e18b017
+@procedure('particle_guidance', 'Corso et al. 2024, arXiv:2310.13102', 'D_i + c sigma^2 sum_j (2/h) k_ij (x_i - x_j), sigma > 1',
+    needs='several samples of a class in a batch, on which an image then depends; or particles=K, at K times the cost',
+    options=dict(scale=number(), strength=number(0), above=number(0, infinite=True), particles=PARTICLES),
+    title='particle guidance, pictures that keep apart', after=('cfg',))
+def particle_guidance(
+    *,
+    scale:float=2., # guidance scale s
+    strength:float=8., # c
+    above:float=1., # noise level below which nobody is pushed
+    particles:int=1, # 1: the images of a class in a batch push each other; more: each image has its own companions
+)->Callable[..., Iterator[Step]]: # procedure; with one particle, image i depends on its batch and not on the seed alone
+    "Particle guidance (Corso et al. 2024, with their fixed kernel), with the step that is given."
+    def loop(denoise, start):
+        crowd, group = populate(start, particles)
+        pushed = kept_apart(guide(denoise, scale=scale), group, strength, above)
+        for record in trajectory(pushed, *crowd):
+            yield record._replace(x=record.x[::particles], x0_hat=record.x0_hat[::particles])
+    return looped(loop)
+
+# %% ../nbs/18b_particles.ipynb #5e18b01a
+def dots(
+    a:Tensor, # `(B, ...)`
+    b:Tensor, # same shape
+)->Tensor: # `(B,)`
+    "Inner products, sample by sample."
+    return (widen(a)*widen(b)).flatten(1).sum(1)
+
+def growth(
+    D:Tensor, # `(B, ...)` prediction at `now.x`
+    now:Now, # before a step
+    x:Tensor, # `(B, ...)` after it
+)->Tensor: # `(B,)`
+    "By how much the log density of a prediction grew in a step, equation 'proc-ito'."
+    score = (D - now.x)/now.sigma**2
+    time = now.sigma**2 - now.sigma_next**2
+    return dots(score, x - now.x) - time/2*dots(score, score)
+
+def balance(
+    D_u:Tensor, # `(B, ...)` without label
+    D_a:Tensor, # with the own label
+    D_b:Tensor, # with the other
+    kick:Tensor|float, # `(B, ...)` the noise that the step will add
+    room:float, # 1 - (sigma'/sigma)^2
+    scale:float, # guidance scale, not 0
+)->Tensor: # `(B,)`
+    "The share of the own label with which both densities grow equally, equation 'proc-and'."
+    e = D_a - D_b
+    wanted = (D_a + D_b)/2 - D_u - scale*(D_b - D_u) - kick/room
+    size = dots(e, e).clamp(min=1e-20)
+    return dots(e, wanted)/(scale*size)
+
+# %% ../nbs/18b_particles.ipynb #5e18b01b
+def ask_both(
+    denoise:Denoise, # unguided
+    now:Now, # where the sampler is
+    label:int, # the other label
+    scale:float, # guidance scale; at 1 the model without label is not asked
+)->tuple[Tensor, Tensor, Tensor]: # D_u, D_a, D_b; at scale 1 D_b in the place of D_u
+    "What the model says of two labels, and of none, in one pass."
+    labels = [now.y, torch.full_like(now.y, label)]
+    if scale != 1:
+        labels.append(torch.full_like(now.y, NULL))
+    rows = torch.cat([now.x]*len(labels))
+    D_a, D_b, *rest = denoise(rows, now.sigma, torch.cat(labels)).chunk(len(labels))
+    return (rest or [D_b])[0], D_a, D_b
+
+# %% ../nbs/18b_particles.ipynb #5e18b01c
+@procedure('superdiff', 'Skreta et al. 2025, arXiv:2412.17762', 'D_u + s [(D_b - D_u) + kappa (D_a - D_b)], kappa by the densities of two labels', cost=3.,
+    options=dict(label=count(0), form=one_of('or', 'and'), scale=number(above=0), temperature=number(0)),
+    title='superposition of two labels', after=('and', 'fkc'))
+def superdiff(
+    *,
+    label:int|None=None, # the other label
+    form:str='or', # or: the likelier of the two; and: both alike
+    scale:float=2., # guidance scale s; 1 is no guidance
+    temperature:float=1., # T of OR; the larger, the sooner it decides
+)->Callable[..., Iterator[Step]]: # procedure
+    "SuperDiff (Skreta et al. 2025, algorithm 1): a random sampler that knows how likely its samples are under two labels."
+    count(0).check('label', label)
+    def loop(denoise, start):
+        known = known_classes(denoise)
+        check(known is None or label < known, 'label', label, f'a class from 0 to {(known or 0) - 1}')
+        logs = torch.zeros(2, len(start.x), dtype=torch.float64)
+        levels, x = in_float64(start.sigmas).tolist(), start.x
+        for sigma, sigma_next in pairwise(levels):
+            noise = start.noise()
+            now, room = Now(x, sigma, sigma_next, start.y, lambda n=noise: n), 1 - (sigma_next/sigma)**2
+            with start.run.next_step():
+                D_u, D_a, D_b = ask_both(denoise, now, label, scale)
+            share = (temperature*logs).softmax(0)[0]
+            if form == 'and':
+                share = balance(D_u, D_a, D_b, sigma_next*room**.5*noise, room, scale)
+            D = D_u + scale*(D_b - D_u + expand(share, x)*(D_a - D_b))
+            record = reverse_step(lambda *_, D=D: D, now)
+            logs += torch.stack([in_float64(growth(part, now, record.x)) for part in (D_a, D_b)])
+            x = record.x
+            yield record
+    return looped(loop)

@@ -15,15 +15,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .core import Denoise, Option, Run, check, count, in_float64, is_number, number, one_of
+from .branches import WORSE
+from .core import NULL, Denoise, Option, Run, check, count, flag, in_float64, is_number, maybe, number, one_of
 from .guidance import Method, both, guide, technique
-from .samplers import Now, Step, StepFn, ddim_step, heun_step, trajectory
+from .samplers import Now, Step, StepFn, ddim_step, ddpm_step, heun_step, trajectory
 from .scores import FROM_X0
 
 # %% auto #0
 __all__ = ['PROCEDURES', 'Start', 'looped', 'own', 'cfgpp_ddim_step', 'cfgpp_ancestral_step', 'cfgpp_dpmpp_step', 'cfgpp',
            'rectified_step', 'rectified', 'langevin', 'pcg_step', 'pcg', 'zsampling_step', 'zsampling', 'fsg', 'cfgig',
-           'delay', 'delayed']
+           'delay', 'delayed', 'w2sd', 'cfg_mp_step', 'cfg_mp', 'restart', 'rrr']
 
 # %% ../nbs/18_procedures.ipynb #cfeec4a2
 class Start(NamedTuple):
@@ -203,6 +204,17 @@ def there_and_back(
     there = ddim_step(out, now)
     return ddim_step(back, now._replace(x=there.x, sigma=now.sigma_next, sigma_next=now.sigma)).x
 
+def zigzag(
+    out:Denoise, # denoiser on the way down
+    back:Denoise, # denoiser on the way up
+    now:Now, # where the sampler is
+    loops:int, # how often
+)->Step: # at `now.sigma_next`
+    "Loops, then a DDIM step; the last step has no loops."
+    for _ in range(loops if now.sigma_next > 0 else 0):
+        now = now._replace(x=there_and_back(out, back, now))
+    return ddim_step(out, now)
+
 # %% ../nbs/18_procedures.ipynb #87dbd638
 def zsampling_step(
     denoise:Denoise, # unguided
@@ -214,9 +226,7 @@ def zsampling_step(
     "A step of Z-sampling (Bai et al. 2025): loops, then a guided DDIM step; the last step has no loops."
     out = guide(denoise, scale=scale)
     back = guide(denoise, scale=inverse)
-    for _ in range(loops if now.sigma_next > 0 else 0):
-        now = now._replace(x=there_and_back(out, back, now))
-    return ddim_step(out, now)
+    return zigzag(out, back, now, loops)
 
 @procedure('zsampling', 'Bai et al. 2025, arXiv:2412.10891', 'down with s, up with less, down with s', cost=5.,
     options=dict(scale=number(), inverse=number(), loops=count(0, 1000)),
@@ -404,3 +414,192 @@ def delayed(
     begin = partial(guide, scale=1.)
     again = partial(delay, scale=scale, delta=delta)
     return gibbs(begin, again, level, sweeps, start)
+
+# %% ../nbs/18_procedures.ipynb #5e180002
+@procedure('w2sd', 'Bai et al. 2025, arXiv:2502.00473', 'down with the strong model, up with the weak, down with the strong', cost=5.,
+    options=dict(scale=number(), inverse=number(), model=maybe(WORSE)),
+    title='weak-to-strong diffusion with reflection', after=('zsampling', 'autoguidance'))
+def w2sd(
+    *,
+    scale:float=5.5, # guidance scale of the strong model
+    inverse:float=1., # guidance scale of the weak one
+    model:Denoise|None=None, # the weak model; the strong one itself when not given, which is Z-sampling
+)->Callable[..., Iterator[Step]]: # procedure
+    "W2SD (Bai et al. 2025): a step down with the strong model and up with the weak one, then the step."
+    def single(denoise, now):
+        out = guide(denoise, scale=scale)
+        back = guide(model or denoise, scale=inverse)
+        return zigzag(out, back, now, 1)
+    return own(single)
+
+# %% ../nbs/18_procedures.ipynb #5e180005
+def velocity(
+    denoise:Denoise, # any denoiser
+    z:Tensor, # `(B, ...)` in flow coordinates
+    t:float, # time, between 0 and 1
+    y:Tensor, # `(B,)` labels
+)->Tensor: # like `z`
+    "The flow velocity that a denoiser stands for, noise minus data."
+    level = t/(1 - t)
+    D = denoise(z/(1 - t), level, y)
+    return (z - D)/t
+
+def anderson(
+    guesses:list[Tensor], # what the iteration made of each state
+    gaps:list[Tensor], # by how much it moved it
+)->Tensor: # the next state
+    "The mix of guesses whose gaps cancel best (Anderson 1965), sample by sample."
+    F = torch.stack([gap.flatten(1) for gap in gaps], 1)
+    ones = torch.ones_like(F[..., :1])
+    weights = torch.linalg.solve(F@F.mT + 1e-4*torch.eye(len(gaps)).to(F), ones)
+    weights = weights/weights.sum(1, keepdim=True)
+    mixed = (weights*torch.stack([g.flatten(1) for g in guesses], 1)).sum(1)
+    return mixed.reshape(guesses[0].shape)
+
+def half_steps(
+    denoise:Denoise, # unguided
+    z:Tensor, # `(B, ...)` in flow coordinates
+    t:float, # time
+    h:float, # length of the step to come
+    y:Tensor, # `(B,)` labels
+)->Tensor: # `(B, ...)`
+    "Half a step along the branch without label, and back along the other, equation 'proc-mp'."
+    none = torch.full_like(y, NULL)
+    z = z + h/2*velocity(denoise, z, t, none)
+    return z - h/2*velocity(denoise, z, t, y)
+
+# %% ../nbs/18_procedures.ipynb #5e180006
+def cfg_mp_step(
+    denoise:Denoise, # unguided
+    now:Now, # where the sampler is
+    scale:float=1.75, # guidance scale of the step
+    repeats:int=2, # iterations before it
+    above:float=.4, # flow time t above which there are iterations
+    plus:bool=False, # extrapolate them?
+)->Step: # at `now.sigma_next`
+    "A step of CFG-MP (Cai et al. 2026): iterations at one level, then a guided DDIM step."
+    guided, t = guide(denoise, scale=scale), now.sigma/(1 + now.sigma)
+    if not repeats or t <= above:
+        return ddim_step(guided, now)
+    h = t - now.sigma_next/(1 + now.sigma_next)
+    z, guesses, gaps = (1 - t)*now.x, [], []
+    unit = (1 + now.sigma)/(1 + now.sigma**2)**.5 # the authors' coordinates keep the variance
+    for _ in range(repeats):
+        guess = half_steps(denoise, z, t, h, now.y)
+        guesses, gaps = [*guesses[-1:], guess], [*gaps[-1:], unit*(guess - z)]
+        z = anderson(guesses, gaps) if plus and len(gaps) > 1 else guess
+    return ddim_step(guided, now._replace(x=z/(1 - t)))
+
+@procedure('cfg_mp', 'Cai et al. 2026, arXiv:2601.21892', 'K times half a step along f_u and back along f_c, then a step with s', cost=4.5,
+    options=dict(scale=number(), repeats=count(0, 1000), above=number(0, 1), plus=flag()),
+    title='CFG by manifold projection', after=('cfg', 'zsampling'))
+def cfg_mp(
+    *,
+    scale:float=1.75, # guidance scale of the steps; with K iterations about s + K/2
+    repeats:int=2, # iterations before a step
+    above:float=.4, # flow time t = sigma/(1 + sigma) above which there are iterations
+    plus:bool=False, # MP+: extrapolate the iterations?
+)->Callable[..., Iterator[Step]]: # procedure
+    "CFG-MP (Cai et al. 2026): iterations between the branches before each guided step at high noise."
+    return own(partial(cfg_mp_step, scale=scale, repeats=repeats, above=above, plus=plus))
+
+# %% ../nbs/18_procedures.ipynb #5e180009
+def turning_level(
+    levels:list[float], # of the grid
+    low:float, # wanted
+    high:float, # where the noise is raised to
+)->float: # one of the levels after the first, above 0
+    "The level of the grid that is nearest to one; raises `InputError` where the other is not above it."
+    reached = [v for v in levels[1:] if v > 0]
+    check(reached, 'steps', len(levels) - 1, 'at least 2, to have a level from which to restart')
+    nearest = min(reached, key=lambda v: abs(v - low))
+    check(nearest < high, 'high', high, f'a number above {nearest:g}, the level of the grid nearest to {low:g}')
+    return nearest
+
+def curve_down(
+    high:float, # first level
+    low:float, # last level
+    points:int, # how many levels
+)->list[float]: # falling
+    "Levels on the curve of Karras et al., whose seventh roots are evenly spaced."
+    roots = np.linspace(high**(1/7), low**(1/7), points)
+    return [high, *(roots[1:-1]**7).tolist(), low]
+
+def solve(
+    step:StepFn, # of the sampler
+    denoise:Denoise, # guided
+    now:Now, # where the sampler is, with its source of noise
+    levels:list[float], # falling, the first of them that of the sample
+)->Tensor: # `(B, ...)` at the last level
+    "Steps from level to level."
+    prev = None
+    for sigma, sigma_next in pairwise(levels):
+        prev = step(denoise, now._replace(sigma=sigma, sigma_next=sigma_next, prev=prev))
+        now = now._replace(x=prev.x)
+    return now.x
+
+# %% ../nbs/18_procedures.ipynb #5e18000a
+@procedure('restart', 'Xu et al. 2023, arXiv:2306.14878', 'K times at sigma_lo: add noise up to sigma_hi, solve down', cost=2.4,
+    options=dict(scale=number(), low=number(above=0), high=number(above=0), points=count(2, 1000), repeats=count(0, 1000), noise=number(0)),
+    title='restart sampling', after=('cfg',))
+def restart(
+    *,
+    scale:float=2., # guidance scale s
+    low:float=.06, # noise level from which to restart; the nearest of the grid
+    high:float=.3, # noise level to which noise is added
+    points:int=3, # levels on the way down, both ends among them
+    repeats:int=4, # how often
+    noise:float=1., # factor of the added noise; the authors' commands have 1.003
+)->Callable[..., Iterator[Step]]: # procedure
+    "Restart (Xu et al. 2023, algorithm 2): a run that adds noise again at a low level, with the step that is given."
+    def loop(denoise, start):
+        guided = guide(denoise, scale=scale)
+        levels = in_float64(start.sigmas).tolist()
+        turn = turning_level(levels, low, high)
+        down, raised = curve_down(high, turn, points), noise*(high**2 - turn**2)**.5
+        x, last = start.x, None
+        for sigma, sigma_next in pairwise(levels):
+            now = Now(x, sigma, sigma_next, start.y, start.noise, last)
+            with start.run.next_step():
+                last = start.step(guided, now)
+                x = last.x
+                for _ in range(repeats if sigma_next == turn else 0):
+                    x = solve(start.step, guided, now._replace(x=x + raised*start.noise()), down)
+            yield last._replace(x=x)
+    return looped(loop)
+
+# %% ../nbs/18_procedures.ipynb #5e18000d
+def langevin_time(
+    sigma:float, # noise level before the step
+    sigma_next:float, # after it
+    size:float, # h over beta
+)->float: # in units of the variance
+    "For how long a step of Langevin dynamics of the size h runs, equation 'proc-rrr'."
+    beta = (sigma**2 - sigma_next**2)/(1 + sigma**2)
+    return 2*size*beta*(1 + sigma_next**2)
+
+# %% ../nbs/18_procedures.ipynb #5e18000e
+@procedure('rrr', 'Du et al. 2023, arXiv:2302.11552', 'random step with s, then n Langevin steps with s, early', cost=6.,
+    options=dict(scale=number(), repeats=count(0, 1000), size=number(0), until=number(0, 1)),
+    title='reduce, reuse, recycle: Langevin between the steps', after=('cfg', 'and'))
+def rrr(
+    *,
+    scale:float=2., # guidance scale s, of the steps and of the target
+    repeats:int=4, # Langevin steps after each step; the paper's is 20
+    size:float=2., # their size h over beta
+    until:float=.5, # share of the steps after which there are some
+)->Callable[..., Iterator[Step]]: # procedure
+    "Reduce, reuse, recycle (Du et al. 2023): a random guided sampler with Langevin steps in its first part."
+    def loop(denoise, start):
+        target = guide(denoise, scale=scale)
+        levels = in_float64(start.sigmas).tolist()
+        x, corrected = start.x, until*(len(levels) - 1)
+        for i, (sigma, sigma_next) in enumerate(pairwise(levels)):
+            with start.run.next_step():
+                last = ddpm_step(target, Now(x, sigma, sigma_next, start.y, start.noise), v=0.)
+                x = last.x
+                for _ in range(repeats if i < corrected and sigma_next else 0):
+                    D = target(x, sigma_next, start.y)
+                    x = langevin(D, x, sigma_next, langevin_time(sigma, sigma_next, size), start.noise())
+            yield last._replace(x=x)
+    return looped(loop)

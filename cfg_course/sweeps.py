@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from . import __version__
-from .catalogue import cost_of, make_guidance, parse_guidance, takes_scale
+from .catalogue import SHELVES, cost_of, make_guidance, parse_guidance, takes_scale
 from .catalogue import technique_options, techniques_of
 from .classifiers import Judge, NoisyClassifier, load_classifier
 from .core import Denoise, Device, InputError
@@ -27,6 +27,7 @@ from .denoisers import Denoiser, Model, count_rows, find_model
 from .energies import NO_AIDS, Aids, find_aids
 from .metrics import Estimate, Reference, Seen, check_metrics, distance_to, fid_effect
 from .metrics import load_inception, make_reference, measure, observe, resample
+from .particles import REWARD, class_reward
 from .samplers import SAMPLERS, Step, make_sampler, sample, trajectory
 from .training import Claim, OneProcess, at_scale, claimed, make_accelerator, out_of_memory, sweep_parts
 
@@ -221,6 +222,8 @@ def find_guidance(
     if ('weak', 'autoguidance') in techniques_of(names):
         options['model'] = weak_model(point, meta).to(device)
         nets.append(counted_part(options['model']))
+    if wants_reward(names):
+        options['reward'] = reward_of(options.get('reward', 'classifier'), meta, device)
     classifier = guide_of(meta).to(device) if 'classifier' in names else None
     aids = aids_of(point, names, denoise, meta, device)
     counted = count_rows(*nets)
@@ -318,6 +321,23 @@ def student_scale(
     words = f'cfg without options or interval, which is what {point.model} has learned'
     check(plain, 'guidance', point.method, words)
     return point.scale
+
+def wants_reward(
+    names:dict[str, Any], # what `parse_guidance` found
+)->bool: # does a technique choose by a reward?
+    "Whether samples are chosen by a reward."
+    takes = [SHELVES[kind][name].options for kind, name in techniques_of(names)]
+    return any(options.get('reward') is REWARD for options in takes)
+
+def reward_of(
+    name:str, # classifier
+    meta:dict[str, Any], # the model's header
+    device:Device, # where to sample
+)->Callable: # `reward(x0_hat, sigma, y)`
+    "A reward by name: how surely the shipped judge of a model's images sees the label."
+    check(name == 'classifier', 'guidance-arg reward', name, 'classifier')
+    judge, _ = load_classifier(meta['data'], shape=meta['shape'])
+    return class_reward(judge.to(device).requires_grad_(False))
 
 # %% ../nbs/20_sweeps.ipynb #7c20a104
 def check_point(

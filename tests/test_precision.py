@@ -25,7 +25,7 @@ ASK = [name for name, m in RULES.items() if 'asks again' in m.traits]
 TELL = [name for name in RULES if name not in ASK]
 JUMP = 'smc_cfg', 'lf_cfg'  # a sign or a mask of theirs turns over with the network's last digit
 MODEL, SHAPE, Y = find_model('digits')[0].requires_grad_(False), (1, 8, 8), torch.tensor([0, 3, NULL, 9])
-OPTIONS = dict(negative=dict(label=3), autoguidance=dict(model=MODEL)) | {k: dict(label=8) for k in ('not', 'perp_neg')} | {'and': dict(labels=(8, 1))}
+OPTIONS = dict(negative=dict(label=3), autoguidance=dict(model=MODEL), in_situ=dict(rate=.1)) | {k: dict(label=8) for k in ('not', 'perp_neg')} | {'and': dict(labels=(8, 1))}
 of_type = pytest.mark.parametrize('dtype', TYPES, ids=lambda d: str(d)[6:])
 of_half = pytest.mark.parametrize('dtype', HALF, ids=lambda d: str(d)[6:])
 

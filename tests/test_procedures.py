@@ -15,19 +15,24 @@ from cfg_course.guidance import Rule, guide, make_method, method_options
 from cfg_course.laws import Gauss, sde_law, tilt_law
 from cfg_course.mixtures import Mixture, mesh, narrow_in_wide, tilt_on, three_gaussians
 from cfg_course.networks import UNet, UNetConfig
-from cfg_course.particles import choose_parents, fkc, reverse_step, systematic, weighed_step
-from cfg_course.procedures import cfgig, cfgpp, delay, delayed, fsg, pcg, rectified, rectified_step
-from cfg_course.procedures import regrid, zsampling
+from cfg_course.particles import best_of_n, choose_parents, class_reward, fkc, is_weighed, particle_guidance, Place, repulsion
+from cfg_course.particles import reverse_step, superdiff, systematic, weighed_step
+from cfg_course.procedures import cfg_mp, cfg_mp_step, cfgig, cfgpp, delay, delayed, fsg, pcg, rectified, rectified_step
+from cfg_course.procedures import regrid, restart, rrr, w2sd, zsampling
 from cfg_course.samplers import SAMPLERS, Now, ddim_step, ddpm_step, heun_step, sample, trajectory
 from cfg_course.schedules import karras_grid, logsnr_grid
 
 LINE = Mixture([[-1.], [.5], [2.]], [.2, .3, .1], [.3, .3, .4], [0, 0, 1])
 GRID, Y = karras_grid(8), torch.tensor([0, 1, 1, 0, -1, 1])
-FORMS = {**{name: {} for name in PROCEDURES}, 'cfgpp-ancestral': dict(form='ancestral'), 'cfgpp-dpmpp': dict(form='dpmpp'), 'fkc-own': dict(particles=5)}
+def near(x0_hat, sigma, y): return -(x0_hat.flatten(1) - y[:, None]).square().sum(1)
+TAKES = {**dict.fromkeys(('fk', 'tds', 'best_of_n'), dict(reward=near)), 'superdiff': dict(label=1)}
+FORMS = {**{name: {} for name in PROCEDURES}, 'cfgpp-ancestral': dict(form='ancestral'), 'cfgpp-dpmpp': dict(form='dpmpp'), 'fkc-own': dict(particles=5),
+    'particle_guidance-own': dict(particles=4), 'superdiff-and': dict(form='and'), 'cfg_mp-plus': dict(plus=True), 'fk-sum': dict(potential='sum', every=0.), 'fk-difference': dict(potential='difference', threshold=.5)}
+SHARED = 'fkc', 'particle_guidance' # by default
 POPULATION = 'the samples of a class in a batch are one population: who is in it decides who is chosen'
 
 
-def make(name, **more): return make_method(PROCEDURES, name.split('-')[0], **{**FORMS.get(name, {}), **more})
+def make(name, **more): return make_method(PROCEDURES, name.split('-')[0], **{**TAKES.get(name.split('-')[0], {}), **FORMS.get(name, {}), **more})
 
 
 def follow(run, world=LINE, y=Y, rows=None, sigmas=GRID, dtype=torch.float64, step=heun_step, seed=0):
@@ -55,7 +60,7 @@ def test_again(name):
 
 @pytest.mark.parametrize('size', [1, 2])
 def test_a_split_of_the_batch_changes_nothing(name, size):
-    if name == 'fkc': pytest.skip(POPULATION)
+    if name in SHARED: pytest.skip(POPULATION)
     whole = follow(make(name))[-1].x
     parts = [follow(make(name), y=Y[i:i+size], rows=range(i, i + size))[-1].x for i in range(0, 6, size)]
     torch.testing.assert_close(torch.cat(parts), whole, rtol=0, atol=1e-10)
@@ -79,7 +84,7 @@ def test_several_dimensions(name):
 
 
 @pytest.mark.parametrize('step', SAMPLERS)
-@pytest.mark.parametrize('name', ['cfgig', 'delayed'])
+@pytest.mark.parametrize('name', ['cfgig', 'delayed', 'restart', 'best_of_n', 'particle_guidance'])
 def test_sweeps_take_any_step(name, step): assert follow(make(name), step=SAMPLERS[step].step)[-1].x.isfinite().all()
 
 
@@ -91,7 +96,7 @@ def test_a_grid_that_ends_above_zero(name):
 def test_through_sample(name):
     x = sample(LINE, Y, (1,), steps=8, loop=make(name))
     assert x.shape == (6, 1) and x.isfinite().all()
-    if name != 'fkc': assert (sample(LINE, Y, (1,), steps=8, loop=make(name), batch_size=4) - x).abs().max() < 1e-4
+    if name not in SHARED: assert (sample(LINE, Y, (1,), steps=8, loop=make(name), batch_size=4) - x).abs().max() < 1e-4
 
 
 @pytest.fixture(scope='module')
@@ -105,7 +110,7 @@ def network():
 def test_images(name, network):
     x = sample(network, torch.arange(4), (1, 8, 8), 'ddim', steps=6, loop=make(name))
     assert x.shape == (4, 1, 8, 8) and x.isfinite().all()
-    if name != 'fkc': assert (sample(network, torch.arange(4), (1, 8, 8), 'ddim', steps=6, loop=make(name), batch_size=1) - x).abs().max() < 1e-3
+    if name not in SHARED: assert (sample(network, torch.arange(4), (1, 8, 8), 'ddim', steps=6, loop=make(name), batch_size=1) - x).abs().max() < 1e-3
 
 
 @pytest.mark.parametrize('kind', PROCEDURES)
@@ -121,13 +126,15 @@ def test_entry(kind):
     assert 'arXiv:' in method.paper and method.formula and method_options(method)
 
 
-# Strengths that are none. CFG++ and foresight guidance, which is made of it, have none: 0 is unconditional, and at 1 the
+# Strengths that are none. TDS asks the model without label by design. CFG++ and foresight guidance, which is made of it, have none: 0 is unconditional, and at 1 the
 # noise is still put back by the unconditional prediction.
 
-OFF = dict(rectified=dict(scale=1.), pcg=dict(scale=1.), zsampling=dict(scale=1., inverse=1.), cfgig=dict(scale=1.), delayed=dict(scale=1.), fkc=dict(scale=1.))
+OFF = dict(rectified=dict(scale=1.), pcg=dict(scale=1.), zsampling=dict(scale=1., inverse=1.), cfgig=dict(scale=1.), delayed=dict(scale=1.), fkc=dict(scale=1.),
+    w2sd=dict(scale=1., inverse=1.), cfg_mp=dict(scale=1., repeats=0), restart=dict(scale=1.), rrr=dict(scale=1.), fk=dict(scale=1.), best_of_n=dict(scale=1.),
+    particle_guidance=dict(scale=1.), superdiff=dict(scale=1.))
 
 
-def test_who_has_an_off(): assert set(PROCEDURES) - set(OFF) == {'cfgpp', 'fsg'}
+def test_who_has_an_off(): assert set(PROCEDURES) - set(OFF) == {'cfgpp', 'fsg', 'tds'}
 
 
 @pytest.mark.parametrize('kind', OFF)
@@ -142,7 +149,8 @@ def test_off_does_not_look_at_the_unconditional_prediction(kind):
 
 
 @pytest.mark.parametrize('run,step', [(rectified(scale=1.), ddim_step), (cfgig(scale=1., sweeps=0), heun_step), (zsampling(scale=1., loops=0), ddim_step),
-    (fkc(scale=1.), reverse_step)])
+    (fkc(scale=1.), reverse_step), (restart(scale=1., repeats=0), heun_step), (rrr(scale=1., repeats=0), reverse_step),
+    (particle_guidance(scale=1., strength=0.), heun_step), (best_of_n(reward=near, particles=1), heun_step), (cfg_mp(scale=1., repeats=0), ddim_step)])
 def test_off_is_conditional_sampling(run, step):
     assert torch.equal(follow(run)[-1].x, follow(trajectory, step=step)[-1].x)
 
@@ -450,13 +458,17 @@ def test_pcg_has_the_variance_of_the_random_sampler():
     ('zsampling', dict(loops=-1), 'loops'), ('zsampling', dict(inverse=None), 'inverse'), ('fsg', dict(lam=2.), 'lam'), ('fsg', dict(loops=((1., .1, 1),)), 'loops'), ('fsg', dict(loops=((0., .1, 0),)), 'loops'),
     ('cfgig', dict(level=0.), 'level: got 0.0'), ('cfgig', dict(sweeps=-1), 'sweeps'), ('cfgig', dict(start=1.5), 'start'), ('cfgig', dict(scale=math.nan), 'scale'), ('cfgig', dict(start_scale=math.nan), 'scale'),
     ('delayed', dict(scale=.9), 'scale: got 0.9'), ('delayed', dict(delta=0.), 'delta'), ('delayed', dict(level=-1.), 'level'),
+    ('fk', {}, 'reward: got None'), ('tds', {}, 'reward: got None'), ('best_of_n', {}, 'reward: got None'), ('fk', dict(reward=3), 'reward: got 3'), ('superdiff', {}, 'label: got None'),
+    ('fk', dict(reward=near, potential='min'), 'max, sum, difference'), ('fk', dict(reward=near, window=(.8, .2)), 'window'), ('fk', dict(reward=near, lam=-1.), 'lam'), ('superdiff', dict(label=1, scale=0.), 'scale'),
+    ('superdiff', dict(label=1, form='not'), 'or, and'), ('restart', dict(points=1), 'points'), ('restart', dict(low=0.), 'low'), ('rrr', dict(until=2.), 'until'), ('cfg_mp', dict(plus=1), 'plus'),
+    ('w2sd', dict(model=3), 'model: got 3'), ('particle_guidance', dict(strength=-1.), 'strength'),
     ('fkc', dict(threshold=1.1), 'threshold'), ('fkc', dict(window=(2., 1.)), 'window'), ('fkc', dict(window=(1.,)), 'window'), ('fkc', dict(walkers=4), 'fkc, walkers'), ('fkc', dict(particles=0), 'particles: got 0'), ('fkc', dict(particles=2.), 'particles'), ('fkc', dict(particles=True), 'particles')])
 def test_bad_options_are_refused_before_anything_is_sampled(kind, options, said):
     with pytest.raises(InputError) as e: make_method(PROCEDURES, kind, **options)
     assert said in str(e.value)
 
 
-@pytest.mark.parametrize('run,steps', [(cfgig(level=100.), 8), (cfgig(level=1e-4), 8), (cfgig(sweeps=8), 8), (delayed(level=81.), 8)])
+@pytest.mark.parametrize('run,steps', [(cfgig(level=100.), 8), (cfgig(level=1e-4), 8), (cfgig(sweeps=8), 8), (delayed(level=81.), 8), (restart(), 1), (restart(low=.5, high=.01), 8), (superdiff(label=2), 8)])
 def test_what_the_grid_cannot_do_is_refused_before_the_network_is_asked(run, steps):
     counted = Counted(LINE)
     with pytest.raises(InputError): next(run(counted, torch.zeros(1, 1), karras_grid(steps), torch.tensor([0])))
@@ -465,3 +477,118 @@ def test_what_the_grid_cannot_do_is_refused_before_the_network_is_asked(run, ste
 
 def test_labels_are_needed(name):
     with pytest.raises(InputError, match='y: got None'): next(make(name)(LINE, torch.zeros(1, 1), GRID))
+
+
+# Rewards, and what was wrong with them elsewhere
+
+@pytest.mark.parametrize('reward,said', [(lambda x, s, y: x.mean(), 'one number for each sample'), (lambda x, s, y: 1., 'got .float.'), (lambda x, s, y: near(x, s, y)*math.nan, 'finite numbers')])
+@pytest.mark.parametrize('kind', ['fk', 'tds', 'best_of_n'])
+def test_what_is_no_reward_is_named(kind, reward, said):
+    with pytest.raises(InputError, match=said): follow(make(kind, reward=reward))
+
+
+def test_a_reward_without_a_gradient_is_refused_by_tds():
+    with pytest.raises(InputError, match='reward: got .one without a gradient'): follow(make('tds', reward=lambda x, s, y: near(x, s, y).detach()))
+
+
+@pytest.mark.parametrize('potential', ['max', 'sum', 'difference'])
+@pytest.mark.parametrize('threshold', [.3, 1.])
+def test_no_increment_is_forgotten(potential, threshold):
+    "Whatever the potentials, and whether or not a step resamples, a path has the weight exp(lam r(x0)) in the end."
+    from cfg_course.particles import Seen, weigh_reward
+    rewards, kept, total = torch.randn(7, 5, generator=rng(1), dtype=torch.float64) - 20, {}, 0.
+    for i, r in enumerate(rewards):
+        seen = weigh_reward(Seen(r, r, None, kept), r, 1.7, potential, Place(i, 7))
+        total, kept = total + seen.gain, seen.kept
+    torch.testing.assert_close(total, 1.7*rewards[-1], rtol=0, atol=1e-10)
+
+
+def test_a_maximum_below_zero_counts():
+    "The released code starts its maximum at 0, where log probabilities never get."
+    from cfg_course.particles import Seen, weigh_reward
+    r = torch.tensor([-3., -1., -9.], dtype=torch.float64)
+    torch.testing.assert_close(weigh_reward(Seen(r, r, None, {}), r, 2., 'max', Place(0, 5)).gain, 2*r)
+
+
+def test_when_particles_are_weighed():
+    assert [i for i in range(100) if is_weighed(Place(i, 100), .2, (.2, .8))] == [20, 40, 60, 80, 99]
+    assert [i for i in range(16) if is_weighed(Place(i, 16), .2, (.2, .8))] == [3, 6, 9, 12, 15]
+    assert all(is_weighed(Place(i, 7), 0., (0., 1.)) for i in range(7))
+
+
+@pytest.mark.parametrize('kind', ['fk', 'tds', 'best_of_n'])
+def test_the_chosen_are_better(kind):
+    y, mean = torch.zeros(60, dtype=torch.long), lambda run: near(follow(run, y=y, sigmas=karras_grid(24))[-1].x, 0., y).mean()
+    assert mean(make(kind, reward=near, **({} if kind == 'tds' else dict(scale=0.)))) > mean(fkc(scale=0.)) + .2
+
+
+def test_best_is_the_best():
+    y, seen = torch.tensor([0, 1, 1]), []
+    def remembered(x, s, y): seen.append((x, near(x, s, y))); return seen[-1][1]
+    last = follow(best_of_n(reward=remembered, particles=6), y=y)[-1].x
+    (x, r), = seen
+    assert torch.equal(last, x.reshape(3, 6, 1)[torch.arange(3), r.reshape(3, 6).argmax(1)])
+
+
+def test_tds_in_inference_mode():
+    want = follow(make('tds'))[-1].x
+    with torch.inference_mode(): torch.testing.assert_close(follow(make('tds'))[-1].x, want)
+
+
+@pytest.mark.parametrize('n', [1, 2, 3, 7])
+def test_repulsion(n):
+    "Two do not divide by the logarithm of one; the push goes away from the others, and copies do not become numbers that are none."
+    x = torch.randn(n, 4, generator=rng(n), dtype=torch.float64)
+    push = repulsion(x)
+    assert push.isfinite().all() and (push.abs().sum() > 0) == (n > 2) and repulsion(x[:1].expand(n, 4)).isfinite().all()
+    if n == 3: assert ((push*(x - x.mean(0))).sum(1) > 0).all()
+
+
+def test_classes_do_not_push_each_other():
+    y = torch.tensor([0, 1]*6)
+    whole = follow(particle_guidance(strength=3.), y=y)[-1].x
+    rows = list(range(0, 12, 2))
+    torch.testing.assert_close(follow(particle_guidance(strength=3.), y=y[rows], rows=rows)[-1].x, whole[rows], rtol=0, atol=1e-10)
+
+
+# Hidden scales and identities
+
+@pytest.mark.parametrize('K', [1, 2, 5])
+@pytest.mark.parametrize('sigma', [1.1, 6.])
+def test_iterations_are_a_hidden_scale(K, sigma):
+    x, y, h = torch.linspace(-2, 3, 6, dtype=torch.float64)[:, None], torch.tensor([0, 1, 0, 1, 1, 0]), 1e-5*sigma
+    def moved(run, h): return (run(Now(x, sigma, sigma - h, y)).x - x)/h
+    ours, cfg = lambda now: cfg_mp_step(LINE, now, 1.4, K), lambda now: ddim_step(guide(LINE, scale=1.4 + K/2), now)
+    torch.testing.assert_close(2*moved(ours, h/2) - moved(ours, h), moved(cfg, h), rtol=0, atol=1e-6)
+
+
+def test_w2sd_with_two_scales_is_zsampling():
+    for scales in ({}, dict(scale=2.3, inverse=.4)):
+        twin = dict(inverse=1.) | scales
+        assert torch.equal(follow(w2sd(**scales))[-1].x, follow(zsampling(**twin))[-1].x)
+
+
+def test_restart_adds_noise():
+    "The released code adds none unless it is told to."
+    kicked = [follow(restart(noise=v))[-1].x for v in (0., 1., 1.003)]
+    assert len({tuple(k.flatten().tolist()) for k in kicked}) == 3
+
+
+@pytest.mark.parametrize('repeats', [1, 20])
+def test_langevin_steps_are_stable_on_coarse_grids(repeats):
+    x = follow(rrr(repeats=repeats), sigmas=karras_grid(5))[-1].x
+    assert x.abs().max() < 20
+
+
+# The default of every procedure draws digits
+
+AIM = dict(superdiff=.6) # has another aim: one of two labels
+
+@pytest.mark.slow
+@pytest.mark.parametrize('kind', ['w2sd', 'cfg_mp', 'restart', 'rrr', 'fk', 'tds', 'best_of_n', 'particle_guidance', 'superdiff'])
+def test_digits_at_defaults(kind):
+    from importlib import resources
+    model, judge, y = load_denoiser(resources.files('cfg_course')/'weights'/'mnist.safetensors')[0].requires_grad_(False), load_classifier('mnist')[0].requires_grad_(False), torch.arange(50) % 10
+    options = dict(reward=class_reward(judge)) if kind in ('fk', 'tds', 'best_of_n') else TAKES.get(kind, {})
+    x = sample(model, y, (1, 28, 28), 'ddim', steps=16, batch_size=50, loop=make_method(PROCEDURES, kind, **options))
+    assert (predict(judge, x).argmax(1) == y).double().mean() >= AIM.get(kind, .9)

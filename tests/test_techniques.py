@@ -6,7 +6,8 @@ import numpy as np, pytest
 from cfg_course.catalogue import SHELVES, parse_guidance, takes_scale
 from cfg_course.cli import list_guidance, sample_main
 
-ARGS = {'negative': 'label=3', 'and': 'labels=(8,)', 'not': 'label=8', 'perp_neg': 'label=8', 'autoguidance': 'model=digits', 'dng': 'label=3'}
+ARGS = {'negative': 'label=3', 'and': 'labels=(8,)', 'not': 'label=8', 'perp_neg': 'label=8', 'autoguidance': 'model=digits',
+    'dng': 'label=3', 'in_situ': 'rate=0.1', 'superdiff': 'label=8'}
 MODELS = {'discriminator': ('mnist-a', (28, 28, 1))}  # those that need one of their own
 NAMES = [(kind, name) for kind, shelf in SHELVES.items() for name in shelf]
 

@@ -18,7 +18,7 @@ WORSE = copy.deepcopy(DOUBLE)
 for k, p in enumerate(WORSE.parameters()): p.mul_(1 + .1*torch.randn(p.shape, generator=rng(k)).double())
 WORLD = three_gaussians()
 BLURRED = Mixture(WORLD.means, WORLD.eigs[:, 0] + .4, WORLD.weights, WORLD.labels)
-OPTIONS = dict(negative=dict(label=2))
+OPTIONS = dict(negative=dict(label=2), in_situ=dict(rate=.1))
 X, Y, SIGMA = 2*torch.randn(3, 1, 8, 8, generator=rng(1)).double(), torch.tensor([0, 3, 8]), 1.5
 AT, CLASSES = 2*torch.randn(6, 2, generator=rng(2)).double(), torch.tensor([0, 1, 2, 0, 1, 2])
 IN_WORLD = 'no_label', 'negative', 'autoguidance', 'icg'

@@ -8,22 +8,22 @@ from importlib import resources
 
 import pytest, torch
 
-from cfg_course.branches import random_label
+from cfg_course.branches import random_label, unit_of, window_of
 from cfg_course.catalogue import STRONG, WEAK
 from cfg_course.core import NULL, InputError, Run, present_run, rng
-from cfg_course.damages import Redrawn, blur_queries, rewire
-from cfg_course.denoisers import load_denoiser
+from cfg_course.damages import Redrawn, attention_of, blur_picture, blur_queries, dropped_out, rewire, swap_unlike, unlike_pairs
+from cfg_course.denoisers import Denoiser, load_denoiser
 from cfg_course.guidance import Term, guide, lerp, make_method
 from cfg_course.mixtures import three_gaussians
-from cfg_course.networks import CONFIGS, UNet, parts, perturb
+from cfg_course.networks import CONFIGS, UNet, UNetConfig, parts, perturb
 from cfg_course.samplers import sample
 
 MODEL = load_denoiser(resources.files('cfg_course')/'weights'/'digits.safetensors')[0].requires_grad_(False)
 WORLD, SHAPE, RANGE = three_gaussians(), (1, 8, 8), dict(steps=3, sigma_min=.2, sigma_max=5.)
 WORSE = copy.deepcopy(MODEL)
 for k, p in enumerate(WORSE.parameters()): p.mul_(1 + .1*torch.randn(p.shape, generator=rng(k)))
-OPTIONS = dict(negative=dict(label=8), autoguidance=dict(model=WORSE)) | {k: dict(label=8) for k in ('not', 'perp_neg')} | {'and': dict(labels=(8, 1))}
-RANDOM = 'icg', 'tsg', 's2'
+OPTIONS = dict(negative=dict(label=8), autoguidance=dict(model=WORSE), in_situ=dict(rate=.1)) | {k: dict(label=8) for k in ('not', 'perp_neg')} | {'and': dict(labels=(8, 1))}
+RANDOM = 'icg', 'tsg', 's2', 'tpg', 'in_situ'
 X, Y, SIGMA = 2*torch.randn(5, *SHAPE, generator=rng(1)), torch.tensor([0, 3, 8, 9, 5]), 1.5
 
 each_weak = pytest.mark.parametrize('name', WEAK)
@@ -130,12 +130,12 @@ def test_a_random_branch_is_refused_outside_a_run(name):
 
 @pytest.mark.parametrize('name', [*RANDOM, 'cads'])
 def test_seeds_differ(name):
-    other = make_method(WEAK | STRONG, name, MODEL, seed=1)
+    other = make_method(WEAK | STRONG, name, MODEL, **OPTIONS.get(name, {}), seed=1)
     denoise = guide(MODEL, scale=2.5, weak=other) if name in WEAK else guide(other, scale=2.5)
     assert (run(denoise) - run(guided(name))).abs().max() > 1e-3
 
 
-@pytest.mark.parametrize('name', ['tsg', 's2'])
+@pytest.mark.parametrize('name', ['tsg', 's2', 'tpg', 'in_situ'])
 def test_every_sample_has_its_own_damage(name):
     "The same image five times over."
     with Run(range(8)): out = ask(make(name), X[:1].expand(8, -1, -1, -1), SIGMA, Y[:1].expand(8))
@@ -247,7 +247,7 @@ def test_autoguidance_asks_the_weak_model_about_the_label():
     assert len(asked) == 1 and torch.equal(asked[0], Y)
 
 
-@pytest.mark.parametrize('name', ['pag', 'seg', 'slg', 's2', 'tsg'])
+@pytest.mark.parametrize('name', ['pag', 'seg', 'slg', 's2', 'tsg', 'erg', 'tpg', 'self_swap', 'in_situ', 'sgg', 'self_guidance'])
 def test_the_damage_happens_and_costs_one_pass(name):
     "diffusers' SEG never applies its hook, and pays a third pass for the same prediction again."
     rows = []
@@ -311,3 +311,116 @@ def test_inference_mode(name):
 
 def test_more_classes_than_the_model_knows():
     with pytest.raises(InputError, match='classes: got 11, allowed: at most 10'): random_label(MODEL, classes=11)
+
+
+# Damages of the input and of tokens, and the defects of other implementations
+
+def test_blurred_input_compares_noise_at_the_old_sample():
+    branch = make('sag')
+    D, mask = branch.look(X, SIGMA, Y)
+    change = mask*(blur_picture(D, branch.blur*8) - D)
+    assert torch.equal(D, MODEL(X, SIGMA, Y)) and set(mask.unique().tolist()) == {0., 1.}
+    noise = ((X + change) - MODEL(X + change, SIGMA, Y))/SIGMA
+    assert ((X - branch(X, SIGMA, Y))/SIGMA - noise).abs().max() < 1e-5
+    assert (branch(X, SIGMA, Y) - MODEL(X + change, SIGMA, Y)).abs().max() > 1e-3
+
+
+def test_half_of_the_positions_are_looked_at_more_than_the_average():
+    q, k = (torch.randn(3, 2, 16, 8, generator=rng(i)) for i in range(2))
+    A = attention_of(q, k)
+    assert (A.sum(2) - 1).abs().max() < 1e-5 and (A.sum(1).mean(1) - 1).abs().max() < 1e-5 and ((A.sum(1) > 1).any(1) & (A.sum(1) < 1).any(1)).all()
+
+
+@pytest.mark.parametrize('shape,share,want', [((28, 2, (32, 96)), .625, 16), ((8, 1, (32, 64)), .625, 6), ((32, 2, (8, 8, 8)), .625, 24), ((16, 1, (8, 8, 8)), .625, 12), ((28, 2, (8, 8)), .9, 24), ((64, 1, (8, 8)), .625, 40)])
+def test_windows_suit_the_network(shape, share, want):
+    size, patch, widths = shape
+    cfg = UNetConfig(image_size=size, patch=patch, widths=widths, blocks=(1,)*len(widths))
+    assert window_of(cfg, share) == want and want % unit_of(cfg) == 0
+
+
+def test_a_network_that_bears_no_window_is_refused():
+    net = Denoiser(UNet(UNetConfig(image_size=8, patch=2, widths=(8, 8, 8), blocks=(1, 1, 1))))
+    with pytest.raises(InputError, match='window of more than half'): make_method(WEAK, 'swg', net)
+
+
+def test_windows_keep_the_label_and_see_a_part_alone():
+    "The released combination with CFG asks its windows without label."
+    asked, far = [], X.clone()
+    far[:, :, -2:] += 5. # outside of the upper windows
+    class Spy:
+        net = MODEL.net
+        def __call__(self, x, sigma, y): asked.append((x.shape[-1], y.clone())); return MODEL(x, sigma, y)
+    whole = make('swg', Spy())(X, SIGMA, Y)
+    assert [size for size, _ in asked] == [6]*4 and all(torch.equal(y, Y) for _, y in asked)
+    assert torch.equal(make('swg')(far, SIGMA, Y)[:, :, :2], whole[:, :, :2])
+
+
+def test_outside_the_mask_there_is_no_guidance():
+    assert torch.equal(make('m_swg')(X, SIGMA, Y)[:, :, :2, :2], MODEL(X, SIGMA, Y)[:, :, :2, :2])
+
+
+@pytest.mark.parametrize('T,share', [(16, .1), (16, .5), (49, .1), (7, .3), (5, 0.)])
+def test_swaps_are_disjoint_and_of_the_least_alike(T, share):
+    "In the released code a token may be in two pairs: then one is doubled and another lost."
+    h = torch.randn(4, T, 6, generator=rng(T))
+    swapped, pairs = swap_unlike(h, share), int(share*T)
+    assert all(sorted(map(tuple, a.tolist())) == sorted(map(tuple, b.tolist())) for a, b in zip(h, swapped))
+    assert ((swapped != h).any(2).sum(1) == 2*pairs).all()
+    if pairs: assert torch.equal(unlike_pairs(h, pairs)[:, :], unlike_pairs(3*h, pairs))
+
+
+def test_shuffles_are_of_each_sample():
+    "The authors draw one for the batch, so that a picture depends on its neighbours."
+    with Run(range(5)): whole = make('tpg')(X[:1].expand(5, -1, -1, -1), SIGMA, Y[:1].expand(5))
+    assert len({tuple(o.flatten().tolist()) for o in whole}) == 5
+    with Run([3]): assert (make('tpg')(X[:1], SIGMA, Y[:1]) - whole[3:4]).abs().max() < 1e-5
+
+
+def test_dropout_belongs_to_the_block_and_leaves_the_network_in_evaluation():
+    h, keys = torch.ones(2, 3, 4, 4), torch.tensor([1, 2])
+    first, again, other = (dropped_out(h, keys, k, .5) for k in (0, 0, 1))
+    assert torch.equal(first, again) and not torch.equal(first, other) and not torch.equal(first[0], first[1])
+    before = torch.random.get_rng_state()
+    ask(make('in_situ'))
+    assert not MODEL.training and torch.equal(torch.random.get_rng_state(), before)
+
+
+def test_a_network_without_dropout_is_refused():
+    with pytest.raises(InputError, match='model: got .a network without dropout'): make_method(WEAK, 'in_situ', MODEL)
+    trained = Denoiser(UNet(UNetConfig(image_size=8, patch=1, widths=(8, 16), dropout=.2))).eval()
+    with Run(): assert make_method(WEAK, 'in_situ', trained)(X, SIGMA, Y).shape == X.shape
+
+
+@pytest.mark.parametrize('switch', [0., .5, 10., math.inf])
+def test_segments(switch):
+    branch = make_method(WEAK, 'sgg', MODEL, switch=switch)
+    for sigma in (.4, 3.):
+        want = make('slg')(X, sigma, Y) if sigma <= switch else MODEL(X, sigma, torch.full_like(Y, NULL))
+        assert torch.equal(branch(X, sigma, Y), want)
+
+
+@pytest.mark.parametrize('below', ['no_label', 'icg', 'pag', 'tpg', 'm_swg'])
+def test_segments_take_any_branch(below):
+    assert run(guide(MODEL, scale=2., weak=make_method(WEAK, 'sgg', MODEL, below=below, switch=1.))).isfinite().all()
+
+
+def test_a_noisier_label_is_not_a_noisier_level():
+    "The trial with D told a higher level, its own skip at work, is another method."
+    ours = (make('self_guidance')(X, SIGMA, Y) - MODEL(X, SIGMA, Y)).norm()
+    assert (MODEL(X, 1.05*SIGMA, Y) - MODEL(X, SIGMA, Y)).norm() > .5*ours
+    eps = Denoiser(MODEL.net, 'eps')
+    told = torch.full((5,), math.log(1.05*SIGMA)/4)
+    want = X - SIGMA*MODEL.net(X/(1 + SIGMA**2)**.5, told, Y)
+    assert (make_method(WEAK, 'self_guidance', eps)(X, SIGMA, Y) - want).abs().max() < 1e-4
+
+
+DIGITS_AT = dict(self_guidance=4., swg=1.2, m_swg=1.2, sag=1.2, tpg=4., self_swap=4., erg=2., in_situ=4., sgg=2.) # scales, 1 + the strengths of the authors
+
+@pytest.mark.slow
+@pytest.mark.parametrize('name', DIGITS_AT)
+def test_digits_are_recognised(name):
+    from cfg_course.classifiers import load_classifier, predict
+    model = load_denoiser(resources.files('cfg_course')/'weights'/'mnist.safetensors')[0].requires_grad_(False)
+    y, branch = torch.arange(50) % 10, make_method(WEAK, name, model, **OPTIONS.get(name, {}))
+    x = sample(guide(model, scale=DIGITS_AT[name], weak=branch), y, (1, 28, 28), 'ddim', steps=16, batch_size=50)
+    assert (predict(load_classifier('mnist')[0], x).argmax(1) == y).double().mean() >= .9

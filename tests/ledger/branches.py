@@ -2,7 +2,7 @@
 import torch
 from torch import Tensor
 
-from cfg_course.branches import autoguidance, other_label, random_label
+from cfg_course.branches import autoguidance, masked_windows, noisier_level, other_label, random_label, windows
 from cfg_course.core import NULL, Run
 from cfg_course.guidance import guide
 from cfg_course.mixtures import Mixture, transport
@@ -64,3 +64,30 @@ def random_class(t):
     with Run(range(n)): drawn = drawer.labels(torch.zeros(n, dtype=torch.long))
     yield torch.stack([world(at.expand(n, 3), sigma, drawn).mean(0) for at in x]), mean(equal), mean(posterior)
     yield world(x, sigma, NULL), mean(posterior), mean(equal)
+
+
+@row('eq-weak-level', cell='5e1f0004', mutant='the input is not scaled again; the noise is not compared', tolerance=1e-10)
+def noisier_label(t):
+    "The same scaled input with a noisier label: for a denoiser that says nothing, scaled so that the variance stays."
+    (world, x, sigma, y), delta = branches(t), t.number('delta', .02, .8)
+    told = (1 + delta)*sigma
+    seen = x*((1 + told**2)/(1 + sigma**2))**.5
+    got = noisier_level(world, shift=delta)(x, sigma, y)
+    formula = lambda at: x - sigma/told*(at - world(at, told, y))
+    yield got, formula(seen), formula(x)
+    yield got, formula(seen), world(seen, told, y)
+
+
+@row('eq-weak-window', cell='5e1f000a', mutant='windows are not divided by how often; the mask is turned round', tolerance=1e-10)
+def sliding_windows(t):
+    "The mean of four windows; masked, the whole picture's prediction where only one window is."
+    from ledger.damages import network
+    denoise, x, y, sigma = network(t), 2*t.normal(3, 1, 8, 8), t.labels(3, 10), t.number('sigma', .3, 3)
+    total, times = torch.zeros_like(x), torch.zeros_like(x)
+    for i in (0, 2):
+        for j in (0, 2):
+            total[:, :, i:i + 6, j:j + 6] += denoise(x[:, :, i:i + 6, j:j + 6].contiguous(), sigma, y)
+            times[:, :, i:i + 6, j:j + 6] += 1
+    D_c, M = denoise(x, sigma, y), (times > 1).double()
+    yield windows(denoise)(x, sigma, y), total/times, total
+    yield masked_windows(denoise)(x, sigma, y), D_c + M*(total/times - D_c), D_c + (1 - M)*(total/times - D_c)

@@ -3,7 +3,9 @@ import math
 
 import torch
 
-from cfg_course.damages import blur_queries, blurred_attention, identity_attention, shaken_level, skipped_parts
+from cfg_course.core import Run, rng
+from cfg_course.damages import blur_queries, blurred_attention, blurred_input, dropped_out, identity_attention
+from cfg_course.damages import segments, shaken_level, skipped_parts, swapped_tokens, tempered_attention, shuffled_tokens
 from cfg_course.denoisers import Denoiser
 from cfg_course.networks import UNet, UNetConfig, parts, perturb
 from ledger import Trial, row
@@ -85,3 +87,72 @@ def shaken(t):
     shake = shaken_level(network(t), strength=eta, power=alpha).change(lambda f: n, sigma)['level']
     formula = lambda time: e + eta*time[:, None]**alpha*e.var(1, keepdim=True)**.5*n
     yield shake(e), formula(2/math.pi*sigma.atan()), formula(sigma)
+
+
+@row('eq-weak-sag', cell='5e1e0004', mutant='D of the blurred input itself; rows for columns', tolerance=1e-10)
+def looked_at(t):
+    "Where others look more than the average the prediction is blurred, and noise is compared at the old sample."
+    denoise, blur = network(t), t.number('blur', .05, .3)
+    x, y, sigma, maps = 2*t.normal(3, 1, 8, 8), t.labels(3, 10), t.number('sigma', .3, 3), []
+    def spy(attend, q, k, v, shape): return maps.append((q@k.mT/q.shape[-1]**.5).softmax(-1).mean(1)) or attend(q, k, v, shape)
+    D = Denoiser(perturb(denoise.net, see=spy))(x, sigma, y)
+    place = torch.arange(8, dtype=torch.float64)
+    B = (-(place - place[:, None])**2/2/(8*blur)**2).exp()
+    B = B/B.sum(1, keepdim=True)
+    def moved(dim):
+        mask = (maps[0].sum(dim) > 1).double().reshape(3, 1, 4, 4).repeat_interleave(2, 2).repeat_interleave(2, 3)
+        return x + mask*(B@D@B.mT - D)
+    got, at = blurred_input(denoise, blur=blur)(x, sigma, y), moved(1)
+    right = denoise(at, sigma, y) + x - at
+    yield got, right, denoise(at, sigma, y)
+    yield got, right, denoise(moved(2), sigma, y) + x - moved(2)
+
+
+@row('eq-weak-erg', cell='5e1e0007', mutant='tau divides', tolerance=1e-12)
+def tempered(t):
+    "Scores of attention times a number."
+    denoise, tau = network(t), t.number('tau', .01, .9)
+    _, q, k, v, _, damaged = attended(t, denoise, tempered_attention(denoise, tau=tau))
+    formula = lambda factor: (factor*q@k.mT/q.shape[-1]**.5).softmax(-1)@v
+    yield damaged, formula(tau), formula(1/tau)
+
+
+@row('eq-weak-tokens', cell='5e1e000c', mutant='the permutation is undone; the most alike are exchanged', tolerance=1e-10)
+def tokens(t):
+    "Tokens in another order, never put back; and the least alike tokens, then channels, exchanged in disjoint pairs."
+    denoise = network(t)
+    x, y, sigma, seed = 2*t.normal(3, 1, 8, 8), t.labels(3, 10), t.number('sigma', .3, 3), t.whole('seed', 0, 999)
+    order = torch.stack([torch.randperm(16, generator=rng(seed, i, 17, 1)) for i in range(3)])
+    def told(change): return Denoiser(perturb(denoise.net, tokens=change))(x, sigma, y)
+    def by(index): return lambda h: h.flatten(2).gather(2, index[:, None].expand(-1, h.shape[1], -1)).reshape(h.shape)
+    with Run(): got = shuffled_tokens(denoise, seed=seed)(x, sigma, y)
+    yield got, told(by(order)), told(by(order.argsort(1)))
+    def exchanged(rows, sign):
+        out = rows.clone()
+        for b, one in enumerate(rows):
+            unit = one/one.norm(dim=1, keepdim=True)
+            pairs = sorted((sign*(unit[i]@unit[j]).item(), i, j) for i in range(len(one)) for j in range(i))
+            used, left = set(), int(.25*len(one))
+            for _, i, j in pairs:
+                if left and not {i, j} & used: out[b, [i, j]] = one[[j, i]]; used |= {i, j}; left -= 1
+        return out
+    def both(sign): return lambda h: exchanged(exchanged(h.flatten(2).mT, sign).mT, sign).reshape(h.shape)
+    yield swapped_tokens(denoise, share=.25)(x, sigma, y), told(both(1)), told(both(-1))
+
+
+@row('eq-weak-dropout', cell='5e1e0010', mutant='what is kept is not made larger', tolerance=1e-12)
+def dropout(t):
+    "What is kept is divided by its probability."
+    p, h, keys = t.number('p', .05, .8), t.normal(5, 3, 4, 4), torch.arange(5) + t.whole('key', 0, 999)
+    m = torch.stack([torch.rand(3, 4, 4, generator=rng(key, 2)) for key in keys.tolist()]) >= p
+    yield dropped_out(h, keys, 2, p), m*h/(1 - p), m*h
+
+
+@row('eq-weak-segments', cell='5e1e0015', mutant='the other way round', tolerance=1e-12)
+def segmented(t):
+    "No label above a noise level, a damaged network below, for each sample."
+    denoise, switch = network(t), t.number('switch', .3, 2)
+    x, y, sigma = 2*t.normal(6, 1, 8, 8), t.labels(6, 10), switch*torch.tensor([.3, .8, 1., 1.2, 3., 9.], dtype=torch.float64)
+    low, high = skipped_parts(denoise)(x, sigma, y), denoise(x, sigma, torch.full_like(y, -1))
+    late = (sigma <= switch)[:, None, None, None]
+    yield segments(denoise, switch=switch)(x, sigma, y), torch.where(late, low, high), torch.where(late, high, low)

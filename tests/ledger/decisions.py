@@ -5,7 +5,7 @@ import numpy as np
 import torch
 from scipy.special import expit, log_ndtr
 
-from cfg_course.decisions import agreement, census, collapse_level, decision_level, many_level, modes_of, signal_for, spectral_level
+from cfg_course.decisions import agreement, collapse_level, decision_level, many_level, signal_for, spectral_level
 from cfg_course.laws import Gauss, sde_law
 from cfg_course.mixtures import Mixture, mesh
 from ledger import row

@@ -8,7 +8,8 @@ from torch.autograd import grad
 from cfg_course.core import NULL
 from cfg_course.laws import Gauss, ode_map
 from cfg_course.mixtures import Mixture, Pair, mesh, tilt_on, transport
-from cfg_course.procedures import cfgig, cfgpp_ancestral_step, cfgpp_ddim_step, cfgpp_dpmpp_step, delay, pcg_step
+from cfg_course.procedures import cfg_mp_step, cfgig, cfgpp_ancestral_step, cfgpp_ddim_step, cfgpp_dpmpp_step, delay, half_steps
+from cfg_course.procedures import langevin_time, pcg_step, restart, rrr, w2sd
 from cfg_course.procedures import rectified_step, zsampling_step
 from cfg_course.samplers import Now, Step
 from ledger import Trial, row
@@ -155,3 +156,94 @@ def delayed(t):
     inside = (s*recall(of_c, 0) + (1 - s)*recall(of_u, NULL)).logsumexp(1)
     term = sigma**2*grad(inside.sum(), x)[0]
     yield got + term, tilt_on(x0, world, s)(x, sigma), tilt_on(x0, world, 1 + delta)(x, sigma)
+
+
+@row('eq-proc-w2sd', cell='5e180003', mutant='weak and strong are exchanged on the way up', tolerance=1e-11)
+def reflection(t):
+    "Down with the strong model, up with the weak, down with the strong."
+    world, now = before_a_step(t)
+    weak = Mixture(world.means, world.eigs[:, 0] + .4, world.weights, world.labels)
+    s, up = t.number('s', .5, 5), t.number('s_up', 0, 2)
+    def moved(model, x, a, b, scale):
+        D_u, D_c = both(model, x, a, now.y)
+        D = D_u + scale*(D_c - D_u)
+        return D + b/a*(x - D)
+    def formula(model):
+        there = moved(world, now.x, now.sigma, now.sigma_next, s)
+        back = moved(model, there, now.sigma_next, now.sigma, up)
+        return moved(world, back, now.sigma, now.sigma_next, s)
+    got = next(w2sd(scale=s, inverse=up, model=weak.__call__)(world, now.x, [now.sigma, now.sigma_next], now.y)).x
+    yield got, formula(weak), formula(world)
+
+
+@row('eq-proc-mp', cell='5e180007', mutant='both half steps go forward', tolerance=1e-11)
+def manifold(t):
+    "Half a step along the branch without label, half a step back along the other, at one time."
+    world, now = before_a_step(t)
+    time, h = now.sigma/(1 + now.sigma), t.number('h', .01, .3)
+    z = (1 - time)*now.x
+    def f(z, label): return (z - world(z/(1 - time), now.sigma, label))/time
+    middle = z + h/2*f(z, NULL)
+    yield half_steps(world, z, time, h, now.y), middle - h/2*f(middle, now.y), middle + h/2*f(middle, now.y)
+
+
+@row('eq-proc-mp-scale', cell='5e180007', mutant='s + K', tolerance=1e-6)
+def hidden_scale(t):
+    "What of a short step of CFG-MP is proportional to its length is a step with the scale s + K/2."
+    world, now = before_a_step(t)
+    s, K = t.number('s', .5, 4), t.whole('K', 1, 4)
+    def speed(h): return (cfg_mp_step(world, now._replace(sigma_next=now.sigma - h), s, K, above=0.).x - now.x)/h
+    D_u, D_c = both(world, now.x, now.sigma, now.y)
+    formula = lambda scale: (D_u + scale*(D_c - D_u) - now.x)/now.sigma
+    h = 1e-5*now.sigma
+    yield 2*speed(h/2) - speed(h), formula(s + K/2), formula(s + K)
+
+
+@row('eq-proc-restart', cell='5e18000b', mutant='noise of the higher level alone', tolerance=1e-10)
+def restarted(t):
+    "Noise up to the higher level, then steps down, here two of Euler's."
+    world, now = before_a_step(t, low=.3)
+    low, high, s, n = now.sigma_next, now.sigma*t.number('high/sigma', 1., 2.), t.number('s', .5, 4), t.normal(20, 3)
+    def down(x, a, b):
+        D_u, D_c = both(world, x, a, now.y)
+        D = D_u + s*(D_c - D_u)
+        return D + b/a*(x - D)
+    middle = ((low**(1/7) + high**(1/7))/2)**7
+    def formula(size):
+        x = down(now.x, now.sigma, low) + size*n
+        return down(down(x, high, middle), middle, low)
+    run = restart(scale=s, low=low, high=high, points=3, repeats=1)
+    from cfg_course.samplers import ddim_step
+    got = next(run(world, now.x, [now.sigma, low, low/2], now.y, step=ddim_step, noise=lambda: n)).x
+    yield got, formula((high**2 - low**2)**.5), formula(high)
+
+
+@row('eq-proc-rrr', cell='5e18000f', mutant='beta of the step to come; h for 2h in the noise', tolerance=1e-5)
+def recycled(t):
+    "A Langevin step with the composed score in coordinates that keep the variance, to first order in its size."
+    world, now = before_a_step(t, low=.5)
+    s, x, n = t.number('s', -1, 4), now.x, t.normal(20, 3)
+    D_u, D_c = both(world, x, now.sigma_next, now.y)
+    D = D_u + s*(D_c - D_u)
+    from cfg_course.procedures import langevin
+    drift, wide = (D - x)/now.sigma_next**2, 1 + now.sigma_next**2
+    beta = (now.sigma**2 - now.sigma_next**2)/(1 + now.sigma**2)
+    wrong = (now.sigma**2 - now.sigma_next**2)/wide
+    def parts(size):
+        time = langevin_time(now.sigma, now.sigma_next, size)
+        zero = langevin(D, x, now.sigma_next, time, 0*n) - x
+        return zero/size, (langevin(D, x, now.sigma_next, time, n) - x - zero)/size**.5
+    size = 1e-7
+    pulled, kicked = parts(size)
+    yield pulled, beta*wide*drift, wrong*wide*drift
+    yield kicked, (2*beta*wide)**.5*n, (beta*wide)**.5*n
+    queue = iter([0*n, n])
+    run = next(rrr(scale=s, repeats=1, size=.7)(world, now.x, [now.sigma, now.sigma_next, .1*now.sigma_next], now.y, noise=lambda: next(queue))).x
+    r = (now.sigma_next/now.sigma)**2
+    D_u, D_c = both(world, now.x, now.sigma, now.y)
+    first = D_u + s*(D_c - D_u)
+    first = first + r*(now.x - first)
+    D_u, D_c = both(world, first, now.sigma_next, now.y)
+    target = D_u + s*(D_c - D_u)
+    by = lambda time: langevin(target, first, now.sigma_next, time, n)
+    yield run, by(2*.7*beta*wide), by(.7*beta*wide)

@@ -4,7 +4,6 @@ from itertools import permutations, product
 
 import torch
 
-from cfg_course.mixtures import Mixture
 from cfg_course.tokens import (close, defect, guide_rates, hard_law, masked_law, normalise, reverse_rates, tilted, uniform_chain,
                                uniform_rates, with_masks)
 from ledger import row
