@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from .core import NULL, Denoise, check, check_number
-from .mixtures import Labels, exact, transport
+from .mixtures import Labels, transport
 from .scores import t_to_sigma, z_to_x
 
 # %% auto #0
@@ -118,6 +118,6 @@ def mixing_defect(
         weak = velocity(denoise, z, t)
         return strong - weak
     along = delta(z)
-    _, slope = torch.func.jvp(delta, (z,), (along,))
+    slope = torch.func.jvp(delta, (z,), (along,))[1]
     factor = scale*(scale - 1)/2
     return -factor*slope

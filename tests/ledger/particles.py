@@ -75,7 +75,7 @@ def twisted(t):
     D_0, r, g = uphill(world, reward, now)
     x = now.x.clone().requires_grad_()
     slope, = grad(reward(world(x, now.sigma), now.sigma, now.y).sum(), x)
-    queue, n = [now.noise()]*9, now.noise()
+    n = now.noise()
     levels = [now.sigma, now.sigma_next, .5*now.sigma_next]
     first = next(tds(reward=reward, particles=1, threshold=0.)(world, now.x, levels, now.y, noise=lambda: n, run=Run(range(20)))).x
     keep = (now.sigma_next/now.sigma)**2
