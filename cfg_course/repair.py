@@ -20,18 +20,20 @@ from torch.nn import functional as F
 from .core import NULL, Denoise, Level, Run, check_count, check_number, rng, writing
 from .guidance import both, lerp
 from .procedures import make_guidance
-from .samplers import sample, trajectory
+from .samplers import SAMPLERS, make_sampler, sample, trajectory
 from .schedules import stratified
+from .scores import expand
 from .metrics import Estimate
 from .sweeps import lowest_point, stratified_covariance
 from .training import Batch, TrainConfig, Trainer, draw_sigma, drop_labels
-from .pictures import MEASURES, Case, PictureWorld, denoised, examine
+from .pictures import MEASURES, Case, PictureWorld, denoised, draw_each, examine, on_axes, redraw_modes
 
 # %% auto #0
 __all__ = ['Size', 'Facts', 'Asked', 'ask_truth', 'Multiple', 'best_multiple', 'Place', 'walk', 'SmoothField', 'Flawed',
-           'unlabelled', 'mixed_error', 'shy', 'blurred_level', 'flat', 'world_batch', 'WorldTrainer', 'PathTrainer',
-           'Setting', 'measured', 'draw_setting', 'kept_facts', 'best_by_likelihood', 'Direction', 'direction',
-           'directions']
+           'unlabelled', 'mixed_error', 'shy', 'blurred_level', 'flat', 'world_batch', 'WorldTrainer', 'MixedTrainer',
+           'joined', 'as_batch', 'PathTrainer', 'DrawnTrainer', 'draw_clean', 'PerturbedTrainer', 'scale_noise',
+           'led_down', 'stretches', 'LedTrainer', 'Setting', 'measured', 'draw_setting', 'kept_facts',
+           'best_by_likelihood', 'Direction', 'direction', 'directions']
 
 # %% ../nbs/26_repair.ipynb #a2600011
 def inner(
@@ -262,23 +264,52 @@ class WorldTrainer(Trainer):
         return whole.take(self.own_rows()).to(self.acc.device)
 
 # %% ../nbs/26_repair.ipynb #a2600042
-class PathTrainer(WorldTrainer):
-    "Training in which half of every batch is from the network's own path, with exact targets there."
-    renew = 200 # steps after which a new path is walked
-    paths = 128 # samples of a path
-    window = .02, 6. # noise levels whose points are used
+class MixedTrainer(Trainer):
+    "Training in which a part of every batch is from places where the network's own sampler comes."
+    share = .5 # of a batch
+    renew = 200 # steps after which new places are found
+    window = .02, 6. # noise levels whose places are used
 
     def own_part(self)->Batch: # `batch_size` samples
-        "Half fresh draws, half points of the path; their target is the exact denoiser's answer."
-        if self.done % self.renew == 0 or not hasattr(self, 'path'):
-            self.path = self.walk_path()
-        half = world_batch(self.data, self.cfg, self.done).take(slice(self.cfg.batch_size//2))
+        "Some of the usual batch, and some places in the stead of the rest."
+        usual = super().own_part()
+        if self.done % self.renew == 0 or not hasattr(self, 'met'):
+            self.met = self.find_places(usual)
+        num = round(self.share*len(usual.y))
         g = rng(self.cfg.seed, 27, self.done)
-        rows = torch.randint(len(self.path.y), (self.cfg.batch_size//2,), generator=g)
-        met = Batch(*(t[rows] for t in self.path))
-        return Batch(*(torch.cat(pair) for pair in zip(half, met)))
+        rows = torch.randint(len(self.met.y), (num,), generator=g)
+        met = Batch(*(t[rows] for t in self.met))
+        return joined([usual.take(slice(len(usual.y) - num)), met.to(self.acc.device)])
 
-    def walk_path(self)->Batch: # all points of some samples' paths, with a label and without
+    def find_places(self,
+        usual:Batch, # of the coming step
+    )->Batch: # many places, whose noisy samples are those that the sampler had in hand
+        "Where the network leads itself."
+        raise NotImplementedError
+
+def joined(
+    parts:Sequence[Batch], # at least one
+)->Batch: # all of their samples
+    "Batches, one behind the other."
+    return Batch(*map(torch.cat, zip(*parts)))
+
+def as_batch(
+    place:Place, # where a sampler is
+    target:Tensor, # `(N, ...)` what the network should say there
+    y:Tensor, # `(N,)` labels
+)->Batch: # whose noisy samples are those of the place
+    "A place, to train with: the 'noise' is what is between the place and the target."
+    sigma = torch.full((len(y),), place.sigma)
+    return Batch(target, y, sigma, (place.x - target)/place.sigma)
+
+# %% ../nbs/26_repair.ipynb #a2600043
+class PathTrainer(MixedTrainer, WorldTrainer):
+    "Half of every batch is from the network's own path, with exact targets there."
+    paths = 128 # samples of a path
+
+    def find_places(self,
+        usual:Batch, # not used
+    )->Batch: # all places of some samples' paths, with a label and without
         "Where the network leads itself without guidance, in 14 to 29 steps."
         g = rng(self.cfg.seed, 28, self.done)
         steps = int(torch.randint(14, 30, (), generator=g))
@@ -286,18 +317,108 @@ class PathTrainer(WorldTrainer):
         seed = int(torch.randint(2**31, (), generator=g))
         places = walk(self.average.module, y, self.data.shape, seed=seed, steps=steps)[1]
         low, high = self.window
-        parts = [self.targets(place, labels) for place in places if low < place.sigma < high
-            for labels in (y, torch.full_like(y, NULL))]
-        return Batch(*map(torch.cat, zip(*parts)))
+        return joined([as_batch(place, self.target(place, labels), labels)
+            for place in places if low < place.sigma < high
+            for labels in (y, torch.full_like(y, NULL))])
 
-    def targets(self,
+    def target(self,
         place:Place, # of the path
         y:Tensor, # `(N,)` labels
-    )->Batch: # whose noisy samples are those of the place, and whose clean ones are the exact answers
-        "Points of the path as a batch: the 'noise' is what is between the point and its target."
-        target = self.data(place.x, place.sigma, y)
-        sigma = torch.full((len(y),), place.sigma)
-        return Batch(target, y, sigma, (place.x - target)/place.sigma)
+    )->Tensor: # `(N, ...)`
+        "What is right at a place: the exact denoiser's answer."
+        return self.data(place.x, place.sigma, y)
+
+class DrawnTrainer(PathTrainer):
+    "On its own path, with a picture that may have led there in the place of the mean of all that may have."
+    def target(self,
+        place:Place, # of the path
+        y:Tensor, # `(N,)` labels
+    )->Tensor: # `(N, ...)`
+        "A draw from the pictures that the noisy ones may have come from."
+        g = rng(self.cfg.seed, 29, self.done, round(1e6*place.sigma))
+        return draw_clean(self.data, place.x, place.sigma, y, g)
+
+def draw_clean(
+    world:PictureWorld, # the truth
+    x:Tensor, # `(N, ...)` noisy pictures
+    sigma:float, # their noise level, > 0
+    y:Tensor, # `(N,)` labels
+    generator:torch.Generator|None=None, # source of randomness
+)->Tensor: # like `x`
+    "For each noisy picture a draw of the clean ones that it may have come from; their mean is the denoiser's answer."
+    check_number('sigma', sigma, 0)
+    pixels = x.flatten(1).double()
+    chances = world.mode_posterior(pixels, sigma, y)
+    modes = draw_each(chances, generator)
+    drawn = redraw_modes(world, pixels, modes, sigma, generator)
+    return drawn.reshape(x.shape).to(x.dtype)
+
+# %% ../nbs/26_repair.ipynb #a2600047
+class PerturbedTrainer(Trainer):
+    "Input perturbation (Ning et al. 2023): more noise in the input than the network is told or asked for."
+    gamma = .1 # of the noise, that is added
+
+    def own_part(self)->Batch: # `batch_size` samples
+        "The usual batch, whose pictures have moved."
+        batch = super().own_part()
+        g = rng(self.cfg.seed, 30, self.done)
+        extra = torch.randn(batch.x0.shape, generator=g).to(batch.x0)
+        return batch._replace(x0=batch.x0 + self.gamma*expand(batch.sigma, extra)*extra)
+
+def scale_noise(
+    denoise:Denoise, # any
+    factor:float, # lambda: the predicted noise is divided by it; > 0, and above 1 to take less noise away
+)->Denoise: # another
+    "Epsilon scaling (Ning et al. 2024)."
+    check_number('factor', factor, 0)
+    def scaled(x, sigma, y):
+        return lerp(x, denoise(x, sigma, y), 1/factor)
+    return scaled
+
+# %% ../nbs/26_repair.ipynb #a2600048
+def led_down(
+    denoise:Denoise, # that leads
+    clean:Tensor, # `(N, ...)` clean pictures
+    y:Tensor, # `(N,)` their labels
+    sigmas:Tensor, # `(K+1,)` falling noise levels, > 0
+    generator:torch.Generator|None=None, # source of randomness
+    sampler:str='dpmpp', # one of `SAMPLERS`
+)->list[Place]: # after 1, 2 ... K steps
+    "Noise clean pictures to the first level, and sample down to the others."
+    levels = sigmas.to(clean)
+    noise = torch.randn(clean.shape, generator=generator).to(clean)
+    x = clean + levels[0]*noise
+    with torch.no_grad():
+        done = trajectory(denoise, x, sigmas, y, SAMPLERS[sampler].step)
+        return [Place(step.sigma_next, step.x) for step in done]
+
+def stretches(
+    steps:int, # of the whole grid
+    few:int, # steps of a stretch
+    window:tuple[float, float], # levels between which a stretch lies
+)->Tensor: # `(S, few+1)` falling noise levels
+    "All stretches of a grid that are some steps long."
+    sigmas = make_sampler('dpmpp', steps)[1]
+    low, high = window
+    inside = sigmas[(sigmas > low) & (sigmas < high)]
+    return inside.unfold(0, few + 1, 1)
+
+class LedTrainer(MixedTrainer):
+    "Half of every batch is made from clean pictures, noised and led down a few steps; they are the targets."
+    few = 3 # steps
+
+    def find_places(self,
+        usual:Batch, # whose pictures are taken
+    )->Batch: # places from all levels of a grid, with a label and without
+        "Where the network leads noised pictures."
+        named = usual.y != NULL
+        clean, y = usual.x0[named].cpu(), usual.y[named].cpu()
+        g = rng(self.cfg.seed, 28, self.done)
+        steps = int(torch.randint(14, 30, (), generator=g))
+        return joined([as_batch(place, clean, labels)
+            for sigmas in stretches(steps, self.few, self.window)
+            for place in led_down(self.average.module, clean, y, sigmas, g)
+            for labels in (y, torch.full_like(y, NULL))])
 
 # %% ../nbs/26_repair.ipynb #a2600051
 class Setting(NamedTuple):
