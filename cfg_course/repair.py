@@ -32,8 +32,8 @@ from .pictures import MEASURES, Case, PictureWorld, denoised, draw_each, examine
 __all__ = ['Size', 'Facts', 'Asked', 'ask_truth', 'Multiple', 'best_multiple', 'Place', 'walk', 'SmoothField', 'Flawed',
            'unlabelled', 'mixed_error', 'shy', 'blurred_level', 'flat', 'world_batch', 'WorldTrainer', 'MixedTrainer',
            'joined', 'as_batch', 'PathTrainer', 'DrawnTrainer', 'draw_clean', 'PerturbedTrainer', 'scale_noise',
-           'led_down', 'stretches', 'LedTrainer', 'Setting', 'measured', 'draw_setting', 'kept_facts',
-           'best_by_likelihood', 'Direction', 'direction', 'directions']
+           'led_down', 'stretches', 'LedTrainer', 'Width', 'width_at', 'Setting', 'measured', 'draw_setting',
+           'kept_facts', 'best_by_likelihood', 'Direction', 'direction', 'directions']
 
 # %% ../nbs/26_repair.ipynb #a2600011
 def inner(
@@ -419,6 +419,28 @@ class LedTrainer(MixedTrainer):
             for sigmas in stretches(steps, self.few, self.window)
             for place in led_down(self.average.module, clean, y, sigmas, g)
             for labels in (y, torch.full_like(y, NULL))])
+
+# %% ../nbs/26_repair.ipynb #a260004c
+class Width(NamedTuple):
+    "How far a network, and the places where it is asked, go along the sheets, at one noise level."
+    sigma:float # noise level
+    slope:float # of the network's answers against the exact ones: 1 is right, below 1 too narrow
+    width:float # mean square of the places along the sheets over that of noisy data; 1 on average
+
+def width_at(
+    world:PictureWorld, # the truth
+    place:Place, # noisy samples
+    y:Tensor, # `(N,)` their labels
+    D:Tensor, # `(N, ...)` a network's answers
+)->Width: # of all samples together
+    "Equation 'repair-slope', on the sheet of the mode that is most probable."
+    modes = world.mode_posterior(place.x.double(), place.sigma, y).argmax(1)
+    axes = world.directions[modes]
+    def along(x): return on_axes(axes, x.flatten(1).double() - world.means[modes])
+    right, said, here = along(world(place.x, place.sigma, y)), along(D), along(place.x)
+    usual = world.variances[modes] + place.sigma**2
+    slope = (right*said).sum()/right.square().sum()
+    return Width(place.sigma, slope.item(), (here.square()/usual).mean().item())
 
 # %% ../nbs/26_repair.ipynb #a2600051
 class Setting(NamedTuple):
