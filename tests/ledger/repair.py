@@ -159,3 +159,12 @@ def shift(t):
     m_c, m_u, v, s, top = t.number('m_c', .5, 1.5), t.number('m_u', -1., .3), t.number('v', .3, 2.), t.number('s', 1.5, 4.), 80.
     rest = 1 - (v/(v + top**2))**.5
     yield linear(t, m_c, m_u, v, v, s, 0.), (m_u + s*(m_c - m_u))*rest, (m_c + s*(m_c - m_u))*rest
+
+
+@row('eq-repair-taken', cell='a26000a4', mutant='the cosine without the size', tolerance=1e-10)
+def taken(t):
+    "The share of the squared error that a technique takes away with its change as it is."
+    place, c, G, D = parts(t)
+    found = direction(place, c, G, D)
+    share = 1 - (G - D).square().sum()/(c - D).square().sum()
+    yield share, 2*found.cosine*found.size**.5 - found.size, 2*found.cosine - found.size
