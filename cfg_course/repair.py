@@ -294,7 +294,8 @@ def unlabelled(
 )->Tensor: # `(B, 1, 1, 1)` bool
     "Which samples have no label."
     missing = y == NULL
-    return missing.view(-1, 1, 1, 1)
+    shape = -1, 1, 1, 1
+    return missing.view(shape)
 
 # %% ../nbs/26_repair.ipynb #a2600034
 def mixed_error(
@@ -335,8 +336,10 @@ def blurred_level(
     check_number('width', width, 0)
     factors = math.exp(width), math.exp(-width)
     def answer(x, sigma, y, c):
-        others = [world(x, factor*sigma, y) for factor in factors]
-        return (c + sum(others))/3
+        levels = [factor*sigma for factor in factors]
+        others = [world(x, level, y) for level in levels]
+        total = c + sum(others)
+        return total/3
     return Flawed(world, answer)
 
 def flat(
@@ -519,8 +522,9 @@ class DrawnTrainer(PathTrainer):
     )->Tensor: # `(N, ...)`
         "A draw from the pictures that the noisy ones may have come from."
         level = round(1e6*place.sigma)
-        keys = self.cfg.seed, 29, self.done, level
-        return draw_clean(self.data, place.x, place.sigma, y, rng(*keys))
+        g = rng(self.cfg.seed, 29, self.done, level)
+        x, sigma = place.x, place.sigma
+        return draw_clean(self.data, x, sigma, y, g)
 
 def draw_clean(
     world:PictureWorld, # the truth
@@ -700,7 +704,8 @@ class Setting(NamedTuple):
         "The setting in a word."
         options = [f'{k}={v}' for k, v in self.options]
         numbers = self.steps, self.seed, self.num
-        parts = self.who, self.method, *options, self.scale, self.sampler, *numbers
+        first = self.who, self.method, *options
+        parts = *first, self.scale, self.sampler, *numbers
         return in_words(parts)
 
 Facts = dict[str, np.ndarray] # name -> `(N,)`, or a number
@@ -729,7 +734,9 @@ def draw_setting(
     how = dict(scale=setting.scale, options=dict(setting.options))
     guided, loop = make_guidance(denoise, setting.method, **how)
     y = in_turn(setting.num, world.classes)
-    x = sample(guided, y, world.shape, setting.sampler, setting.seed, batch_size=250, loop=loop, steps=setting.steps)
+    keep = dict(batch_size=250, loop=loop)
+    where = y, world.shape, setting.sampler, setting.seed
+    x = sample(guided, *where, steps=setting.steps, **keep)
     return measured(world, x, y)
 
 def kept_facts(
