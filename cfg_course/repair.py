@@ -294,8 +294,7 @@ def unlabelled(
 )->Tensor: # `(B, 1, 1, 1)` bool
     "Which samples have no label."
     missing = y == NULL
-    shape = -1, 1, 1, 1
-    return missing.view(shape)
+    return missing.view(-1, 1, 1, 1)
 
 # %% ../nbs/26_repair.ipynb #a2600034
 def mixed_error(
@@ -461,9 +460,9 @@ def as_batch(
     y:Tensor, # `(N,)` labels
 )->Batch: # whose noisy samples are those of the place
     "A place, to train with: the 'noise' is what is between the place and the target."
-    sigma = torch.full((len(y),), place.sigma)
-    away = place.x - target
-    return Batch(target, y, sigma, away/place.sigma)
+    sigma = torch.full(y.shape, place.sigma)
+    noise = (place.x - target)/place.sigma
+    return Batch(target, y, sigma, noise)
 
 def twice(
     places:Sequence[Place], # of the same samples
@@ -481,8 +480,8 @@ def labelled(
 )->tuple[Tensor, Tensor]: # `(N, ...)` clean pictures, `(N,)` their labels, on the CPU
     "The pictures of a batch that have kept their labels."
     named = batch.y != NULL
-    clean, y = batch.x0[named], batch.y[named]
-    return clean.cpu(), y.cpu()
+    clean = batch.x0[named].cpu()
+    return clean, batch.y[named].cpu()
 
 # %% ../nbs/26_repair.ipynb #a2600043
 class PathTrainer(MixedTrainer, WorldTrainer):
