@@ -282,12 +282,27 @@ class Flawed:
 
     def __call__(self,
         x:Tensor, # `(B, C, H, W)` noisy samples
-        sigma:Level, # noise level, one number
+        sigma:Level, # noise level, `()`, `(B,)` or a float
         y:Tensor, # `(B,)` labels
     )->Tensor: # `(B, C, H, W)`
         "The flawed prediction."
+        level = torch.as_tensor(sigma)
+        if level.ndim:
+            return self.at_levels(x, level, y)
         c = self.world(x, sigma, y)
         return self.answer(x, float(sigma), y, c)
+
+    def at_levels(self,
+        x:Tensor, # `(B, C, H, W)` noisy samples
+        sigma:Tensor, # `(B,)` noise levels
+        y:Tensor, # `(B,)` labels
+    )->Tensor: # `(B, C, H, W)`
+        "The flawed prediction, one level after the other."
+        D = torch.empty_like(x)
+        for level in sigma.unique().tolist():
+            rows = sigma == level
+            D[rows] = self(x[rows], level, y[rows])
+        return D
 
 def unlabelled(
     y:Tensor, # `(B,)` labels
@@ -335,10 +350,8 @@ def blurred_level(
     check_number('width', width, 0)
     factors = math.exp(width), math.exp(-width)
     def answer(x, sigma, y, c):
-        levels = [factor*sigma for factor in factors]
-        others = [world(x, level, y) for level in levels]
-        total = c + sum(others)
-        return total/3
+        others = [world(x, factor*sigma, y) for factor in factors]
+        return (c + sum(others))/3
     return Flawed(world, answer)
 
 def flat(

@@ -276,3 +276,18 @@ def test_blur_keeps_the_sum_and_the_shape():
     x[:, :, 10, 8] = 1
     y = repair.blur(x, 1.5)
     assert y.shape == x.shape and torch.allclose(y.sum((2, 3)), torch.ones(2, 3), atol=1e-3) and y[0, 0].argmax() == 10*17 + 8
+
+
+FLAWS = dict(mixed=lambda w: mixed_error(w, lambda s: .1*s/(1 + s), .5), shy=lambda w: shy(w, .7), flat=lambda w: repair.flat(w, 3.), blurred=lambda w: repair.blurred_level(w, .4))
+
+
+@pytest.mark.parametrize('flaw', FLAWS)
+@pytest.mark.parametrize('dtype', [torch.float32, F64])
+def test_known_errors_take_a_level_for_each_sample(small, flaw, dtype):
+    "Techniques ask with levels as numbers, as tensors without a dimension, or with one for each sample."
+    _, x, y = noisy(small, 12, dtype=dtype)
+    y[3:5] = NULL
+    net, levels = FLAWS[flaw](small), torch.tensor([.3, .9, 4.], dtype=dtype).repeat(4)
+    together = net(x, levels, y)
+    for i, level in enumerate(levels): assert torch.allclose(together[i:i + 1], net(x[i:i + 1], level, y[i:i + 1]), atol=1e-4) and together.dtype == dtype
+    assert torch.allclose(net(x, torch.full((12,), .9, dtype=dtype), y), net(x, .9, y), atol=1e-4)
