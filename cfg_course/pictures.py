@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import copy
+import json
 import math
 from collections.abc import Callable, Sequence
 from importlib import resources
@@ -23,9 +24,9 @@ from .mixtures import Data, Labels, as_classes, as_labels, as_level, as_weights
 from .mixtures import belongs, exact, first_few, normal
 
 # %% auto #0
-__all__ = ['WORLDS', 'Sheets', 'Drawing', 'PictureWorld', 'save_world', 'load_world', 'is_world', 'shipped_worlds', 'find_world',
-           'Facts', 'examine', 'measure_pictures', 'Band', 'band_of', 'null_band', 'sample_tilted', 'Annealed',
-           'anneal_tilted']
+__all__ = ['WORLDS', 'Sheets', 'Drawing', 'PictureWorld', 'as_read', 'save_world', 'load_world', 'is_world', 'shipped_worlds',
+           'find_world', 'Facts', 'examine', 'measure_pictures', 'Band', 'band_of', 'null_band', 'sample_tilted',
+           'Annealed', 'anneal_tilted']
 
 # %% ../nbs/08_pictures.ipynb #20f46557
 FINITE = 'finite numbers'
@@ -924,12 +925,23 @@ def build(
     return world
 
 # %% ../nbs/08_pictures.ipynb #66566854
+def as_read(
+    header:dict[str, Any], # that is to be written
+)->dict[str, Any]: # what a reader will find
+    "A header as JSON gives it back; raises `InputError` for what JSON cannot hold."
+    try:
+        return json.loads(json.dumps(header))
+    except (TypeError, ValueError, RecursionError) as e:
+        raise InputError(f'header: got {type(e).__name__} ({e}), allowed: what JSON can hold') from None
+
 def save_world(
-    world:PictureWorld, # any
+    world:PictureWorld, # of pictures of the shape (C, H, W)
     path:Path|str, # a .safetensors file
-    **meta, # more facts for the header: classes, data, source, licence ...
+    **meta, # more facts for the header: classes and data, which must be there; source, licence ...
 )->None:
-    "Write a world: means and directions in 8 bits."
+    "Write a world: means and directions in 8 bits. Raises `InputError` for one that `load_world` would refuse."
+    own = sorted({'kind', 'shape'} & meta.keys())
+    check(not own, 'header', own, 'other names; these are the world\'s own')
     means, means_scale = to_bytes(world.means)
     directions, directions_scale = to_bytes(world.directions)
     tensors = dict(
@@ -938,7 +950,8 @@ def save_world(
         variances=world.variances.float(),
         floor=torch.tensor(world.floor, dtype=torch.float64),
         weights=world.weights, labels=world.labels)
-    header = dict(kind='world', shape=world.shape, **meta)
+    header = as_read(dict(kind='world', shape=world.shape, **meta))
+    build(tensors, header)
     save_tensors(tensors, header, path)
 
 def load_world(
@@ -1000,10 +1013,12 @@ def off_sheet(
     inside:Tensor, # `(B, R)` of `on_sheet`
     floor:float, # variance off the planes
 )->Tensor: # `(B,)` `off` of `Facts`
-    "Distance from the sheet of a mode, in units of what it should be."
+    "Distance from the sheet of a mode, in units of what it should be; 0 where the sheet has all directions."
     deviation = view.z - view.planes.means[best]
     rest = squared_length(deviation) - inside.sum(1)
     directions = deviation.shape[1] - inside.shape[1]
+    if not directions:
+        return torch.zeros_like(rest)
     mean = rest.clamp(min=0)/(directions*floor)
     return mean**.5
 
@@ -1035,7 +1050,7 @@ class Facts(NamedTuple):
     posterior:Tensor # `(N,)` p(c|x)
     mode:Tensor # `(N,)` the most probable mode of the class
     along:Tensor # `(N,)` mean square along the sheet, over the variances there; 1 on average
-    off:Tensor # `(N,)` root mean square off the sheet, over that of the floor; its square is 1 on average
+    off:Tensor # `(N,)` root mean square off the sheet, over that of the floor; its square is 1 on average; 0 if R = D
 
 def examine(
     world:PictureWorld, # the truth

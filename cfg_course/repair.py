@@ -17,23 +17,28 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from .catalogue import make_guidance
-from .core import NULL, Denoise, Level, Run, check_count, check_number, rng, writing
+from .core import NULL, Denoise, Level, Run, check_count, check_number, number, rng, writing
 from .guidance import both, lerp
-from .metrics import Estimate
-from .pictures import MEASURES, Case, PictureWorld, denoised, examine
-from .samplers import sample, trajectory
+from .catalogue import make_guidance
+from .samplers import SAMPLERS, make_sampler, sample, trajectory
 from .schedules import stratified
+from .scores import expand
+from .metrics import Estimate
 from .sweeps import lowest_point, stratified_covariance
 from .training import Batch, TrainConfig, Trainer, draw_sigma, drop_labels
+from .pictures import MEASURES, Case, PictureWorld, denoised, draw_each, examine, like, on_axes
+from .pictures import redraw_modes
 
 # %% auto #0
 __all__ = ['Size', 'Facts', 'Asked', 'ask_truth', 'Multiple', 'best_multiple', 'Place', 'walk', 'SmoothField', 'Flawed',
-           'unlabelled', 'mixed_error', 'shy', 'blurred_level', 'flat', 'world_batch', 'WorldTrainer', 'PathTrainer',
-           'Setting', 'measured', 'draw_setting', 'kept_facts', 'best_by_likelihood', 'Direction', 'direction',
-           'directions']
+           'unlabelled', 'mixed_error', 'shy', 'blurred_level', 'flat', 'world_batch', 'WorldTrainer', 'MixedTrainer',
+           'PathTrainer', 'DrawnTrainer', 'draw_clean', 'PerturbedTrainer', 'scale_noise', 'led_down', 'stretches',
+           'LedTrainer', 'Width', 'width_at', 'Setting', 'measured', 'draw_setting', 'kept_facts', 'best_by_likelihood',
+           'Direction', 'direction', 'directions']
 
 # %% ../nbs/26_repair.ipynb #a2600011
+ABOVE_ZERO = number(above=0)
+
 def inner(
     a:Tensor, # `(B, ...)`
     b:Tensor, # same shape
@@ -42,14 +47,36 @@ def inner(
     products = a.double()*b.double()
     return products.flatten(1).sum(1)
 
+def total(
+    a:Tensor, # `(N, ...)`
+    b:Tensor, # same shape
+)->float: # over all samples
+    "The sum of inner products."
+    products = inner(a, b)
+    return products.sum().item()
+
 def in_parts(
     x:Tensor, # `(B, ...)` noisy samples
     y:Tensor, # `(B,)` labels
     size:int=250, # samples at a time
 ): # yields (x, y, rows)
     "A batch in parts that fit into the caches."
-    for rows in torch.arange(len(x)).split(size):
+    order = torch.arange(len(x))
+    for rows in order.split(size):
         yield x[rows], y[rows], rows
+
+def ask_part(
+    denoise:Denoise, # the network
+    D:Tensor, # `(B, ...)` what the truth says
+    x:Tensor, # `(B, ...)` noisy samples
+    sigma:float, # their noise level
+    y:Tensor, # `(B,)` labels
+)->tuple[Tensor, Tensor, Tensor]: # `(B,)` each: `shown`, `along`, `error` of `Asked`
+    "Ask a network about some samples."
+    u, c = both(denoise, x, sigma, y)
+    d = c - u
+    missing = D - c
+    return inner(d, d), inner(d, D - u), inner(missing, missing)
 
 # %% ../nbs/26_repair.ipynb #a2600012
 class Asked(NamedTuple):
@@ -67,13 +94,15 @@ def ask_truth(
     y:Tensor, # `(B,)` labels
 )->Asked: # of all samples
     "Ask a network with and without the label, and the truth (equation 'repair-asked')."
-    check_number('sigma', sigma, 0)
+    ABOVE_ZERO.check('sigma', sigma)
     found = []
     for part, labels, rows in in_parts(x, y):
-        u, c = both(denoise, part, sigma, labels)
         D = truth[rows] if isinstance(truth, Tensor) else truth(part, sigma, labels)
-        found.append((inner(c - u, c - u), inner(c - u, D - u), inner(D - c, D - c)))
-    return Asked(sigma, *map(torch.cat, zip(*found, strict=True)))
+        sums = ask_part(denoise, D, part, sigma, labels)
+        found.append(sums)
+    columns = zip(*found, strict=True)
+    sums = map(torch.cat, columns)
+    return Asked(sigma, *sums)
 
 # %% ../nbs/26_repair.ipynb #a2600013
 class Multiple(NamedTuple):
@@ -82,6 +111,26 @@ class Multiple(NamedTuple):
     low:float # lower end
     high:float # upper end
 
+# %% ../nbs/26_repair.ipynb #a260001b
+def spread_of(
+    rest:Tensor, # `(N,)` deviations from a mean of zero
+)->Tensor: # `()` standard error of their sum
+    "How uncertain a sum is."
+    n = len(rest)
+    squares = rest.square().sum()
+    variance = squares*(n/(n - 1))
+    return variance.sqrt()
+
+def around(
+    value:Tensor, # `()`
+    half:Tensor, # `()` half of the width of its interval
+)->Multiple:
+    "A value and its interval."
+    ends = value, value - half, value + half
+    numbers = [end.item() for end in ends]
+    return Multiple(*numbers)
+
+# %% ../nbs/26_repair.ipynb #a260001c
 def best_multiple(
     asked:Asked, # of independent samples, at least two
 )->Multiple: # the asked scale
@@ -91,9 +140,8 @@ def best_multiple(
     size = asked.shown.sum()
     s = asked.along.sum()/size
     rest = asked.along - s*asked.shown
-    error = rest.square().sum().mul(n/(n - 1)).sqrt()/size
-    half = 1.96*error
-    return Multiple(s.item(), (s - half).item(), (s + half).item())
+    half = 1.96*(spread_of(rest)/size)
+    return around(s, half)
 
 # %% ../nbs/26_repair.ipynb #a2600021
 class Place(NamedTuple):
@@ -101,6 +149,44 @@ class Place(NamedTuple):
     sigma:float # noise level
     x:Tensor # `(N, ...)` noisy samples
 
+# %% ../nbs/26_repair.ipynb #a2600024
+class Keeper:
+    "A loop that runs another one, and keeps where each of its steps begins."
+    def __init__(self,
+        loop:Callable, # what to do with a batch: `trajectory`, or a procedure
+    ):
+        self.loop = loop
+        self.places: dict[float, list[Tensor]] = {}
+
+    def __call__(self, denoise, x, sigmas, y, step, noise, run):
+        "The steps of the other loop."
+        for done in self.loop(denoise, x, sigmas, y, step, noise, run):
+            self.keep(done.sigma, x)
+            x = done.x
+            yield done
+
+    def keep(self,
+        sigma:float, # noise level
+        x:Tensor, # `(B, ...)` a batch at that level
+    )->None:
+        "Keep a batch beside those before it."
+        met = self.places.setdefault(sigma, [])
+        met.append(x)
+
+    def path(self)->list[Place]: # of all batches together
+        "What was kept."
+        levels = self.places.items()
+        return [gathered(sigma, parts) for sigma, parts in levels]
+
+def gathered(
+    sigma:float, # noise level
+    parts:list[Tensor], # batches at that level
+)->Place: # of all of them
+    "Batches at one level, on the CPU."
+    x = torch.cat(parts)
+    return Place(sigma, x.cpu())
+
+# %% ../nbs/26_repair.ipynb #a2600025
 def walk(
     denoise:Denoise, # guided or not
     y:Tensor, # `(N,)` labels
@@ -112,15 +198,10 @@ def walk(
     **options, # of `make_sampler`: steps, grid ...
 )->tuple[Tensor, list[Place]]: # `(N, *shape)` samples, and the places of every step
     "Sample, and keep the path."
-    places: dict[float, list[Tensor]] = {}
-    def keeping(denoise, x, sigmas, y, step, noise, run):
-        for done in loop(denoise, x, sigmas, y, step, noise, run):
-            places.setdefault(done.sigma, []).append(x)
-            x = done.x
-            yield done
-    with torch.no_grad():
-        x = sample(denoise, y, shape, sampler, seed, batch_size=batch_size, loop=keeping, **options)
-    return x, [Place(sigma, torch.cat(parts).cpu()) for sigma, parts in places.items()]
+    keeper = Keeper(loop)
+    how = dict(batch_size=batch_size, loop=keeper)
+    x = sample(denoise, y, shape, sampler, seed, **how, **options)
+    return x, keeper.path()
 
 # %% ../nbs/26_repair.ipynb #a2600031
 class SmoothField:
@@ -131,10 +212,10 @@ class SmoothField:
         waves:int=256, # how many pictures it is made of
         width:float=1.5, # of the blur, pixels
     ):
-        C, H, W = shape
-        noise = torch.randn(2*waves, C, H, W, generator=rng(seed, 26))
+        noise = torch.randn(2*waves, *shape, generator=rng(seed, 26))
         smooth = blur(noise, width).flatten(1)
-        self.seen, self.said = F.normalize(smooth).split(waves)
+        halves = F.normalize(smooth).split(waves)
+        self.seen, self.said = halves
 
     def __call__(self,
         x:Tensor, # `(B, C, H, W)` noisy samples
@@ -142,24 +223,49 @@ class SmoothField:
     )->Tensor: # `(B, C, H, W)`, root mean square over pixels 1
         "The field at some pictures."
         flat = x.flatten(1)
+        seen, said = self.seen.to(flat), self.said.to(flat)
         unit = flat*(4/math.sqrt(sigma**2 + .25))
-        waves = torch.tanh(unit@self.seen.to(flat).T)
-        field = waves@self.said.to(flat)
-        rms = field.square().mean(1, keepdim=True).sqrt()
-        return (field/rms).view_as(x)
+        waves = torch.tanh(unit@seen.T)
+        field = of_size_one(waves@said)
+        return field.view_as(x)
 
 # %% ../nbs/26_repair.ipynb #a2600032
+def bell(
+    width:float, # standard deviation, pixels
+)->Tensor: # `(2k+1,)` that sum to one
+    "Weights of a Gaussian."
+    reach = math.ceil(3*width)
+    place = torch.arange(-reach, reach + 1.)
+    logs = -place**2/(2*width**2)
+    return logs.softmax(0)
+
+def smear(
+    x:Tensor, # `(B, C, H, W)`
+    kernel:Tensor, # `(1, 1, h, w)` weights
+)->Tensor: # like `x`
+    "Weighted means of neighbours, in each channel."
+    C = x.shape[1]
+    each = kernel.repeat(C, 1, 1, 1)
+    h, w = kernel.shape[2:]
+    return F.conv2d(x, each, padding=(h//2, w//2), groups=C)
+
 def blur(
     x:Tensor, # `(B, C, H, W)`
     width:float, # standard deviation, pixels
 )->Tensor: # same shape
     "Pictures under a Gaussian blur."
-    reach = math.ceil(3*width)
-    place = torch.arange(-reach, reach + 1.)
-    weights = (-place**2/(2*width**2)).softmax(0)
-    C = x.shape[1]
-    rows = F.conv2d(x, weights.view(1, 1, -1, 1).repeat(C, 1, 1, 1), padding=(reach, 0), groups=C)
-    return F.conv2d(rows, weights.view(1, 1, 1, -1).repeat(C, 1, 1, 1), padding=(0, reach), groups=C)
+    weights = bell(width)
+    down = weights.view(1, 1, -1, 1)
+    across = weights.view(1, 1, 1, -1)
+    rows = smear(x, down)
+    return smear(rows, across)
+
+def of_size_one(
+    a:Tensor, # `(B, D)`
+)->Tensor: # `(B, D)`
+    "Rows of root mean square one."
+    square = a.square().mean(1, keepdim=True)
+    return a/square.sqrt()
 
 # %% ../nbs/26_repair.ipynb #a2600033
 Size = Callable[[float], float] # root mean square of an error over the pixels, of a noise level
@@ -176,17 +282,34 @@ class Flawed:
 
     def __call__(self,
         x:Tensor, # `(B, C, H, W)` noisy samples
-        sigma:Level, # noise level, one number
+        sigma:Level, # noise level, `()`, `(B,)` or a float
         y:Tensor, # `(B,)` labels
     )->Tensor: # `(B, C, H, W)`
         "The flawed prediction."
-        return self.answer(x, float(sigma), y, self.world(x, sigma, y))
+        level = torch.as_tensor(sigma)
+        if level.ndim:
+            return self.at_levels(x, level, y)
+        c = self.world(x, sigma, y)
+        return self.answer(x, float(sigma), y, c)
+
+    def at_levels(self,
+        x:Tensor, # `(B, C, H, W)` noisy samples
+        sigma:Tensor, # `(B,)` noise levels
+        y:Tensor, # `(B,)` labels
+    )->Tensor: # `(B, C, H, W)`
+        "The flawed prediction, one level after the other."
+        D = torch.empty_like(x)
+        for level in sigma.unique().tolist():
+            rows = sigma == level
+            D[rows] = self(x[rows], level, y[rows])
+        return D
 
 def unlabelled(
     y:Tensor, # `(B,)` labels
 )->Tensor: # `(B, 1, 1, 1)` bool
     "Which samples have no label."
-    return (y == NULL).view(-1, 1, 1, 1)
+    missing = y == NULL
+    return missing.view(-1, 1, 1, 1)
 
 # %% ../nbs/26_repair.ipynb #a2600034
 def mixed_error(
@@ -197,11 +320,14 @@ def mixed_error(
 )->Flawed: # a denoiser
     "Smooth errors: a share is common to both predictions, the rest is each one's own."
     check_number('share', share, 0, 1)
-    common, with_label, without = (SmoothField(world.shape, seed + i) for i in range(3))
+    fields = [SmoothField(world.shape, seed + i) for i in range(3)]
     def answer(x, sigma, y, c):
-        own = torch.where(unlabelled(y), without(x, sigma), with_label(x, sigma))
-        field = share**.5*common(x, sigma) + (1 - share)**.5*own
-        return c + size(sigma)*field
+        said = [field(x, sigma) for field in fields]
+        common, with_label, without = said
+        own = torch.where(unlabelled(y), without, with_label)
+        together = share**.5*common
+        apart = (1 - share)**.5*own
+        return c + size(sigma)*(together + apart)
     return Flawed(world, answer)
 
 def shy(
@@ -211,7 +337,8 @@ def shy(
     "A prediction with the label that says too little of the class: u + part (c - u)."
     check_number('part', part)
     def answer(x, sigma, y, c):
-        u = world(x, sigma, torch.full_like(y, NULL))
+        none = torch.full_like(y, NULL)
+        u = world(x, sigma, none)
         return lerp(u, c, part)
     return Flawed(world, answer)
 
@@ -232,13 +359,26 @@ def flat(
     temperature:float, # T > 0: probabilities of modes to the power 1/T
 )->Flawed: # a denoiser
     "A prediction that is too unsure of the mode."
-    check_number('temperature', temperature, 0)
+    ABOVE_ZERO.check('temperature', temperature)
     def what(view, rows):
-        unsure = view._replace(logs=view.logs/temperature)
+        logs = view.logs/temperature
+        unsure = view._replace(logs=logs)
         return denoised(unsure, world.floor, world.skip)
     def answer(x, sigma, y, c):
-        return world.ask(x, sigma, y, what, zero=False).reshape(x.shape).to(x.dtype)
+        said = world.ask(x, sigma, y, what, zero=False)
+        return like(said, x)
     return Flawed(world, answer)
+
+# %% ../nbs/26_repair.ipynb #a2600056
+def draw_pictures(
+    world:PictureWorld, # the truth
+    num:int, # how many
+    generator:torch.Generator, # source of randomness
+)->tuple[Tensor, Tensor]: # `(num, ...)` float32; `(num,)` their labels
+    "Draw labels, and pictures with them."
+    y = torch.randint(world.classes, (num,), generator=generator)
+    x0 = world.sample(y, generator=generator)
+    return x0.float(), y
 
 # %% ../nbs/26_repair.ipynb #a2600041
 def world_batch(
@@ -248,56 +388,317 @@ def world_batch(
 )->Batch: # fresh draws
     "The batch of step `step`: pictures that nobody has seen before."
     g = rng(cfg.seed, 26, step)
-    y = torch.randint(world.classes, (cfg.batch_size,), generator=g)
-    x0 = world.sample(y, generator=g).float()
+    x0, y = draw_pictures(world, cfg.batch_size, g)
     u = stratified(len(y), g)
     n = torch.randn(x0.shape, generator=g)
-    return Batch(x0, drop_labels(y, cfg.p_uncond, g), draw_sigma(u, cfg), n)
+    labels = drop_labels(y, cfg.p_uncond, g)
+    sigma = draw_sigma(u, cfg)
+    return Batch(x0, labels, sigma, n)
 
 class WorldTrainer(Trainer):
     "Training on a world in the place of a data set."
     def own_part(self)->Batch: # `batch_size/processes` samples
         "The rows of the coming step's batch that belong to this process."
         whole = world_batch(self.data, self.cfg, self.done)
-        return whole.take(self.own_rows()).to(self.acc.device)
+        mine = whole.take(self.own_rows())
+        return mine.to(self.acc.device)
 
 # %% ../nbs/26_repair.ipynb #a2600042
-class PathTrainer(WorldTrainer):
-    "Training in which half of every batch is from the network's own path, with exact targets there."
-    renew = 200 # steps after which a new path is walked
-    paths = 128 # samples of a path
-    window = .02, 6. # noise levels whose points are used
+class MixedTrainer(Trainer):
+    "Training in which a part of every batch is from places where the network's own sampler comes."
+    share = .5 # of a batch
+    renew = 200 # steps after which new places are found
+    window = .02, 6. # noise levels whose places are used
 
     def own_part(self)->Batch: # `batch_size` samples
-        "Half fresh draws, half points of the path; their target is the exact denoiser's answer."
-        if self.done % self.renew == 0 or not hasattr(self, 'path'):
-            self.path = self.walk_path()
-        half = world_batch(self.data, self.cfg, self.done).take(slice(self.cfg.batch_size//2))
+        "Some of the usual batch, and some places in the stead of the rest."
+        usual = super().own_part()
+        if self.due():
+            self.met = self.find_places(usual)
+        num = round(self.share*len(usual.y))
+        met = self.draw(num)
+        rest = usual.take(slice(len(usual.y) - num))
+        return joined([rest, met])
+
+    def draw(self,
+        num:int, # how many
+    )->Batch: # on the trainer's device
+        "Some of the places."
         g = rng(self.cfg.seed, 27, self.done)
-        rows = torch.randint(len(self.path.y), (self.cfg.batch_size//2,), generator=g)
-        met = Batch(*(t[rows] for t in self.path))
-        return Batch(*(torch.cat(pair) for pair in zip(half, met)))
+        met = pick(self.met, num, g)
+        return met.to(self.acc.device)
 
-    def walk_path(self)->Batch: # all points of some samples' paths, with a label and without
+    def due(self)->bool: # are they?
+        "Whether new places are due."
+        begun = hasattr(self, 'met')
+        return not begun or self.done % self.renew == 0
+
+    def find_places(self,
+        usual:Batch, # of the coming step
+    )->Batch: # many places, whose noisy samples are those that the sampler had in hand
+        "Where the network leads itself."
+        raise NotImplementedError
+
+# %% ../nbs/26_repair.ipynb #a260004e
+def pick(
+    batch:Batch, # many samples
+    num:int, # how many are wanted
+    generator:torch.Generator, # source of randomness
+)->Batch: # some of them, with replacement
+    "Draw samples from a batch."
+    rows = torch.randint(len(batch.y), (num,), generator=generator)
+    taken = [t[rows] for t in batch]
+    return Batch(*taken)
+
+def joined(
+    parts:Sequence[Batch], # at least one
+)->Batch: # all of their samples
+    "Batches, one behind the other."
+    columns = zip(*parts)
+    tensors = [torch.cat(column) for column in columns]
+    return Batch(*tensors)
+
+def whole(
+    low:int, # least
+    high:int, # one more than the largest
+    generator:torch.Generator, # source of randomness
+)->int: # uniform
+    "Draw a whole number."
+    drawn = torch.randint(low, high, (), generator=generator)
+    return int(drawn)
+
+def as_batch(
+    place:Place, # where a sampler is
+    target:Tensor, # `(N, ...)` what the network should say there
+    y:Tensor, # `(N,)` labels
+)->Batch: # whose noisy samples are those of the place
+    "A place, to train with: the 'noise' is what is between the place and the target."
+    sigma = torch.full(y.shape, place.sigma)
+    noise = (place.x - target)/place.sigma
+    return Batch(target, y, sigma, noise)
+
+def twice(
+    places:Sequence[Place], # of the same samples
+    y:Tensor, # `(N,)` their labels
+    target:Callable[[Place, Tensor], Tensor], # what is right at a place, with some labels
+)->Batch: # `(2 N places,)`
+    "Places with their labels, and without."
+    none = torch.full_like(y, NULL)
+    asked = [(place, labels) for place in places for labels in (y, none)]
+    parts = [as_batch(place, target(place, labels), labels) for place, labels in asked]
+    return joined(parts)
+
+def labelled(
+    batch:Batch, # to train with
+)->tuple[Tensor, Tensor]: # `(N, ...)` clean pictures, `(N,)` their labels, on the CPU
+    "The pictures of a batch that have kept their labels."
+    named = batch.y != NULL
+    clean = batch.x0[named].cpu()
+    return clean, batch.y[named].cpu()
+
+# %% ../nbs/26_repair.ipynb #a2600043
+class PathTrainer(MixedTrainer, WorldTrainer):
+    "Half of every batch is from the network's own path, with exact targets there."
+    paths = 128 # samples of a path
+
+    def find_places(self,
+        usual:Batch, # not used
+    )->Batch: # all places of some samples' paths, with a label and without
         "Where the network leads itself without guidance, in 14 to 29 steps."
-        g = rng(self.cfg.seed, 28, self.done)
-        steps = int(torch.randint(14, 30, (), generator=g))
-        y = torch.randint(self.data.classes, (self.paths,), generator=g)
-        seed = int(torch.randint(2**31, (), generator=g))
-        places = walk(self.average.module, y, self.data.shape, seed=seed, steps=steps)[1]
+        y, path = self.walk()
         low, high = self.window
-        parts = [self.targets(place, labels) for place in places if low < place.sigma < high
-            for labels in (y, torch.full_like(y, NULL))]
-        return Batch(*map(torch.cat, zip(*parts)))
+        inside = [place for place in path if low < place.sigma < high]
+        return twice(inside, y, self.target)
 
-    def targets(self,
+    def walk(self)->tuple[Tensor, list[Place]]: # `(paths,)` labels; the places of all levels
+        "Go the unguided way, with fresh noise and any number of steps from 14 to 29."
+        g = rng(self.cfg.seed, 28, self.done)
+        steps = whole(14, 30, g)
+        y = torch.randint(self.data.classes, (self.paths,), generator=g)
+        seed = whole(0, 2**31, g)
+        _, path = walk(self.average.module, y, self.data.shape, seed=seed, steps=steps)
+        return y, path
+
+    def target(self,
         place:Place, # of the path
         y:Tensor, # `(N,)` labels
-    )->Batch: # whose noisy samples are those of the place, and whose clean ones are the exact answers
-        "Points of the path as a batch: the 'noise' is what is between the point and its target."
-        target = self.data(place.x, place.sigma, y)
-        sigma = torch.full((len(y),), place.sigma)
-        return Batch(target, y, sigma, (place.x - target)/place.sigma)
+    )->Tensor: # `(N, ...)`
+        "What is right at a place: the exact denoiser's answer."
+        return self.data(place.x, place.sigma, y)
+
+class DrawnTrainer(PathTrainer):
+    "On its own path, with a picture that may have led there in the place of the mean of all that may have."
+    def target(self,
+        place:Place, # of the path
+        y:Tensor, # `(N,)` labels
+    )->Tensor: # `(N, ...)`
+        "A draw from the pictures that the noisy ones may have come from."
+        level = round(1e6*place.sigma)
+        g = rng(self.cfg.seed, 29, self.done, level)
+        x, sigma = place.x, place.sigma
+        return draw_clean(self.data, x, sigma, y, g)
+
+def draw_clean(
+    world:PictureWorld, # the truth
+    x:Tensor, # `(N, ...)` noisy pictures
+    sigma:float, # their noise level, > 0
+    y:Tensor, # `(N,)` labels
+    generator:torch.Generator|None=None, # source of randomness
+)->Tensor: # like `x`
+    "For each noisy picture a draw of the clean ones that it may have come from; their mean is the denoiser's answer."
+    ABOVE_ZERO.check('sigma', sigma)
+    pixels = x.flatten(1).double()
+    chances = world.mode_posterior(pixels, sigma, y)
+    modes = draw_each(chances, generator)
+    drawn = redraw_modes(world, pixels, modes, sigma, generator)
+    return like(drawn, x)
+
+# %% ../nbs/26_repair.ipynb #a2600047
+class PerturbedTrainer(Trainer):
+    "Input perturbation (Ning et al. 2023): more noise in the input than the network is told or asked for."
+    gamma = .1 # of the noise, that is added
+
+    def own_part(self)->Batch: # `batch_size` samples
+        "The usual batch, whose pictures have moved."
+        batch = super().own_part()
+        g = rng(self.cfg.seed, 30, self.done)
+        extra = torch.randn(batch.x0.shape, generator=g)
+        level = self.gamma*expand(batch.sigma, batch.x0)
+        moved = batch.x0 + level*extra.to(batch.x0)
+        return batch._replace(x0=moved)
+
+def scale_noise(
+    denoise:Denoise, # any
+    factor:float, # lambda: the predicted noise is divided by it; > 0, and above 1 to take less noise away
+)->Denoise: # another
+    "Epsilon scaling (Ning et al. 2024)."
+    ABOVE_ZERO.check('factor', factor)
+    def scaled(x, sigma, y):
+        D = denoise(x, sigma, y)
+        return lerp(x, D, 1/factor)
+    return scaled
+
+# %% ../nbs/26_repair.ipynb #a2600048
+def led_down(
+    denoise:Denoise, # that leads
+    clean:Tensor, # `(N, ...)` clean pictures
+    y:Tensor, # `(N,)` their labels
+    sigmas:Tensor, # `(K+1,)` falling noise levels, > 0
+    generator:torch.Generator|None=None, # source of randomness
+    sampler:str='dpmpp', # one of `SAMPLERS`
+)->list[Place]: # after 1, 2 ... K steps
+    "Noise clean pictures to the first level, and sample down to the others."
+    noise = torch.randn(clean.shape, generator=generator)
+    level = sigmas[0].to(clean)
+    x = clean + level*noise.to(clean)
+    step = SAMPLERS[sampler].step
+    with torch.no_grad():
+        steps = list(trajectory(denoise, x, sigmas, y, step))
+    return [Place(done.sigma_next, done.x) for done in steps]
+
+def stretches(
+    steps:int, # of the whole grid
+    few:int, # steps of a stretch
+    window:tuple[float, float], # levels between which a stretch lies
+)->Tensor: # `(S, few+1)` falling noise levels
+    "All stretches of a grid that are some steps long."
+    _, sigmas = make_sampler('dpmpp', steps)
+    low, high = window
+    inside = (sigmas > low) & (sigmas < high)
+    return sigmas[inside].unfold(0, few + 1, 1)
+
+class LedTrainer(MixedTrainer):
+    "Half of every batch is made from clean pictures, noised and led down a few steps; they are the targets."
+    few = 3 # steps
+
+    def find_places(self,
+        usual:Batch, # whose pictures are taken
+    )->Batch: # places from all levels of a grid, with a label and without
+        "Where the network leads noised pictures."
+        clean, y = labelled(usual)
+        places = self.lead(clean, y)
+        def target(place, labels):
+            return clean
+        return twice(places, y, target)
+
+    def lead(self,
+        clean:Tensor, # `(N, ...)` pictures
+        y:Tensor, # `(N,)` their labels
+    )->list[Place]: # of all stretches of a grid
+        "Lead pictures down, from many levels."
+        g = rng(self.cfg.seed, 28, self.done)
+        steps = whole(14, 30, g)
+        parts = stretches(steps, self.few, self.window)
+        found = [led_down(self.average.module, clean, y, sigmas, g) for sigmas in parts]
+        return [place for part in found for place in part]
+
+# %% ../nbs/26_repair.ipynb #a260004c
+class Width(NamedTuple):
+    "How far a network, and the places where it is asked, go along the sheets, at one noise level."
+    sigma:float # noise level
+    slope:float # of the network's answers against the exact ones: 1 is right, below 1 too narrow
+    width:float # mean square of the places along the sheets over that of noisy data; 1 on average
+
+# %% ../nbs/26_repair.ipynb #a260004f
+def likely_mode(
+    world:PictureWorld, # the truth
+    place:Place, # noisy samples
+    y:Tensor, # `(N,)` their labels
+)->Tensor: # `(N,)` numbers of modes
+    "The most probable mode of each sample."
+    pixels = place.x.double()
+    chances = world.mode_posterior(pixels, place.sigma, y)
+    return chances.argmax(1)
+
+def along_sheet(
+    world:PictureWorld, # the truth
+    modes:Tensor, # `(N,)` numbers of modes
+    x:Tensor, # `(N, ...)` pictures
+)->Tensor: # `(N, R)` float64
+    "Coordinates of pictures on the sheets of modes, from their means."
+    pixels = x.flatten(1).double()
+    away = pixels - world.means[modes]
+    return on_axes(world.directions[modes], away)
+
+# %% ../nbs/26_repair.ipynb #a2600059
+def width_at(
+    world:PictureWorld, # the truth
+    place:Place, # noisy samples
+    y:Tensor, # `(N,)` their labels
+    D:Tensor, # `(N, ...)` a network's answers
+)->Width: # of all samples together
+    "Equation 'repair-slope', on the sheet of the mode that is most probable."
+    modes = likely_mode(world, place, y)
+    exact = world(place.x, place.sigma, y)
+    right = along_sheet(world, modes, exact)
+    said = along_sheet(world, modes, D)
+    here = along_sheet(world, modes, place.x)
+    usual = world.variances[modes] + place.sigma**2
+    slope = (right*said).sum()/right.square().sum()
+    width = (here.square()/usual).mean()
+    return Width(place.sigma, slope.item(), width.item())
+
+# %% ../nbs/26_repair.ipynb #a2600057
+def in_words(
+    parts:Sequence, # anything
+)->str: # that a file may be called
+    "Parts of a name, with hyphens between them."
+    words = '-'.join(map(str, parts))
+    return words.replace('/', '_')
+
+def share_beyond(
+    pixels:Tensor, # `(N, D)`
+)->Tensor: # `(N,)`
+    "The share of the pixels that are beyond the range of pictures."
+    beyond = pixels.abs() > 1
+    return beyond.double().mean(1)
+
+def in_turn(
+    num:int, # how many
+    classes:int, # K
+)->Tensor: # `(num,)` labels
+    "Labels 0, 1 ... K - 1, and again."
+    return torch.arange(num) % classes
 
 # %% ../nbs/26_repair.ipynb #a2600051
 class Setting(NamedTuple):
@@ -314,8 +715,10 @@ class Setting(NamedTuple):
     def name(self)->str: # of a file
         "The setting in a word."
         options = [f'{k}={v}' for k, v in self.options]
-        parts = self.who, self.method, *options, self.scale, self.sampler, self.steps, self.seed, self.num
-        return '-'.join(map(str, parts)).replace('/', '_')
+        numbers = self.steps, self.seed, self.num
+        first = self.who, self.method, *options
+        parts = *first, self.scale, self.sampler, *numbers
+        return in_words(parts)
 
 Facts = dict[str, np.ndarray] # name -> `(N,)`, or a number
 
@@ -326,10 +729,12 @@ def measured(
 )->Facts: # of each sample, and of all
     "What the world says of samples, and the share of the pixels that are beyond the range of pictures."
     found = examine(world, x, y)
-    case = Case(world, x.flatten(1).double(), y, found, x.flatten(1).double())
+    pixels = x.flatten(1).double()
+    case = Case(world, pixels, y, found, pixels)
     whole = {name: MEASURES[name].of(case) for name in ('modes', 'spread')}
-    beyond = (x.abs() > 1).flatten(1).double().mean(1)
-    return {k: v.numpy() for k, v in (found._asdict() | whole | dict(beyond=beyond)).items()}
+    facts = found._asdict() | whole
+    facts['beyond'] = share_beyond(pixels)
+    return {k: v.numpy() for k, v in facts.items()}
 
 # %% ../nbs/26_repair.ipynb #a2600052
 def draw_setting(
@@ -338,11 +743,12 @@ def draw_setting(
     world:PictureWorld, # the truth
 )->Facts: # of its samples
     "Draw the samples of a setting and measure them."
-    guided, loop = make_guidance(denoise, setting.method, scale=setting.scale, options=dict(setting.options))
-    y = torch.arange(setting.num) % world.classes
-    with torch.no_grad():
-        how = dict(batch_size=250, loop=loop, steps=setting.steps)
-        x = sample(guided, y, world.shape, setting.sampler, setting.seed, **how)
+    how = dict(scale=setting.scale, options=dict(setting.options))
+    guided, loop = make_guidance(denoise, setting.method, **how)
+    y = in_turn(setting.num, world.classes)
+    keep = dict(batch_size=250, loop=loop)
+    where = y, world.shape, setting.sampler, setting.seed
+    x = sample(guided, *where, steps=setting.steps, **keep)
     return measured(world, x, y)
 
 def kept_facts(
@@ -367,9 +773,10 @@ def best_by_likelihood(
     y:Tensor, # `(N,)` their labels
 )->Estimate: # scale, low, high
     "The scale of the highest mean log-likelihood: the top of a parabola in the logarithm of the scale, paired."
-    x = torch.tensor(scales, dtype=torch.float64).log()
+    given = torch.tensor(scales, dtype=torch.float64)
+    mean = logs.mean(0)
     covariance = stratified_covariance(logs, y)
-    place = lowest_point(x, -logs.mean(0), covariance)
+    place = lowest_point(given.log(), -mean, covariance)
     return tuple(math.exp(v) for v in place)
 
 # %% ../nbs/26_repair.ipynb #a2600061
@@ -388,12 +795,13 @@ def direction(
 )->Direction:
     "Equation 'repair-cosine'."
     change, error = G - c, D - c
-    along = inner(change, error).sum().item()
-    squares = inner(change, change).sum().item()
-    left = inner(error, error).sum().item()
-    if not squares or not left:
-        return Direction(place.sigma, 0., 0., 0.)
-    return Direction(place.sigma, along/math.sqrt(squares*left), along/squares, squares/left)
+    along = total(change, error)
+    squares = total(change, change)
+    left = total(error, error)
+    facts = 0., 0., 0.
+    if squares and left:
+        facts = along/math.sqrt(squares*left), along/squares, squares/left
+    return Direction(place.sigma, *facts)
 
 def directions(
     guided:Denoise, # a technique, on the denoiser
@@ -403,11 +811,13 @@ def directions(
     y:Tensor, # `(N,)` labels
 )->list[Direction]: # of each place
     "Ask a technique along a path that somebody else has walked, step after step."
-    run, found = Run(range(len(y))), []
+    run = Run(range(len(y)))
+    found = []
     for place in path:
         with run.next_step(), torch.no_grad():
             G = guided(place.x, place.sigma, y)
         with torch.no_grad():
             c = denoise(place.x, place.sigma, y)
-        found.append(direction(place, c, G, world(place.x, place.sigma, y)))
+        D = world(place.x, place.sigma, y)
+        found.append(direction(place, c, G, D))
     return found

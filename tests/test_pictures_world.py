@@ -392,6 +392,48 @@ def test_shipped_worlds(name):
 def test_worlds_are_small(): assert sum(f.stat().st_size for f in pictures.WORLDS.iterdir()) < 8e6
 
 
+UNREADABLE = dict(
+    nothing=({}, {}), no_data=(dict(data=None), {}), no_classes=(dict(classes=None), {}), few_classes=(dict(classes=['a', 'b']), {}),
+    one_text=(dict(classes='abc'), {}), numbers=(dict(classes=[0, 1, 2]), {}), data_number=(dict(data=7), {}), flat=(None, dict(shape=(20,))),
+    deep=(None, dict(shape=(1, 1, 4, 5))), no_json=(dict(source=torch.zeros(2)), {}), own_kind=(dict(kind='denoiser'), {}), own_shape=(dict(shape=[1, 4, 5]), {}))
+
+
+@pytest.mark.parametrize('how', UNREADABLE)
+def test_what_could_not_be_read_again_is_not_written(how, tmp_path):
+    "What `save_world` writes, `load_world` reads; anything else is refused before a file is touched."
+    changes, build = UNREADABLE[how]
+    world, path = toy(**build), tmp_path/'w.safetensors'
+    path.write_text('before')
+    meta = {} if how == 'nothing' else dict(classes=list('abc'), data='toy') | (changes or {})
+    meta = {k: v for k, v in meta.items() if v is not None}
+    with pytest.raises(InputError) as e: save_world(world, path, **meta)
+    assert '\n' not in str(e.value) and path.read_text() == 'before' and len(list(tmp_path.iterdir())) == 1
+
+
+def test_too_large_for_the_file_is_not_written(tmp_path):
+    "Variances are kept in float32: those beyond it would be read as infinite."
+    w = toy()
+    w.variances[2, 1] = 1e39
+    with pytest.raises(InputError): save_world(w, tmp_path/'w.safetensors', classes=list('abc'), data='toy')
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize('kind', [list, tuple])
+def test_names_in_a_tuple_are_written(kind, tmp_path):
+    save_world(toy(), tmp_path/'w.safetensors', classes=kind('abc'), data='toy')
+    assert load_world(tmp_path/'w.safetensors')[1]['classes'] == ['a', 'b', 'c']
+
+
+@pytest.mark.parametrize('R', [1, 19, 20])
+@pytest.mark.parametrize('dtype', [torch.float16, torch.float32, F64])
+def test_sheets_of_all_directions_have_nothing_off_them(R, dtype):
+    w, y = toy(R=R), torch.arange(60) % 3
+    x = w.sample(y, generator=rng(1)).to(dtype)
+    off = examine(w, x, y).off
+    assert off.isfinite().all() and (off.count_nonzero() == 0 if R == 20 else off.min() > 0)
+    assert all(math.isfinite(v) for v in measure_pictures(w, x, y).values())
+
+
 DAMAGE = {
     'missing': lambda t: t.pop('weights'),
     'odd': lambda t: t.update(more=torch.zeros(3)),

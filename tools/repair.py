@@ -3,6 +3,12 @@
     python tools/repair.py --out runs/repair                          the snapshots of chapter 26, about an hour on two cores
     python tools/repair.py --out runs/repair --from 00640000 --on data    trained on, on data alone
     python tools/repair.py --out runs/repair --from 00640000 --on path    trained on, half of each batch from its own path
+    python tools/repair.py --out runs/repair --from mnist-a --on led      a shipped network, trained on on images
+
+What a network can be trained on with: data (nothing else), path (half of each batch from its own path, with exact
+targets), rare (an eighth), high (half, at levels above 0.3 alone), drawn (half; draws in the place of their mean),
+perturbed (input perturbation), led (half of each batch from clean pictures that were noised and led down), guided (model
+guidance). Those from path to drawn need the truth.
 
 A run that was stopped goes on where its last checkpoint was.
 """
@@ -15,15 +21,30 @@ import torch
 from tqdm.auto import tqdm
 
 from cfg_course.core import load_tensors, mix_seed, save_tensors
-from cfg_course.denoisers import Denoiser, load_denoiser, save_denoiser
+from cfg_course.data import load_data
+from cfg_course.denoisers import Denoiser, find_model, load_denoiser, save_denoiser
 from cfg_course.networks import UNet, UNetConfig
 from cfg_course.pictures import find_world
-from cfg_course.repair import PathTrainer, WorldTrainer, world_batch
-from cfg_course.training import TrainConfig, make_accelerator
+from cfg_course.repair import DrawnTrainer, LedTrainer, PathTrainer, PerturbedTrainer, WorldTrainer, world_batch
+from cfg_course.training import TrainConfig, Trainer, make_accelerator, model_guidance
 
 SNAPSHOTS = 10_048, 40_000, 160_000, 640_000  # images
 ON = 96_000  # images of a network that is trained on
 EVERY = 250  # steps between checkpoints
+WEIGHT = 1.43  # of model guidance: as if guided at 1/(2 - 1.43) = 1.75, about the best scale of the network that is trained on
+
+
+class RareTrainer(PathTrainer):
+    "An eighth of every batch is from the network's own path."
+    share = .125
+
+
+class HighTrainer(PathTrainer):
+    "Half of every batch is from the network's own path, where there is much noise."
+    window = .3, 6.
+
+
+KINDS = dict(data=(), path=(PathTrainer,), rare=(RareTrainer,), high=(HighTrainer,), drawn=(DrawnTrainer,), perturbed=(PerturbedTrainer,), led=(LedTrainer,), guided=())
 
 
 def config(
@@ -47,20 +68,42 @@ def fresh(
     return Denoiser(net, 'edm', round(pictures.square().mean().sqrt().item(), 3))
 
 
+def make(
+    on:str|None, # one of `KINDS`
+    denoise:Denoiser, # what to train
+    data, # a world, or images
+    cfg:TrainConfig, # how
+    base:type[Trainer], # for that data
+)->Trainer:
+    "A trainer of that kind."
+    mixed = KINDS[on or 'data']
+    kind = type('Kind', mixed + (() if any(issubclass(one, base) for one in mixed) else (base,)), {})
+    return kind(denoise, data, cfg, make_accelerator('fp32', 'cpu'), model_guidance(WEIGHT) if on == 'guided' else None)
+
+
+def start_of(
+    name:str, # of a snapshot in `out`, or of a shipped model
+    out:Path, # folder
+)->Denoiser:
+    "Where to train on from."
+    file = out/f'{name}.safetensors'
+    return load_denoiser(file)[0] if file.exists() else find_model(name)[0]
+
+
 def keep(
-    trainer:WorldTrainer, # where it stands
+    trainer:Trainer, # where it stands
     path:Path, # a .safetensors file
     world:str, # name
     seconds:float, # of training
 )->None:
     "Write the averaged network."
     cfg = trainer.cfg
-    save_denoiser(trainer.average.module, path, half=True, data=world, classes=[str(k) for k in range(trainer.data.classes)],
+    save_denoiser(trainer.average.module, path, half=True, data=world, classes=[str(k) for k in range(trainer.denoise.net.cfg.num_classes)],
         step=trainer.done, images=trainer.done*cfg.batch_size, seconds=round(seconds), train=asdict(cfg))
 
 
 def resume(
-    trainer:WorldTrainer, # new
+    trainer:Trainer, # new
     path:Path, # of a checkpoint, which need not exist
 )->float: # seconds of training so far
     "Go on from a checkpoint."
@@ -71,7 +114,7 @@ def resume(
 
 
 def run(
-    trainer:WorldTrainer, # to be trained to the end
+    trainer:Trainer, # to be trained to the end
     stops:dict, # step -> file of a snapshot
     checkpoint:Path, # where it is kept meanwhile
     world:str, # name
@@ -98,18 +141,18 @@ def main():
     p.add_argument('--out', type=Path, required=True, help='folder for the networks')
     p.add_argument('--seed', type=int, default=0, help='of the run (0)')
     p.add_argument('--from', dest='start', help='name of a snapshot to train on from')
-    p.add_argument('--on', choices=['data', 'path'], help='what to train on with: fresh draws, or half of each batch from its own path')
+    p.add_argument('--on', choices=KINDS, help='what to train on with')
     p.add_argument('--images', type=int, nargs='+', help=f'after how many images to keep a snapshot ({SNAPSHOTS}, {ON} with --from)')
     args = p.parse_args()
-    world, _ = find_world(args.world)
     images = args.images or ([ON] if args.start else SNAPSHOTS)
     cfg = config(max(images), 4e-4 if args.start else 1.5e-3, args.seed)
-    denoise = load_denoiser(args.out/f'{args.start}.safetensors')[0] if args.start else fresh(world, cfg)
-    kind = PathTrainer if args.on == 'path' else WorldTrainer
-    trainer = kind(denoise.float(), world, cfg, make_accelerator('fp32', 'cpu'))
+    real = bool(args.start) and args.start.startswith('mnist')
+    data = load_data('mnist', 'fit') if real else find_world(args.world)[0]
+    denoise = start_of(args.start, args.out) if args.start else fresh(data, cfg)
+    trainer = make(args.on, denoise.float(), data, cfg, Trainer if real else WorldTrainer)
     name = f'{args.start}-{args.on}-' if args.start else ''
     stops = {n//cfg.batch_size: args.out/f'{name}{n:08d}.safetensors' for n in images}
-    run(trainer, stops, args.out/f'.{name}{args.seed}.checkpoint', args.world)
+    run(trainer, stops, args.out/f'.{name}{args.seed}.checkpoint', 'mnist' if real else args.world)
 
 
 if __name__ == '__main__': main()

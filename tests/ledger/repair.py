@@ -5,7 +5,8 @@ import torch
 from cfg_course.core import NULL
 from cfg_course.guidance import guide, lerp
 from cfg_course.pictures import find_world
-from cfg_course.repair import Place, ask_truth, best_multiple, direction, mixed_error, shy
+from cfg_course.repair import Place, ask_truth, best_multiple, direction, mixed_error, shy, width_at
+from cfg_course.samplers import make_sampler, trajectory
 from ledger import row
 
 
@@ -108,3 +109,62 @@ def share(t):
     yield left/error, 1 - found.cosine**2, 1 - abs(found.cosine)
 
 
+@row('eq-repair-perturbed', cell='a260004a', mutant='the level stays sigma', tolerance=.02, samples=200_000)
+def perturbed(t):
+    "What a network learns from inputs with more noise than it is asked for: the mean target in thin slices of an input on the line."
+    gamma, sigma, v = t.number('gamma', .4, 1.), t.number('sigma', .4, 1.5), t.number('variance', .3, 2.)
+    x0, n, xi = v**.5*t.normal(200_000), t.normal(200_000), t.normal(200_000)
+    x, target = x0 + sigma*(n + gamma*xi), x0 + sigma*gamma*xi
+    slope = (x*target).mean()/(x*x).mean()
+    level = sigma**2*(1 + gamma**2)
+    share = gamma**2/(1 + gamma**2)
+    def best(w): return w + share*(1 - w)
+    yield slope, best(v/(v + level)), best(v/(v + sigma**2))
+
+
+@row('eq-repair-slope', cell='a260004d', mutant='divided by what the network says', tolerance=1e-10)
+def slope(t):
+    "The slope of a network's answers along the sheets against the exact ones, picture by picture."
+    sigma, size = t.number('sigma', .1, .8), t.number('size', .1, .4)
+    world, x, y = digits(t, 100, sigma)
+    D = (1 - size)*world(x, sigma, y) + size*x
+    products, squares, own = 0., 0., 0.
+    for picture, label, answer in zip(x, y, D):
+        mode = world.mode_posterior(picture[None], sigma, label[None])[0].argmax()
+        a, b = (world.directions[mode]@(said.flatten() - world.means[mode]) for said in (world(picture[None], sigma, label[None]), answer))
+        products, squares, own = products + a@b, squares + a@a, own + b@b
+    yield width_at(world, Place(sigma, x), y, D).slope, products/squares, products/own
+
+
+def linear(t, mean_c, mean_u, v_c, v_u, s, start):
+    "The end of the exact path of one Gaussian within another, in 400 steps of Heun from level 80."
+    def normal(mean, v, x, sigma): return (v*x + sigma**2*mean)/(v + sigma**2)
+    def denoise(x, sigma, y): return lerp(normal(mean_u, v_u, x, sigma), normal(mean_c, v_c, x, sigma), s)
+    step, sigmas = make_sampler('heun', 400)
+    *_, last = trajectory(denoise, start*torch.ones(1, 1, dtype=torch.float64), sigmas, torch.zeros(1, dtype=torch.long), step)
+    return last.x.item()
+
+
+@row('eq-repair-gaussian', cell='a26000e1', mutant='v_u to the power s', tolerance=2e-3)
+def gaussian(t):
+    "The variance along an axis at the end of the exact guided path, where class and whole are Gaussian with the same mean."
+    v_c, v_u, s, top = t.number('v_c', .3, 2.), t.number('v_u', .3, 2.), t.number('s', 1.5, 4.), 80.
+    def variance(power): return v_c**s*v_u**power*top**2/((v_c + top**2)**s*(v_u + top**2)**(1 - s))
+    yield linear(t, 0., 0., v_c, v_u, s, top)**2, variance(1 - s), variance(s)
+
+
+@row('eq-repair-shift', cell='a26000e1', mutant='s times the way from the class', tolerance=1e-3)
+def shift(t):
+    "The mean at the end of the exact guided path, where class and whole are Gaussian with the same variance."
+    m_c, m_u, v, s, top = t.number('m_c', .5, 1.5), t.number('m_u', -1., .3), t.number('v', .3, 2.), t.number('s', 1.5, 4.), 80.
+    rest = 1 - (v/(v + top**2))**.5
+    yield linear(t, m_c, m_u, v, v, s, 0.), (m_u + s*(m_c - m_u))*rest, (m_c + s*(m_c - m_u))*rest
+
+
+@row('eq-repair-taken', cell='a26000a4', mutant='the cosine without the size', tolerance=1e-10)
+def taken(t):
+    "The share of the squared error that a technique takes away with its change as it is."
+    place, c, G, D = parts(t)
+    found = direction(place, c, G, D)
+    share = 1 - (G - D).square().sum()/(c - D).square().sum()
+    yield share, 2*found.cosine*found.size**.5 - found.size, 2*found.cosine - found.size
