@@ -238,7 +238,8 @@ def tempered_attention(
     return rewire(denoise, see=lambda attend, q, k, v, shape: attend(tau*q, k, v, shape))
 
 # %% ../nbs/17e_damages.ipynb #5e1e0009
-@branch('tpg', 'Rajabi et al. 2025, 2506.10036', 'D(x, y) with shuffled tokens', needs='attention', options=dict(seed=SEED),
+@branch('tpg', 'Rajabi et al. 2025, 2506.10036', 'D(x, y) with shuffled tokens', needs='attention',
+    options=dict(seed=SEED),
     title='token perturbation guidance', after=('pag',), strength=3.)
 def shuffled_tokens(
     denoise:Denoiser, # the strong branch
@@ -285,8 +286,8 @@ def swap_unlike(
     return h.gather(1, partner[..., None].expand_as(h))
 
 # %% ../nbs/17e_damages.ipynb #5e1e000b
-@branch('self_swap', 'Zhang et al. 2026, 2604.08048', 'D(x, y) with unlike tokens, and channels, exchanged', needs='attention',
-    options=dict(share=number(0, .5)),
+@branch('self_swap', 'Zhang et al. 2026, 2604.08048', 'D(x, y) with unlike tokens, and channels, exchanged',
+    needs='attention', options=dict(share=number(0, .5)),
     title='self-swap guidance', after=('tpg',), strength=3.)
 def swapped_tokens(
     denoise:Denoiser, # the strong branch
@@ -335,8 +336,8 @@ def noisy_network(
 WEAK_NAME = Option('the name of a weak branch that needs no options', lambda name: name in WEAK)
 
 # %% ../nbs/17e_damages.ipynb #5e1e0013
-@branch('sgg', 'Yuan et al. 2026, 2603.20584', 'D(x, no label) above a noise level, a damaged D(x, y) below', needs='a network',
-    options=dict(below=WEAK_NAME, switch=number(0, infinite=True)),
+@branch('sgg', 'Yuan et al. 2026, 2603.20584', 'D(x, no label) above a noise level, a damaged D(x, y) below',
+    needs='a network', options=dict(below=WEAK_NAME, switch=number(0, infinite=True)),
     title='segmented guidance, one weak branch after the other', after=('cfg', 'slg'))
 def segments(
     denoise:Denoiser, # the strong branch

@@ -416,8 +416,9 @@ def delayed(
     return gibbs(begin, again, level, sweeps, start)
 
 # %% ../nbs/18_procedures.ipynb #5e180002
-@procedure('w2sd', 'Bai et al. 2025, arXiv:2502.00473', 'down with the strong model, up with the weak, down with the strong', cost=5.,
-    options=dict(scale=number(), inverse=number(), model=maybe(WORSE)),
+@procedure('w2sd', 'Bai et al. 2025, arXiv:2502.00473',
+    'down with the strong model, up with the weak, down with the strong',
+    cost=5., options=dict(scale=number(), inverse=number(), model=maybe(WORSE)),
     title='weak-to-strong diffusion with reflection', after=('zsampling', 'autoguidance'))
 def w2sd(
     *,
@@ -449,11 +450,12 @@ def anderson(
     gaps:list[Tensor], # by how much it moved it
 )->Tensor: # the next state
     "The mix of guesses whose gaps cancel best (Anderson 1965), sample by sample."
-    F = torch.stack([gap.flatten(1) for gap in gaps], 1)
+    F, G = (torch.stack(states, 1).flatten(2) for states in (gaps, guesses))
+    little = 1e-4*torch.eye(len(gaps)).to(F)
     ones = torch.ones_like(F[..., :1])
-    weights = torch.linalg.solve(F@F.mT + 1e-4*torch.eye(len(gaps)).to(F), ones)
+    weights = torch.linalg.solve(F@F.mT + little, ones)
     weights = weights/weights.sum(1, keepdim=True)
-    mixed = (weights*torch.stack([g.flatten(1) for g in guesses], 1)).sum(1)
+    mixed = (weights*G).sum(1)
     return mixed.reshape(guesses[0].shape)
 
 def half_steps(
@@ -490,8 +492,9 @@ def cfg_mp_step(
         z = anderson(guesses, gaps) if plus and len(gaps) > 1 else guess
     return ddim_step(guided, now._replace(x=z/(1 - t)))
 
-@procedure('cfg_mp', 'Cai et al. 2026, arXiv:2601.21892', 'K times half a step along f_u and back along f_c, then a step with s', cost=4.5,
-    options=dict(scale=number(), repeats=count(0, 1000), above=number(0, 1), plus=flag()),
+@procedure('cfg_mp', 'Cai et al. 2026, arXiv:2601.21892',
+    'K times half a step along f_u and back along f_c, then a step with s',
+    cost=4.5, options=dict(scale=number(), repeats=count(0, 1000), above=number(0, 1), plus=flag()),
     title='CFG by manifold projection', after=('cfg', 'zsampling'))
 def cfg_mp(
     *,
@@ -539,8 +542,10 @@ def solve(
     return now.x
 
 # %% ../nbs/18_procedures.ipynb #5e18000a
-@procedure('restart', 'Xu et al. 2023, arXiv:2306.14878', 'K times at sigma_lo: add noise up to sigma_hi, solve down', cost=2.4,
-    options=dict(scale=number(), low=number(above=0), high=number(above=0), points=count(2, 1000), repeats=count(0, 1000), noise=number(0)),
+@procedure('restart', 'Xu et al. 2023, arXiv:2306.14878',
+    'K times at sigma_lo: add noise up to sigma_hi, solve down', cost=2.4,
+    options=dict(scale=number(), low=number(above=0), high=number(above=0), points=count(2, 1000),
+        repeats=count(0, 1000), noise=number(0)),
     title='restart sampling', after=('cfg',))
 def restart(
     *,
@@ -579,7 +584,8 @@ def langevin_time(
     return 2*size*beta*(1 + sigma_next**2)
 
 # %% ../nbs/18_procedures.ipynb #5e18000e
-@procedure('rrr', 'Du et al. 2023, arXiv:2302.11552', 'random step with s, then n Langevin steps with s, early', cost=6.,
+@procedure('rrr', 'Du et al. 2023, arXiv:2302.11552',
+    'random step with s, then n Langevin steps with s, early', cost=6.,
     options=dict(scale=number(), repeats=count(0, 1000), size=number(0), until=number(0, 1)),
     title='reduce, reuse, recycle: Langevin between the steps', after=('cfg', 'and'))
 def rrr(
