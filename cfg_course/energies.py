@@ -374,7 +374,7 @@ class Plan(NamedTuple):
     through:bool=True # is the gradient taken through the denoiser?
     energy:str|None='classifier' # names of energies, for `make_energy`; none for a technique that needs none
     other:int|None=None # a class beside the label that the denoiser is asked about
-    on:str='unconditional' # the prediction that it starts from where `climb` is told none
+    on:str='conditional' # the prediction that it starts from where `climb` is told none
 
 # %% ../nbs/18a_energies.ipynb #c7e87498
 class Moved(NamedTuple):
@@ -666,7 +666,7 @@ def universal(*,
     repeats:int=1, # how often each step is taken, with fresh noise between
     clip:float|None=1., # largest pixel of the moved prediction, as in the authors' code
     energy:str='classifier', # what is to go up: names joined by + or -, such as classifier+2*ink
-    on:str='unconditional', # the prediction that it starts from: 'unconditional', by s, or 'conditional', by s - 1
+    on:str='conditional', # the prediction that it starts from: 'unconditional', by s, or 'conditional', by s - 1
 )->Plan:
     "Universal guidance: forward through the model, backward on the picture, and recurrence (Bansal et al. 2023)."
     def move(q):
@@ -683,7 +683,7 @@ def universal(*,
 def freedom(*,
     repeats:int=1, # how often each step is taken, with fresh noise between; the authors': time travel
     energy:str='classifier', # what is to go up: names joined by + or -, such as classifier+2*ink
-    on:str='unconditional', # the prediction that it starts from: 'unconditional', by s, or 'conditional', by s - 1
+    on:str='conditional', # the prediction that it starts from: 'unconditional', by s, or 'conditional', by s - 1
 )->Plan:
     "FreeDoM: a kick along the gradient in variance-preserving coordinates (Yu et al. 2023)."
     def kick(q, at):
@@ -698,7 +698,7 @@ def freedom(*,
     title='manifold-preserving guidance', after=('freedom',), strength=.5)
 def mpgd(*,
     energy:str='classifier', # what is to go up: names joined by + or -, such as classifier+2*ink
-    on:str='unconditional', # the prediction that it starts from: 'unconditional', by s, or 'conditional', by s - 1
+    on:str='conditional', # the prediction that it starts from: 'unconditional', by s, or 'conditional', by s - 1
 )->Plan:
     "Manifold-preserving guidance without its autoencoder: the gradient at the prediction (He et al. 2024)."
     def kick(q, at):
@@ -734,7 +734,7 @@ def tfg(*,
     draws:int=1, # of the noise on the prediction
     repeats:int=1, # how often each step is taken, with fresh noise between
     energy:str='classifier', # what is to go up: names joined by + or -, such as classifier+2*ink
-    on:str='unconditional', # the prediction that it starts from: 'unconditional', by s, or 'conditional', by s - 1
+    on:str='conditional', # the prediction that it starts from: 'unconditional', by s, or 'conditional', by s - 1
 )->Plan:
     "Training-free guidance: variance, mean, implicit dynamics and recurrence (Ye et al. 2024)."
     def kick(q, at):
@@ -754,7 +754,7 @@ def dps(*,
     form:str='log', # 'log' for a log probability, as in TFG's code; 'root' for minus a squared residual
     floor:float=.3, # least |E| to divide by; 0 is the published form, in which a sure classifier kicks without end
     energy:str='classifier', # what is to go up: names joined by + or -, such as classifier+2*ink
-    on:str='unconditional', # the prediction that it starts from: 'unconditional', by s, or 'conditional', by s - 1
+    on:str='conditional', # the prediction that it starts from: 'unconditional', by s, or 'conditional', by s - 1
 )->Plan:
     "Diffusion posterior sampling: a kick whose length does not depend on how large the energy is (Chung et al. 2023)."
     def kick(q, at):

@@ -87,7 +87,7 @@ def back_and_forth(t):
         at = begin
         for _ in range(m): at = at + rate*direct(judge, at, sigma, y)
         return world(x, sigma, none) + s*(sigma**2*g + at - begin)
-    code = climb(world, judge, universal(backward=m, rate=rate, clip=None), scale=s)[0](x, sigma, y)
+    code = climb(world, judge, universal(backward=m, rate=rate, clip=None), scale=s, on='unconditional')[0](x, sigma, y)
     yield code, right(world(x, sigma, none)), right(x)
 
 
