@@ -130,7 +130,8 @@ def test_extras_have_what_is_imported_on_demand():
 # Options
 
 CAP = ['--model', 'digits', '--num', '2', '--steps', '2', '--device', 'cpu', '--overwrite']
-NEEDS = dict(negative=['label=3'], autoguidance=['model=digits'], perp_neg=['label=8'], **{'and': ['labels=(8,)'], 'not': ['label=8']})
+NEEDS = dict(negative=['label=3'], autoguidance=['model=digits'], perp_neg=['label=8'], dng=['label=3'], in_situ=['rate=0.1'],
+    superdiff=['label=8'], **{'and': ['labels=(8,)'], 'not': ['label=8']})
 
 
 def ask(main, words, capsys):
