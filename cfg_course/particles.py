@@ -293,10 +293,10 @@ def weigh_reward(
     return seen._replace(gain=gain, kept=dict(seen=after, spent=spent + gain))
 
 # %% ../nbs/18b_particles.ipynb #5e18b009
-@procedure('fk', 'Singhal et al. 2025, arXiv:2501.06848', 'random steps; log G = lam (max, sum or difference of rewards of D); resample', cost=4.,
-    needs=OWN,
-    options=dict(reward=REWARD, lam=number(0), potential=one_of(*POTENTIALS), scale=number(), particles=PARTICLES,
-        every=number(0, 1), window=PART, threshold=number(0, 1)),
+@procedure('fk', 'Singhal et al. 2025, arXiv:2501.06848',
+    'random steps; log G = lam (max, sum or difference of rewards of D); resample', cost=4., needs=OWN,
+    options=dict(reward=REWARD, lam=number(0), potential=one_of(*POTENTIALS), scale=number(),
+        particles=PARTICLES, every=number(0, 1), window=PART, threshold=number(0, 1)),
     title='Feynman-Kac steering', after=('tds', 'fkc', 'best_of_n'))
 def fk(
     *,
@@ -338,7 +338,8 @@ def uphill(
     return D.detach(), known, g
 
 # %% ../nbs/18b_particles.ipynb #5e18b010
-@procedure('tds', 'Wu et al. 2023, arXiv:2306.17775', 'random steps with D + sigma^2 grad r(D(x)), weighed by p/q and the change of r; resample', cost=8.,
+@procedure('tds', 'Wu et al. 2023, arXiv:2306.17775',
+    'random steps with D + sigma^2 grad r(D(x)), weighed by p/q and the change of r; resample', cost=8.,
     needs=f'a gradient through the model; {OWN}',
     options=dict(reward=REWARD, particles=PARTICLES, threshold=number(0, 1), clip=flag()),
     title='twisted diffusion sampler', after=('classifier',))
@@ -361,7 +362,8 @@ def tds(
     return flock(ask, particles, threshold)
 
 # %% ../nbs/18b_particles.ipynb #5e18b013
-@procedure('best_of_n', 'baseline, see Ye et al. 2024, arXiv:2409.15761', 'the one of N samples whose reward is highest', cost=4.,
+@procedure('best_of_n', 'baseline, see Ye et al. 2024, arXiv:2409.15761',
+    'the one of N samples whose reward is highest', cost=4.,
     needs=OWN, options=dict(reward=REWARD, scale=number(), particles=PARTICLES),
     title='best of N', after=('cfg',))
 def best_of_n(
@@ -484,7 +486,8 @@ def ask_both(
     return (rest or [D_b])[0], D_a, D_b
 
 # %% ../nbs/18b_particles.ipynb #5e18b01c
-@procedure('superdiff', 'Skreta et al. 2025, arXiv:2412.17762', 'D_u + s [(D_b - D_u) + kappa (D_a - D_b)], kappa by the densities of two labels', cost=3.,
+@procedure('superdiff', 'Skreta et al. 2025, arXiv:2412.17762',
+    'D_u + s [(D_b - D_u) + kappa (D_a - D_b)], kappa by the densities of two labels', cost=3.,
     options=dict(label=count(0), form=one_of('or', 'and'), scale=number(above=0), temperature=number(0)),
     title='superposition of two labels', after=('and', 'fkc'))
 def superdiff(
@@ -494,7 +497,7 @@ def superdiff(
     scale:float=2., # guidance scale s; 1 is no guidance
     temperature:float=1., # T of OR; the larger, the sooner it decides
 )->Callable[..., Iterator[Step]]: # procedure
-    "SuperDiff (Skreta et al. 2025, algorithm 1): a random sampler that knows how likely its samples are under two labels."
+    "SuperDiff (Skreta et al. 2025, algorithm 1): a random sampler that weighs two labels by the densities on its path."
     count(0).check('label', label)
     def loop(denoise, start):
         known = known_classes(denoise)
