@@ -7,7 +7,7 @@ from scipy.stats import binomtest
 
 from cfg_course import samplers, sweeps
 from cfg_course.catalogue import SHELVES, takes_scale
-from cfg_course.cli import evaluate_main
+from cfg_course.cli import evaluate_main, read_literal
 from cfg_course.core import InputError
 from cfg_course.metrics import Reference, Seen, distance_to
 from cfg_course.samplers import SAMPLERS
@@ -165,9 +165,9 @@ TECHNIQUES = [(k, n) for k, shelf in SHELVES.items() for n in shelf if k != 'str
 def test_every_technique_can_be_measured(kind, name):
     "What is counted is what is paid: a technique's evaluations grow with the steps, and no copy of a network escapes."
     value = dict([ARGS[name].split('=')]) if name in ARGS else {}
-    options = tuple((k, int(v) if v.isdigit() else v) for k, v in value.items())
+    options = tuple((k, read_literal(v)) for k, v in value.items())
     scale = 3. if takes_scale({kind: name}) else None
-    point = Point('digits', name, scale, options, sampling=(('sampler', 'ddim'),))
+    point = Point('mnist-a' if name == 'discriminator' else 'digits', name, scale, options, sampling=(('sampler', 'ddim'),))
     eight, sixteen = (count_evaluations(point, n) for n in (8, 16))
     most = SHELVES[kind][name].cost
     assert 8 <= eight < sixteen <= 2.6*eight
