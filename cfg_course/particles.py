@@ -419,7 +419,8 @@ def kept_apart(
     return pushed
 
 # %% ../nbs/18b_particles.ipynb #5e18b017
-@procedure('particle_guidance', 'Corso et al. 2024, arXiv:2310.13102', 'D_i + c sigma^2 sum_j (2/h) k_ij (x_i - x_j), sigma > 1',
+@procedure('particle_guidance', 'Corso et al. 2024, arXiv:2310.13102',
+    'D_i + c sigma^2 sum_j (2/h) k_ij (x_i - x_j), sigma > 1',
     needs='several samples of a class in a batch, on which an image then depends; or particles=K, at K times the cost',
     options=dict(scale=number(), strength=number(0), above=number(0, infinite=True), particles=PARTICLES),
     title='particle guidance, pictures that keep apart', after=('cfg',))
