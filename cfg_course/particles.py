@@ -294,7 +294,7 @@ def weigh_reward(
 
 # %% ../nbs/18b_particles.ipynb #5e18b009
 @procedure('fk', 'Singhal et al. 2025, arXiv:2501.06848',
-    'random steps; log G = lam (max, sum or difference of rewards of D); resample', cost=4., needs=OWN,
+    'random steps; log G = lam (max, sum or difference of rewards of D); resample', cost=8., needs=OWN,
     options=dict(reward=REWARD, lam=number(0), potential=one_of(*POTENTIALS), scale=number(),
         particles=PARTICLES, every=number(0, 1), window=PART, threshold=number(0, 1)),
     title='Feynman-Kac steering', after=('tds', 'fkc', 'best_of_n'))
@@ -363,7 +363,7 @@ def tds(
 
 # %% ../nbs/18b_particles.ipynb #5e18b013
 @procedure('best_of_n', 'baseline, see Ye et al. 2024, arXiv:2409.15761',
-    'the one of N samples whose reward is highest', cost=4.,
+    'the one of N samples whose reward is highest', cost=8.,
     needs=OWN, options=dict(reward=REWARD, scale=number(), particles=PARTICLES),
     title='best of N', after=('cfg',))
 def best_of_n(
@@ -419,7 +419,8 @@ def kept_apart(
     return pushed
 
 # %% ../nbs/18b_particles.ipynb #5e18b017
-@procedure('particle_guidance', 'Corso et al. 2024, arXiv:2310.13102', 'D_i + c sigma^2 sum_j (2/h) k_ij (x_i - x_j), sigma > 1',
+@procedure('particle_guidance', 'Corso et al. 2024, arXiv:2310.13102',
+    'D_i + c sigma^2 sum_j (2/h) k_ij (x_i - x_j), sigma > 1',
     needs='several samples of a class in a batch, on which an image then depends; or particles=K, at K times the cost',
     options=dict(scale=number(), strength=number(0), above=number(0, infinite=True), particles=PARTICLES),
     title='particle guidance, pictures that keep apart', after=('cfg',))
