@@ -16,7 +16,7 @@ from cfg_course.cli import sample_main
 ARGS = {'negative': 'label=3', 'and': 'labels=(8,)', 'not': 'label=8', 'perp_neg': 'label=8', 'autoguidance': 'model=mnist-weak',
     'dng': 'label=3', 'in_situ': 'rate=0.1', 'superdiff': 'label=8'}  # what has no default
 AIM = dict(superdiff='one of two labels', particle_guidance='samples that differ', eps_scaling='a repair of the sampler',
-    tsr='more or less detail', negative='away from a label')  # what has another aim than its label
+    tsr='more or less detail', negative='away from a label', **{'and': 'two labels at once', 'not': 'no eight, also where one is asked for'})  # what has another aim than its label
 
 
 def draw(
