@@ -72,7 +72,7 @@ def drawn(method, **how):
 def test_every_sampler(apple, sampler): drawn('cfg', sampler=sampler)
 
 
-@pytest.mark.parametrize('method', [name for shelf in SHELVES.values() for name in shelf if name not in ('autoguidance', 'classifier')])
+@pytest.mark.parametrize('method', [name for shelf in SHELVES.values() for name in shelf if name not in ('autoguidance', 'classifier', 'discriminator')])
 def test_every_technique(apple, method): drawn(method, sampler='ddim')
 
 
