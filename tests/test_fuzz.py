@@ -1,5 +1,5 @@
 "A short run of the fuzzer, and what it is made of: the same cases from the same seed, from the commands' own parsers."
-import os, pickle, random, sys
+import re, os, pickle, random, sys
 from pathlib import Path
 
 import pytest
@@ -41,13 +41,13 @@ def test_cases_are_functions_of_seed_and_number():
 
 
 def test_lines_are_made_of_what_there_is():
-    "Every option of the three parsers and every technique is tried within 3,000 lines, good values among them."
-    cases = [fuzz.line_case(1, n) for n in range(3000)]
+    "Every option of the three parsers and every technique is tried within 8,000 lines, good values among them."
+    cases = [fuzz.line_case(1, n) for n in range(8000)]
     for command, parser in fuzz.PARSERS.items():
         words = {w.split('=')[0] for case in cases if case.main == command for w in case.words}
         missing = {a.dest for a in parser()._actions if not words & set(a.option_strings)}
         assert missing <= fuzz.NEVER | {'help'}
-    typed = {part for case in cases for w in case.words for part in w.split('+')}
+    typed = {part for case in cases for w in case.words for part in re.split('[+@]', w)}
     assert {name for shelf in SHELVES.values() for name in shelf} <= typed
 
 
