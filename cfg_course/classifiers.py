@@ -623,7 +623,7 @@ def check_classes(
     K:int, # how many classes there are
 )->None:
     "Raise an `InputError` for a label that is neither a class nor `NULL`."
-    known = bool((y < K).all())
+    known = bool(((y >= NULL) & (y < K)).all())
     check(known, 'y', y.tolist(), f'classes 0 to {K - 1}, or NULL (-1)')
 
 def log_p_of(

@@ -76,6 +76,15 @@ def test_cost(on, s, net, classifier):
     assert CLASSIFIER['classifier'].cost == 1
 
 
+@pytest.mark.parametrize('y', [-2, -7, 3, 99])
+def test_labels_that_are_none(y):
+    "A label beyond the classes, on either side, is named; the one for no label is none of them."
+    x = torch.zeros(2, 4)
+    logits = lambda x, sigma: x[:, :3]
+    assert classifier_step(logits, x, 1., torch.tensor([0, NULL])).shape == x.shape
+    with pytest.raises(InputError, match='classes 0 to 2, or NULL'): classifier_step(logits, x, 1., torch.tensor([0, y]))
+
+
 def test_step_is_the_difference_of_the_scores_and_goes_uphill():
     world = unequal_modes()
     x, sigma, y = questions(world)
