@@ -196,16 +196,14 @@ def make_guidance(
     scale = made('schedule', scale) or scale
     how = dict(interval=interval, rule=rule, record=record, scale=scale)
     if 'energy' in names:
-        plan = made('energy')
-        energy = make_energy(plan.energy, aids) if plan.energy else None
-        return climb(denoise, energy, plan, **how)
+        return pulled(denoise, names['energy'], mine, aids, **how)
     if 'classifier' not in names:
         terms = names.get('terms', {})
         more = {name: make_term(denoise, name, a, mine[name]) for name, a in terms.items() if name in WEAK}
         both = more.get(names.get('weak'))
         weak = both.weak if both else made('weak', denoise)
         guided = guide(denoise, weak=weak, more=list(more.values()), **how)
-        return on_top(guided, {name: a for name, a in terms.items() if name in ENERGIES}, mine, aids, interval)
+        return on_top(guided, terms, mine, aids, interval)
     check(classifier is not None, 'guidance', text, 'only with a noise-aware classifier')
     return classifier_guidance(denoise, classifier, **how, **mine[names['classifier']]), trajectory
 
@@ -218,21 +216,34 @@ def takes_scale(
         return True
     return 'scale' in method_options(PROCEDURES[names['procedure']])
 
+def pulled(
+    denoise:Denoise, # guided or not
+    name:str, # of a technique with an energy
+    options:dict[str, dict], # name -> options
+    aids:Aids, # networks that energies ask
+    **how, # of `climb`: scale, interval ...
+)->tuple[Denoise, Loop]: # a denoiser, and the loop that it is run with
+    "A denoiser under an energy."
+    plan = make_method(ENERGIES, name, **options[name])
+    energy = make_energy(plan.energy, aids) if plan.energy else None
+    return climb(denoise, energy, plan, **how)
+
 def on_top(
     guided:Denoise, # by whatever else an expression says
-    strengths:dict[str, float], # of energies, at most one
+    terms:dict[str, float], # name -> strength, at most one of them an energy
     options:dict[str, dict], # name -> options
     aids:Aids, # networks that energies ask
     interval:tuple[float, float]|None, # noise levels (low, high] in which to guide
 )->tuple[Denoise, Loop]: # a denoiser, and the loop that it is run with
-    "An energy on top of other guidance."
-    for name, strength in strengths.items():
-        on = options[name].get('on', 'conditional')
-        check(on == 'conditional', 'guidance-arg on', on, f'none with {name}@, which starts from what is guided')
-        plan = make_method(ENERGIES, name, **options[name])
-        energy = make_energy(plan.energy, aids) if plan.energy else None
-        return climb(guided, energy, plan, scale=1 + strength, on='conditional', interval=interval)
-    return guided, trajectory
+    "The energy of an expression, if it has one, on top of its other guidance."
+    energies = [name for name in terms if name in ENERGIES]
+    if not energies:
+        return guided, trajectory
+    name, = energies
+    on = options[name].get('on', 'conditional')
+    check(on == 'conditional', 'guidance-arg on', on, f'none with {name}@, which starts from what is guided')
+    scale = 1 + terms[name]
+    return pulled(guided, name, options, aids, scale=scale, on='conditional', interval=interval)
 
 def make_term(
     denoise:Denoise, # the strong branch

@@ -227,7 +227,9 @@ def index()->dict[str, Any]: # kind -> names, or name -> what is known of it
 # %% ../nbs/40_cli.ipynb #9d85c9f2
 def objectives_text()->str: # such as denoising (Denoising), ...
     "The objectives, with their names in full."
-    return ', '.join(f"{name} ({entry['title']})" for name, entry in index()['objectives'].items())
+    entries = index()['objectives'].items()
+    titled = [f'{name} ({entry["title"]})' for name, entry in entries]
+    return ', '.join(titled)
 
 def objective_options()->str: # such as distillation: low=1.0, high=4.0; ...
     "The options of the objectives, with their defaults."
@@ -239,7 +241,9 @@ def objective_options()->str: # such as distillation: low=1.0, high=4.0; ...
 
 def taught_text()->str: # such as distillation, ddo
     "The objectives that need a teacher."
-    return ', '.join(name for name, entry in index()['objectives'].items() if entry['needs'])
+    entries = index()['objectives'].items()
+    taught = [name for name, entry in entries if entry['needs']]
+    return ', '.join(taught)
 
 # %% ../nbs/40_cli.ipynb #90240326
 TRAIN_HELP = """Train a class-conditional diffusion model with label dropout, ready for classifier-free guidance.

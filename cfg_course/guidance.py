@@ -283,8 +283,10 @@ class Guided:
         "The terms that are guided now: all together, or one by one; none that has no strength or has ended."
         more = [Term(term.weak, 1 + strength_at(term.strength, sigma)) for term in self.more]
         live = [term for term in (Term(weak, s), *more) if not everywhere(term.strength, 1)]
-        found = {i: [term] for i, term in enumerate(live)} if self.each else {0: live}
-        return {i: terms for i, terms in found.items() if terms and not has_ended(memory.get(i, {}))}
+        if not live:
+            return {}
+        together = [[term] for term in live] if self.each else [live]
+        return {i: terms for i, terms in enumerate(together) if not has_ended(memory.get(i, {}))}
 
     def look(self,
         x:Tensor, # `(B, ...)` noisy samples
