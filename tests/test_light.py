@@ -16,6 +16,7 @@ from cfg_course.core import InputError
 from cfg_course.samplers import SAMPLERS
 from cfg_course.sweeps import Point
 from notebooks import ROOT, settings
+from test_techniques import ARGS
 
 sys.path.insert(0, str(ROOT/'tools'))
 import index
@@ -130,8 +131,7 @@ def test_extras_have_what_is_imported_on_demand():
 # Options
 
 CAP = ['--model', 'digits', '--num', '2', '--steps', '2', '--device', 'cpu', '--overwrite']
-NEEDS = dict(negative=['label=3'], autoguidance=['model=digits'], perp_neg=['label=8'], dng=['label=3'], in_situ=['rate=0.1'],
-    superdiff=['label=8'], **{'and': ['labels=(8,)'], 'not': ['label=8']})
+NEEDS = {name: [option] for name, option in ARGS.items()}
 
 
 def ask(main, words, capsys):

@@ -9,7 +9,7 @@ from safetensors.torch import load_file
 from safetensors.torch import save_file as put
 
 from cfg_course import pictures
-from cfg_course.cli import evaluate_main, sample_main, train_main
+from cfg_course.cli import evaluate_main, read_literal, sample_main, train_main
 from cfg_course.core import NULL, InputError, rng
 from cfg_course.denoisers import find_model, find_network
 from cfg_course.guidance import guide
@@ -19,6 +19,7 @@ from cfg_course.pictures import (MEASURES, PictureWorld, anneal_tilted, examine,
 from cfg_course.catalogue import SHELVES, parse_guidance, takes_scale
 from cfg_course.samplers import make_sampler, sample, trajectory
 from cfg_course.sweeps import Point, draw_point
+from test_techniques import ARGS
 
 F64 = torch.float64
 SIGMAS = torch.tensor([1e-3, .03, .3, 1., 4., 80., 500.], dtype=F64)
@@ -469,13 +470,13 @@ def test_a_damaged_file_is_one_line(small, tmp_path, how):
 
 
 def test_techniques_take_a_world_or_say_what_they_need():
-    options = dict(autoguidance=(('model', 'digits'),), negative=(('label', 1),), perp_neg=(('label', 1),),
-                   dng=(('label', 1),), superdiff=(('label', 1),), in_situ=(('rate', .1),), **{'not': (('label', 1),), 'and': (('labels', (1, 2)),)})
     refused = {}
     for shelf in SHELVES.values():
         for name in shelf:
             scale = 2. if takes_scale(parse_guidance(name)) else None
-            point = Point('small-world', name, scale, options.get(name, ()), sampling=(('steps', 5),), num=10)
+            key, _, typed = ARGS.get(name, '').partition('=')
+            options = ((key, read_literal(typed)),) if key else ()
+            point = Point('small-world', name, scale, options, sampling=(('steps', 5),), num=10)
             try: assert draw_point(point).x.shape == (10, 1, 8, 8)
             except InputError as e:
                 refused[name] = str(e)

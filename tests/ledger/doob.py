@@ -11,7 +11,7 @@ from cfg_course.mixtures import Mixture, Pair, integrate, mesh
 from cfg_course.particles import weighed_step
 from cfg_course.samplers import Now
 from ledger import row
-from ledger.limits import GRIDS, followed, heat_residual, log_q, renyi, scene, scores, trace, jacobian
+from ledger.limits import GRIDS, followed, guided_ends, heat_residual, log_q, renyi, scene, scores, trace, jacobian
 
 
 def log_L(world, x, sigma, c):
@@ -90,13 +90,8 @@ def gap(t):
 @row('eq-doob-path', cell='22372046', mutant='half of K', tolerance=1e-6)
 def path(t):
     "The density of the guided flow is q exp(-K)/Z; for two Gaussians its variance is the law of chapter 6."
-    world, c, s, _ = scene(t, .3, 4)
-    end = t.number('sigma_1', .5, 3)
-    ends = world.sample(torch.full((4,), c), 0., t.generator)
-    rates = lambda x, sigma, s_c, s_u: (s*s_c + (1 - s)*s_u, (s_c - s_u).square().sum(1, True).expand(-1, 2))
-    start, stretch, _ = followed(world, c, rates, ends, end)
+    world, c, s, end, ends, log_out, clean, _ = guided_ends(t, 4)
     _, K = path_price(world, ends, s, end, c, 1e-8)
-    log_out, clean = log_q(world, start, end, s, c) + stretch, log_q(world, ends, 0., s, c)
     yield log_out, clean - K, clean - K/2
 
     v_c, v_u = t.number('v_c', .3, 2), t.number('v_u', .3, 2)

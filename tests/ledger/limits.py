@@ -207,15 +207,25 @@ def followed(world, c, rates, ends, end):
     return z[:, :d], z[:, d], z[:, d + 1:].T
 
 
+def guided_ends(
+    t, # a trial
+    n:int, # samples
+)->tuple: # world, class, scale, level, samples, and what the guided flow back to that level makes of them: ends, stretch, cost
+    "Clean samples of a class that the guided flow is followed back from, at scales at which q can be normalised."
+    world, c, s, _ = scene(t, .3, 4)
+    end = t.number('sigma_1', .5, 3)
+    ends = world.sample(torch.full((n,), c), 0., t.generator)
+    def rates(x, sigma, s_c, s_u):
+        return s*s_c + (1 - s)*s_u, (s_c - s_u).square().sum(1, True).expand(-1, 2)
+    start, stretch, (cost, _) = followed(world, c, rates, ends, end)
+    log_out, clean = log_q(world, start, end, s, c) + stretch, log_q(world, ends, 0., s, c)
+    return world, c, s, end, ends, log_out, clean, cost
+
+
 @row('eq-lim-density', cell='ff7286d7', mutant='s - 1 for s (s - 1)', tolerance=1e-6)
 def density(t):
     "The density of the guided flow that starts from q at any level sigma_1, for scales at which q can be normalised."
-    world, c, s, _ = scene(t, .3, 4)
-    end = t.number('sigma_1', .5, 3)
-    ends = world.sample(torch.full((5,), c), 0., t.generator)
-    rates = lambda x, sigma, s_c, s_u: (s*s_c + (1 - s)*s_u, (s_c - s_u).square().sum(1, True).expand(-1, 2))
-    start, stretch, (cost, _) = followed(world, c, rates, ends, end)
-    log_out, clean = log_q(world, start, end, s, c) + stretch, log_q(world, ends, 0., s, c)
+    _, _, s, _, _, log_out, clean, cost = guided_ends(t, 5)
     yield log_out, clean - s*(s - 1)*cost, clean - (s - 1)*cost
 
 
