@@ -580,6 +580,18 @@ def train_head(
             progress(step + 1, loss.item())
     return average.module
 
+# %% ../nbs/15a_objectives.ipynb #2aa43c2c
+def put_on(
+    denoise:Denoiser, # the model that a head was trained for
+    tensors:dict[str, Tensor], # of the head
+    path:Path, # where they come from
+)->Headed: # both of them
+    "A head on its model."
+    with torch.device('meta'):
+        head = Head(denoise.net)
+    fill(head, tensors, path)
+    return Headed(denoise, head.eval().requires_grad_(False))
+
 # %% ../nbs/15a_objectives.ipynb #2aa43c2d
 def save_head(
     head:Head, # trained
@@ -602,10 +614,7 @@ def load_head(
     own = fingerprint(denoise)
     words = f'the head of a model with the fingerprint {own}; this one was trained for {meta.get("model")}'
     check(meta.get('model') == own, 'head', str(path), words)
-    with torch.device('meta'):
-        head = Head(denoise.net)
-    fill(head, tensors, Path(path))
-    return Headed(denoise, head.eval().requires_grad_(False))
+    return put_on(denoise, tensors, Path(path))
 
 def find_head(
     denoise:Denoiser, # a shipped model that has one
@@ -615,7 +624,8 @@ def find_head(
     own = fingerprint(denoise)
     paths = sorted((weights_folder()/'heads').glob('*.safetensors'))
     for path in paths:
-        if load_tensors(path, 'head')[1].get('model') == own:
-            return load_head(path, denoise)
+        tensors, meta = load_tensors(path, 'head')
+        if meta.get('model') == own:
+            return put_on(denoise, tensors, path)
     names = ', '.join(path.stem for path in paths) or 'none'
     raise InputError(f'head: got a model with the fingerprint {own}, allowed: one with a shipped head: {names}')
