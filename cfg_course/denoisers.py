@@ -5,6 +5,7 @@
 # %% ../nbs/13_denoisers.ipynb #9d935e9c
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import asdict, fields
@@ -23,7 +24,7 @@ from .scores import expand
 
 # %% auto #0
 __all__ = ['PRECONDS', 'Model', 'edm_coefs', 'eps_coefs', 'v_coefs', 'Denoiser', 'Counted', 'count_rows', 'save_denoiser',
-           'load_denoiser', 'shipped_models', 'find_model', 'find_network']
+           'load_denoiser', 'shipped_models', 'find_model', 'find_network', 'fingerprint']
 
 # %% ../nbs/13_denoisers.ipynb #9d935ea0
 Coefs = tuple[Tensor, Tensor, Tensor] # c_skip, c_out, c_in
@@ -349,3 +350,15 @@ def find_network(
     with in_file(Path(name)):
         check_images(meta, denoise.net.cfg)
     return denoise, meta
+
+# %% ../nbs/13_denoisers.ipynb #5ad3c0f2
+def fingerprint(
+    model:nn.Module, # weights
+)->str: # eight bytes in hexadecimal
+    "A short digest of a model's weights, in whatever precision they are held if nothing was lost by it."
+    digest = hashlib.blake2b(digest_size=8)
+    for name, t in sorted(model.state_dict().items()):
+        wide = t.float() if t.is_floating_point() else t
+        weights = wide.detach().cpu().contiguous().numpy()
+        digest.update(name.encode() + weights.tobytes())
+    return digest.hexdigest()

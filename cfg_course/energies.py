@@ -5,7 +5,7 @@
 # %% ../nbs/18a_energies.ipynb #9b2de654
 from __future__ import annotations
 
-import hashlib, math, re
+import math, re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -19,12 +19,13 @@ from torch.nn import functional as F
 
 from .branches import check_label
 from .classifiers import Classifier, NoisyClassifier, Once
-from .classifiers import add_noise, descend, draw_rows, load_classifier, log_p_of
+from .classifiers import add_noise, check_classes, descend, draw_rows, load_classifier, log_p_of
 from .classifiers import meant, mirror, shape_of, shipped_classifiers
 from .core import NULL, Denoise, Device, Level, Option, Run
 from .core import among, check, count, flag, in_float64, load_tensors, maybe, mix_seed, number, one_of
 from .core import present_run, rng, to_float
 from .data import Images
+from .denoisers import fingerprint
 from .doses import evidence
 from .guidance import LINEAR, Guided, Look, Method, Rule, Strength, everywhere, guide, technique, widen
 from .procedures import looped
@@ -32,12 +33,13 @@ from .rules import like_samples
 from .samplers import Now, Step, StepFn, trajectory
 from .schedules import stratified
 from .scores import expand
+from .training import drop_labels
 
 # %% auto #0
 __all__ = ['NO_AIDS', 'LANDSCAPES', 'Loop', 'ENERGIES', 'Energy', 'Landscape', 'total', 'negative', 'Aids', 'Kind', 'landscape',
            'class_energy', 'noisy_class_energy', 'odds_energy', 'ink', 'make_energy', 'Question', 'Place', 'Plan',
            'climb', 'clean_classifier', 'universal', 'freedom', 'mpgd', 'tfg', 'dps', 'discriminator_guidance',
-           'Discriminator', 'train_discriminator', 'weights_fingerprint', 'find_discriminator', 'find_aids', 'dng']
+           'Discriminator', 'train_discriminator', 'find_discriminator', 'find_aids', 'dng']
 
 # %% ../nbs/18a_energies.ipynb #459cb411
 class Energy(Protocol):
@@ -105,7 +107,8 @@ def total(
     kinds = {(land.noisy, land.told) for land in each}
     check(len(kinds) == 1, 'energy', name, 'energies of predicted clean pictures alone, or of noisy ones alone')
     def measure(x, sigma, y):
-        return torch.stack([w*land(x, sigma, y) for w, land in terms]).sum(0)
+        weighed = [w*land(x, sigma, y) for w, land in terms]
+        return torch.stack(weighed).sum(0)
     return Landscape(measure, name, *kinds.pop())
 
 def negative(
@@ -806,14 +809,6 @@ def discriminator_guidance(*,
 # %% ../nbs/18a_energies.ipynb #b0b50690
 SURE = math.log((1 - 1e-5)/1e-5) # log odds of a probability of 1 - 1e-5, where the authors clip
 
-def check_told(
-    y:Tensor, # `(B,)` labels
-    n:int, # logits of a discriminator, one more than there are classes
-)->None:
-    "Raise an `InputError` for a label that a discriminator does not know."
-    known = bool(((y >= NULL) & (y < n - 1)).all())
-    check(known, 'y', y.tolist(), f'classes 0 to {n - 2}, or NULL (-1)')
-
 def new_discriminator(
     data:Images, # real images
     **shape:int, # of the network: width
@@ -847,15 +842,6 @@ def half_batch(
         x0 = mirror(x0, generator)
     return add_noise(x0, sigma, generator), sigma, data.y[rows]
 
-def without_labels(
-    y:Tensor, # `(n,)` labels
-    share:float, # of samples that lose theirs
-    generator:torch.Generator, # source of randomness, on the CPU
-)->Tensor: # `(n,)`
-    "Labels, some of them dropped."
-    u = torch.rand(len(y), generator=generator)
-    return torch.where(u < share, NULL, y)
-
 def real_or_drawn(
     net:Discriminator, # any
     real:tuple[Tensor, Tensor, Tensor], # noisy pictures, levels, labels
@@ -878,7 +864,7 @@ class Discriminator(NoisyClassifier):
         "How real a picture looks at its noise level."
         kind = next(self.parameters()).dtype
         logits = self(x.to(kind), sigma)
-        check_told(y, logits.shape[1])
+        check_classes(y, logits.shape[1] - 1)
         own = logits.gather(1, y.clamp(min=0)[:, None])[:, 0]
         both = logits[:, -1] + own*(y != NULL)
         return both.clamp(-SURE, SURE)
@@ -903,7 +889,7 @@ def train_discriminator(
     share = (drawn.y == NULL).double().mean().item()
     def loss():
         mine = half_batch(real, batch_size//2, g, flip)
-        labels = without_labels(mine[2], share, g)
+        labels = drop_labels(mine[2], share, g)
         theirs = half_batch(drawn, batch_size//2, g, flip)
         logits, truth = real_or_drawn(net, (*mine[:2], labels), theirs)
         return F.binary_cross_entropy_with_logits(logits, truth)
@@ -930,16 +916,6 @@ def judge_discriminator(
     return dict(sigma=sigma, loss=round(loss, 4), right=round(right, 4))
 
 # %% ../nbs/18a_energies.ipynb #d005dfe6
-def weights_fingerprint(
-    model:nn.Module, # weights
-)->str: # eight bytes in hexadecimal
-    "A short digest of a model's weights, in whatever precision they are held if nothing was lost by it."
-    digest = hashlib.blake2b(digest_size=8)
-    for name, t in sorted(model.state_dict().items()):
-        wide = t.float() if t.is_floating_point() else t
-        digest.update(name.encode() + wide.detach().cpu().contiguous().numpy().tobytes())
-    return digest.hexdigest()
-
 def find_discriminator(
     model:nn.Module, # the model that is to be guided
     name:str, # of that model, as it was asked for
@@ -947,7 +923,7 @@ def find_discriminator(
 )->Discriminator: # with fixed weights
     "The discriminator that learned from a model's own samples; raises `InputError` for a model that it does not know."
     files = [file] if file else list(shipped_classifiers(Discriminator).values())
-    own = weights_fingerprint(model)
+    own = fingerprint(model)
     made = {path: load_tensors(path, Discriminator.kind)[1] for path in files}
     mine = [path for path, meta in made.items() if meta.get('fingerprint') == own]
     known = ', '.join(f"{meta.get('model')} ({meta.get('fingerprint')})" for meta in made.values())

@@ -23,7 +23,7 @@ from .core import Denoise, Device, InputError
 from .core import among, check, count, in_float64, is_number, optional, parse, read_arrays, rng, to_uint8
 from .core import write_json, writing
 from .data import alone, load_data
-from .denoisers import Denoiser, Model, count_rows, find_model
+from .denoisers import Denoiser, Model, count_rows, find_model, fingerprint
 from .energies import NO_AIDS, Aids, find_aids
 from .metrics import Estimate, Reference, Seen, check_metrics, distance_to, fid_effect
 from .metrics import load_inception, make_reference, measure, observe, resample
@@ -736,16 +736,6 @@ def numbers_in(
     return numbers + [int(row[k]) for k in COUNTS]
 
 # %% ../nbs/20_sweeps.ipynb #c7212158
-def fingerprint(
-    model:nn.Module, # weights
-)->str: # eight bytes in hexadecimal
-    "A short digest of a model's weights."
-    digest = hashlib.blake2b(digest_size=8)
-    for name, t in sorted(model.state_dict().items()):
-        weights = t.detach().cpu().contiguous().numpy()
-        digest.update(name.encode() + weights.tobytes())
-    return digest.hexdigest()
-
 def distinct(
     values:Iterable, # any that can be looked up
 )->list: # each once

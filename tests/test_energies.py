@@ -7,10 +7,10 @@ import pytest, torch
 from cfg_course.catalogue import make_guidance
 from cfg_course.classifiers import NoisyClassifier, classifier_guidance, load_classifier, predict, save_classifier
 from cfg_course.core import NULL, InputError, Run, load_tensors, rng, to_uint8
-from cfg_course.denoisers import Counted, Denoiser, find_model, shipped_models
+from cfg_course.denoisers import Counted, Denoiser, find_model, shipped_models, fingerprint
 from cfg_course.energies import ENERGIES, LANDSCAPES, NO_AIDS, SURE, Aids, Discriminator, Question, as_landscape, clean_classifier
 from cfg_course.energies import climb, discriminator_guidance, dng, dps, find_aids, find_discriminator, freedom, make_energy
-from cfg_course.energies import negative, new_discriminator, total, universal, weights_fingerprint
+from cfg_course.energies import negative, new_discriminator, total, universal
 from cfg_course.guidance import guide
 from cfg_course.mixtures import three_gaussians, two_classes
 from cfg_course.networks import UNet, UNetConfig
@@ -18,7 +18,7 @@ from cfg_course.pictures import find_world
 from cfg_course.rules import apg, static_threshold
 from cfg_course.samplers import SAMPLERS, ddim_step, sample, trajectory
 from cfg_course.data import load_data
-from cfg_course.sweeps import Point, find_guidance, fingerprint
+from cfg_course.sweeps import Point, find_guidance
 
 WORLD = three_gaussians()
 AIDS = Aids(judge=lambda x: WORLD.posterior(x, 1.).log(), guide=lambda x, sigma: WORLD.posterior(x, sigma).log(),
@@ -280,7 +280,7 @@ def test_shipped_discriminators(name):
     model, meta = find_model(name)
     facts = load_tensors(path, Discriminator.kind)[1]
     assert path.stat().st_size < 1e6 and f'{name}-discriminator' not in shipped_models()
-    assert facts['fingerprint'] == weights_fingerprint(model) == fingerprint(model) and facts['part'] == 'fit'
+    assert facts['fingerprint'] == fingerprint(model) and facts['part'] == 'fit'
     assert min(row['loss'] for row in facts['tested']) < math.log(2) and max(row['loss'] for row in facts['tested']) < .72
     net = find_discriminator(model, name)
     assert isinstance(find_discriminator(model.half(), name), Discriminator)
@@ -293,7 +293,7 @@ def test_shipped_discriminators(name):
 def test_a_discriminator_of_a_file_is_as_good_as_a_shipped_one(tmp_path):
     model, meta = find_model('digits')
     net = new_discriminator(load_data('digits'), width=8).eval()
-    save_classifier(net, tmp_path/'mine.safetensors', fingerprint=weights_fingerprint(model), model='digits', data='digits')
+    save_classifier(net, tmp_path/'mine.safetensors', fingerprint=fingerprint(model), model='digits', data='digits')
     assert isinstance(find_discriminator(model, 'digits', tmp_path/'mine.safetensors'), Discriminator)
     with pytest.raises(InputError, match='mnist-a.*digits'): find_discriminator(find_model('mnist-a')[0], 'mnist-a', tmp_path/'mine.safetensors')
 

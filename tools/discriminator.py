@@ -17,8 +17,8 @@ import torch
 from cfg_course.classifiers import save_classifier
 from cfg_course.core import InputError, to_uint8
 from cfg_course.data import Images, load_data
-from cfg_course.denoisers import Model, find_model
-from cfg_course.energies import judge_discriminator, train_discriminator, weights_fingerprint
+from cfg_course.denoisers import Model, find_model, fingerprint
+from cfg_course.energies import judge_discriminator, train_discriminator
 from cfg_course.samplers import sample
 
 WEIGHTS = Path(__file__).resolve().parents[1]/'cfg_course'/'weights'
@@ -80,7 +80,7 @@ def make(
         data=meta['data'],
         part='fit',
         model=name,
-        fingerprint=weights_fingerprint(model),
+        fingerprint=fingerprint(model),
         samples=dict(DRAWING, num=recipe.drawn),
         training=recipe.training,
         tested=tested)
