@@ -439,6 +439,7 @@ def draw_point(
     acc:Accelerator|OneProcess|None=None, # devices and processes; one process on the best device when not given
     batch_size:int=100, # images at a time in each process
     progress:bool=False, # show a bar?
+    middle:str='median', # of the effective scale over the steps: median or mean
 )->Drawn: # in every process
     "Draw the images of a point. Raises `InputError` for whatever cannot be drawn."
     acc = acc or make_accelerator('fp32')
@@ -451,7 +452,7 @@ def draw_point(
     x = draw(acc, guided, y, tuple(meta['shape']), progress, **how)
     seconds = time.perf_counter() - start
     share = first_share(acc, y)
-    effective = mean_effective(point, record, batch_sizes(share, batch_size))
+    effective = mean_effective(point, record, batch_sizes(share, batch_size), middle)
     return Drawn(x, y, counted.rows/share, effective, seconds)
 
 # %% ../nbs/20_sweeps.ipynb #7c20a105
@@ -472,10 +473,15 @@ def batch_sizes(
     return [min(batch_size, num - start) for start in starts]
 
 # %% ../nbs/20_sweeps.ipynb #7c20a11c
+MIDDLES = dict(
+    median=lambda steps: steps.quantile(.5, 0),
+    mean=lambda steps: steps.mean(0))
+
 def mean_effective(
     point:Point, # a setting
     record:list[dict], # of `guide`, over all batches
     sizes:list[int], # of the batches
+    middle:str='median', # of the steps of a sample: median or mean
 )->Estimate: # value, low, high
     "The effective scale of a run, equation 'sweep-effective', with its 95 % interval over samples."
     if not record:
@@ -485,7 +491,7 @@ def mean_effective(
     for i, size in enumerate(sizes):
         run = record[i*steps:][:steps]
         silent = silent_scale(point, run)
-        each.append(effective_scales(run, steps, size, silent))
+        each.append(effective_scales(run, steps, size, silent, middle))
     return normal_interval(torch.cat(each))
 
 def silent_scale(
@@ -504,14 +510,15 @@ def effective_scales(
     steps:int, # of the run
     size:int, # samples of the batch
     unguided:float, # effective scale where nothing was recorded at any step
+    middle:str='median', # over the guided steps: median or mean
 )->Tensor: # `(size,)` float64
-    "The effective scale of each sample: its median over the guided steps, weighed with their share."
+    "The effective scale of each sample: its middle over the guided steps, weighed with their share."
     guided = [in_float64(facts['effective']) for facts in run if 'effective' in facts]
     if not guided:
         return torch.full((size,), unguided, dtype=torch.float64)
     share = len(guided)/steps
-    median = torch.stack(guided).quantile(.5, 0)
-    return 1 + share*(median - 1)
+    typical = MIDDLES[middle](torch.stack(guided))
+    return 1 + share*(typical - 1)
 
 def normal_interval(
     each:Tensor, # `(N,)` a number for each sample
@@ -1061,10 +1068,11 @@ def find_images(
     folder:Path|str|None, # where images are kept
     acc:Accelerator|OneProcess, # devices and processes
     batch_size:int, # images at a time
+    **how, # for `draw_point`
 )->Drawn: # kept or drawn, in every process
     "The images of a point: those that were kept, or newly drawn ones."
     if not folder:
-        return draw_point(point, acc, batch_size)
+        return draw_point(point, acc, batch_size, **how)
     meta = find_model(point.model)[1]
     path = keep_path(folder, point, weights[Path(point.model).name])
     if acc.is_main_process:
@@ -1073,7 +1081,7 @@ def find_images(
     acc.wait_for_everyone()
     if drawn:
         return drawn
-    drawn = draw_point(point, acc, batch_size)
+    drawn = draw_point(point, acc, batch_size, **how)
     if acc.is_main_process:
         keep(drawn, path)
     return drawn
