@@ -21,6 +21,7 @@ import pandas as pd
 from cfg_course.contests import Candidate, Entry, Round, candidates, enter, farther, find_points, finer, hours_of
 from cfg_course.contests import entry_of, merge_shards, redo, run_shard, shard_of, tuning_score
 from cfg_course.core import InputError, check, write_json
+from cfg_course.denoisers import find_model
 from cfg_course.sweeps import Yardstick, find_images, fingerprints, make_yardstick
 from cfg_course.training import make_accelerator
 
@@ -63,7 +64,8 @@ def make_plan(
 )->None:
     "Write who takes part, with steps, and print what the first stage costs."
     how = Round(args.model, args.weak, args.num, args.seed)
-    able, refused = enter(candidates(args.weak), how)
+    wanted = [c for c in candidates(args.weak) if not args.only or c.name in args.only]
+    able, refused = enter(wanted, how)
     path = plan_path(args.model, args.results)
     write_json(dict(round=how._asdict(), candidates=[c._asdict() for c in able], refused=refused), path)
     cost = hours_of(find_points(able, how), args.device)
@@ -130,12 +132,10 @@ def judges_of(
     model:str, # of the round
 )->dict[str, Yardstick]: # by name
     "The judges of a model, with real images that none of them has seen."
-    data, side = ('mnist', 28) if model.startswith('mnist') else ('cifar10', 16)
-    shape = (1 if data == 'mnist' else 3, side, side)
-    names = args.judges or JUDGES[model]
-    return {
-        name: make_yardstick(data, METRICS, name, args.reference, 100, args.data_dir, shape=shape, split='reference')
-        for name in names}
+    meta = find_model(model)[1]
+    check(args.judges or model in JUDGES, 'judges', None, f'names of classifiers; only those of {", ".join(JUDGES)} are known')
+    how = dict(reference=args.reference, data_dir=args.data_dir, shape=meta['shape'], split=args.real)
+    return {name: make_yardstick(meta['data'], METRICS, name, **how) for name in args.judges or JUDGES[model]}
 
 
 def say(
@@ -220,7 +220,9 @@ def main():
     p.add_argument('--line', type=int, default=2, help='of a table, for redo; the first below the header is 2')
     p.add_argument('--judges', nargs='+', help='names or files of classifiers')
     p.add_argument('--reference', type=int, default=10000, help='real images that no judge has seen (%(default)s)')
+    p.add_argument('--real', default='reference', help='which real images: train, or reference (%(default)s)')
     p.add_argument('--results', type=Path, default=RESULTS, help='folder of plans and tables')
+    p.add_argument('--only', nargs='+', help='names of candidates, for plan')
     p.add_argument('--keep-in', type=Path, help='folder of images')
     p.add_argument('--data-dir', type=Path)
     p.add_argument('--device', default='auto')

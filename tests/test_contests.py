@@ -1,0 +1,161 @@
+"The comparison: candidates, stages, parts of a round, lines drawn again."
+import csv, json, subprocess, sys
+from pathlib import Path
+
+import pandas as pd, pytest
+
+from cfg_course.contests import GRID, Candidate, best_place, candidates, farther, finer, merge_shards, run_shard, tuning_score
+from cfg_course.core import InputError
+from cfg_course.sweeps import Point, find_images, make_yardstick
+from cfg_course.training import OneProcess
+from launching import environment, launch_two
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT/'tools'))
+import contests as tool
+
+LINE = '--model digits --weak digits --num 60 --judges digits --reference 500 --real train --device cpu'
+
+
+def go(command, out):
+    words = [sys.executable, str(ROOT/'tools'/'contests.py'), *command.split(), *LINE.split(), '--results', str(out)]
+    return subprocess.run(words, env=environment(), capture_output=True, text=True)
+
+
+@pytest.fixture(scope='module')
+def planned(tmp_path_factory):
+    out = tmp_path_factory.mktemp('contest')
+    done = go('plan --only cfg apg cfgpp cfg+pag discriminator', out)
+    assert done.returncode == 0, done.stderr
+    return out, done.stdout
+
+
+def test_plan(planned):
+    out, said = planned
+    plan = json.loads((out/'contest_digits_plan.json').read_text())
+    assert [c['name'] for c in plan['candidates']] == ['cfg', 'apg', 'cfgpp', 'cfg+pag']
+    assert '24 settings' in said and 'out: discriminator' in said
+    again = [tool.as_candidate(c) for c in plan['candidates']]
+    assert [c._replace(sampling=()) for c in again] == [c._replace(sampling=()) for c in candidates('digits') if c.name in plan_names(plan)]
+
+
+def plan_names(plan): return [c['name'] for c in plan['candidates']]
+
+
+@pytest.fixture(scope='module')
+def measured(planned):
+    out, _ = planned
+    for i in (2, 1):
+        done = go(f'measure --shard {i}/2', out)
+        assert done.returncode == 0, done.stderr
+    done = go('merge --shards 2', out)
+    assert done.returncode == 0, done.stderr
+    return out
+
+
+def test_parts_come_to_the_same_bytes(measured, tmp_path):
+    "Two parts by the command, four parts and one by the function."
+    table = measured/'contest_digits_first.csv'
+    plan = json.loads((measured/'contest_digits_plan.json').read_text())
+    entries = tool.find_points([tool.as_candidate(c) for c in plan['candidates']], tool.Round(**plan['round']))[::5]
+    judges = {'digits': make_yardstick('digits', ('accuracy', 'class_std'), 'digits')}
+    for i in (3, 1, 4, 2): run_shard(entries, judges, tmp_path/'four.csv', (i, 4), device='cpu')
+    run_shard(entries, judges, tmp_path/'one.csv', device='cpu')
+    merge_shards(tmp_path/'four.csv', 4), merge_shards(tmp_path/'one.csv', 1)
+    assert (tmp_path/'four.csv').read_bytes() == (tmp_path/'one.csv').read_bytes()
+    assert (tmp_path/'four.json').read_bytes() == (tmp_path/'one.json').read_bytes()
+    rows = list(csv.DictReader(open(table)))
+    assert len(rows) == 24*(1 + len(tool.METRICS)) and {r['judge'] for r in rows} == {'', 'digits'}
+    assert {float(r['nfe']) for r in rows} == {24., 22.} or all(float(r['nfe']) <= 24 for r in rows)
+
+
+def test_a_line_is_drawn_again(measured):
+    for line in (2, 57, 200):
+        done = go(f'redo --line {line}', measured)
+        assert done.returncode == 0 and 'the same to the last digit' in done.stdout, done.stdout + done.stderr
+    table = measured/'contest_digits_first.csv'
+    text = table.read_text().splitlines()
+    other = text[8].replace(text[8].split(',')[-3], '0.5')
+    table.write_text('\n'.join([*text[:8], other, *text[9:], '']))
+    try: assert 'NOT the same' in go('redo --line 9', measured).stdout
+    finally: table.write_text('\n'.join([*text, '']))
+    done = go('redo --line 1', measured)
+    assert done.returncode == 1 and len(done.stderr.strip().splitlines()) == 1
+
+
+def test_the_next_stages(measured):
+    args = tool.argparse.Namespace(model='digits', results=measured, stage='farther1')
+    asked = {e.candidate: e.strength for e in tool.entries_of(args)}
+    table = pd.read_csv(measured/'contest_digits_first.csv')
+    fid = table[table.metric == 'fid'].set_index(['candidate', 'strength']).value
+    for name in ('cfg', 'apg', 'cfgpp', 'cfg+pag'):
+        own = fid[name].sort_index()
+        place = own.argmin()
+        assert (name in asked) == (place in (0, 5)), name
+        if place == 0: assert asked[name] < own.index[0]
+        if place == 5: assert asked[name] > own.index[-1]
+    args.stage = 'finer'
+    number = pd.Series([e.candidate for e in tool.entries_of(args)]).value_counts()
+    assert set(number) <= {1, 2}
+
+
+def test_parts_that_do_not_belong(tmp_path):
+    entries = tool.find_points([Candidate('cfg', 'cfg', sampling=(('sampler', 'ddim'), ('steps', 2)))], tool.Round('digits', 'digits', 20))[:2]
+    judges = {'digits': make_yardstick('digits', ('accuracy', 'class_std'), 'digits')}
+    out = tmp_path/'t.csv'
+    for i in (1, 2): run_shard(entries, judges, out, (i, 2), device='cpu')
+    note = tmp_path/'t.2of2.json'
+    made = json.loads(note.read_text())
+    for key, value in dict(protocol=0, weights={'digits': 'another'}, judges={}, reference={'digits': 7}).items():
+        note.write_text(json.dumps(dict(made, config=dict(made['config'], **{key: value}))))
+        with pytest.raises(InputError, match=key): merge_shards(out, 2)
+    note.write_text(json.dumps(made))
+    rows = (tmp_path/'t.2of2.csv').read_text().splitlines(True)
+    (tmp_path/'t.2of2.csv').write_text(''.join(rows[:-1]))
+    with pytest.raises(InputError, match='cfg 1.25'): merge_shards(out, 2)
+    (tmp_path/'t.2of2.csv').write_text('no table\nat all\n')
+    with pytest.raises(InputError, match='not damaged'): merge_shards(out, 2)
+
+
+TWO = '''
+import sys
+from cfg_course.contests import Candidate, Round, find_points, merge_shards, run_shard
+from cfg_course.sweeps import make_yardstick
+how = Round('digits', 'digits', 21)
+entries = find_points([Candidate('cfg', 'cfg', sampling=(('sampler', 'ddim'), ('steps', 4)))], how)[:3]
+run_shard(entries, {'digits': make_yardstick('digits', ('accuracy', 'class_std'), 'digits')}, sys.argv[1], device='cpu')
+'''
+
+
+def test_two_processes(tmp_path):
+    script = tmp_path/'two.py'
+    script.write_text(TWO)
+    launch_two([script, tmp_path/'two.csv'], tmp_path/'two.1of1.csv')
+    subprocess.run([sys.executable, script, tmp_path/'one.csv'], env=environment(), check=True)
+    one, two = (pd.read_csv(tmp_path/f'{n}.1of1.csv') for n in ('one', 'two'))
+    pd.testing.assert_frame_equal(one, two, rtol=.02)
+
+
+def test_farther_and_finer():
+    for origin, values in ((1., GRID), (0., (.05, .1, .2, .4)), (1., (.9, .95, .98, 1.02, 1.05, 1.1))):
+        for best in range(len(values)):
+            scores = [abs(k - best) for k in range(len(values))]
+            more = farther(values, scores, origin)
+            assert (more is None) == (0 < best < len(values) - 1)
+            if more is not None: assert (more < values[0] or more > values[-1]) and abs(more - origin) != abs(values[best] - origin)
+            new = finer(values, scores, origin)
+            assert len(new) == 2 - (best in (0, len(values) - 1)) and all(values[0] < v < values[-1] for v in new)
+
+
+def test_scores():
+    fid = pd.DataFrame(dict(a=[4., 1., 2.], b=[.1, .5, .05]))
+    assert best_place(list(tuning_score(fid))) == 2
+    assert list(tuning_score(10*fid).sub(tuning_score(fid)).round(6).unique()) == [2.302585]
+
+
+def test_mean_and_median(tmp_path):
+    "A schedule that crowds its strength has a larger mean than median."
+    point = Point('digits', 'power_cosine', 3., sampling=(('sampler', 'ddim'), ('steps', 12)), num=20)
+    acc = OneProcess('cpu')
+    median, mean = (find_images(point, {}, None, acc, 20, middle=m).effective[0] for m in ('median', 'mean'))
+    assert mean > 1.2*median
