@@ -1045,6 +1045,7 @@ def in_group()->bool: # is it?
 def leave_group()->None:
     "Take leave of the other processes at the end: one that ends with its connections open is sometimes aborted."
     if in_group():
+        gc.collect() # models that hold a connection end before it does
         torch.distributed.destroy_process_group()
 
 def check_launch()->None:

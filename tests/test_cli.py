@@ -19,6 +19,8 @@ from cfg_course.networks import CONFIGS, UNetConfig
 from cfg_course.sweeps import make_yardstick
 from cfg_course.training import RECIPES, TrainConfig, denoising_loss, train
 
+from launching import launch_two
+
 ROOT = Path(__file__).resolve().parents[1]
 TINY = UNetConfig(image_size=8, patch=2, widths=(16, 16), heads=2, emb=32)
 
@@ -389,8 +391,7 @@ def test_two_processes_draw_the_same_images(place):
     "Sampling split over two processes by Accelerate: equal to one process, to one grey level of float32 rounding."
     line = '--guidance-scale 2 --model run -n 7 --steps 4 --device cpu --out'
     sample_main(f'{line} one'.split())
-    launch = [sys.executable, '-m', 'torch.distributed.run', '--nproc_per_node', '2', '--standalone', str(ROOT/'sample.py')]
-    subprocess.run([*launch, *line.split(), 'two'], check=True, capture_output=True, env={**os.environ, 'PYTHONPATH': str(ROOT), 'OMP_NUM_THREADS': '1'})
+    launch_two([ROOT/'sample.py', *line.split(), 'two'], 'two')
     one, two = (np.load(f'{n}/samples.npz') for n in ('one', 'two'))
     assert np.array_equal(one['labels'], two['labels'])
     assert np.abs(one['images'].astype(int) - two['images']).max() <= 1

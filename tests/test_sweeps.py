@@ -1,5 +1,5 @@
 "Sweeps: whole tables however they are interrupted, rows that can be made again, and nothing overwritten unasked."
-import json, multiprocessing, os, random, shutil, subprocess, sys, time
+import json, multiprocessing, random, shutil, time
 from pathlib import Path
 
 import numpy as np, pandas as pd, pytest, torch
@@ -15,6 +15,7 @@ from cfg_course.sweeps import (
     COLUMNS, KEYS, Point, add_to_ranking, add_verdicts, best_scale, compare_points, count_evaluations,
     describe_point, draw_point, fit_steps, keep_path, lowest_at, make_yardstick, match_effective, own_kind,
     plan_sweep, point_of, rank_fid, read_rows, read_sweep, resample_fid, run_sweep, sweep_points, technique_of)
+from launching import launch_two
 from test_techniques import ARGS
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -190,10 +191,7 @@ def test_equal_budget_and_equal_strength():
 def test_the_same_rows_from_two_processes(tmp_path):
     line = '--model digits --scales 1 3 -n 21 --steps 4 --sampler ddim --device cpu --out'
     evaluate_main(f'{line} {tmp_path}/one.csv'.split())
-    launch = [sys.executable, '-m', 'torch.distributed.run', '--nproc_per_node', '2', '--standalone']
-    words = [*launch, str(ROOT/'evaluate.py'), *line.split(), f'{tmp_path}/two.csv']
-    env = {**os.environ, 'PYTHONPATH': str(ROOT), 'OMP_NUM_THREADS': '1'}
-    subprocess.run(words, check=True, capture_output=True, env=env)
+    launch_two([ROOT/'evaluate.py', *line.split(), f'{tmp_path}/two.csv'], tmp_path/'two.csv')
     one, two = (read_sweep(tmp_path/f'{n}.csv') for n in ('one', 'two'))
     assert (one[KEYS + ['metric']].fillna('') == two[KEYS + ['metric']].fillna('')).all().all()
     assert np.allclose(one[['nfe', 'value']], two[['nfe', 'value']], rtol=.02, equal_nan=True)

@@ -1,5 +1,5 @@
 "Training that is killed, split over processes, led astray, or runs out of disk."
-import ast, errno, json, math, os, pickle, signal, socket, subprocess, sys
+import ast, errno, json, math, os, pickle, signal, subprocess, sys
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -21,6 +21,8 @@ from cfg_course.schedules import stratified
 from cfg_course.training import RECIPES, Diverged, OneProcess, TrainConfig, Trainer, check_size, check_train_config
 from cfg_course.training import checkpoints, heldout_loss, lr_factor, make_accelerator, recipe_for, time_precisions
 from cfg_course.training import draw_batch, fit, net_name, train
+
+from launching import environment, launch_two
 
 ROOT = Path(__file__).resolve().parents[1]
 CFG = TrainConfig(steps=12, batch_size=32, warmup=3)
@@ -122,12 +124,6 @@ def fatal_save(tensors, path, *args):
 
 Trainer.step, core.save_file, training.preview = fatal_step, fatal_save, lambda *args: None
 '''
-
-
-def environment():
-    "Ours, with the package to be found and no trace of another launcher."
-    ours = {k: v for k, v in os.environ.items() if k not in ('RANK', 'LOCAL_RANK', 'WORLD_SIZE', 'MASTER_PORT')}
-    return {**ours, 'PYTHONPATH': os.pathsep.join([str(ROOT), ours.get('PYTHONPATH', '')]), 'OMP_NUM_THREADS': '1'}
 
 
 def killed(out, kill_step=None, kill_file=None, cfg=CFG, **kwargs):
@@ -706,12 +702,6 @@ said = f'{{state.num_processes}} {{state.distributed_type.value}}'
 '''
 
 
-def free_port():
-    with socket.socket() as s:
-        s.bind(('127.0.0.1', 0))
-        return s.getsockname()[1]
-
-
 @pytest.mark.skipif(not torch.distributed.is_available() or not torch.distributed.is_gloo_available(),
     reason='this PyTorch has no gloo, which two CPU processes talk through')
 def test_two_processes(tmp_path):
@@ -722,10 +712,7 @@ def test_two_processes(tmp_path):
     train(tmp_path/'one', cfg, net, **how)
     script, out = tmp_path/'two.py', tmp_path/'two'
     script.write_text(SCRIPT.format(cfg=cfg, net=net, how=how))
-    launch = [sys.executable, '-m', 'torch.distributed.run', '--nproc_per_node=2', '--master_addr=127.0.0.1']
-    done = subprocess.run([*launch, f'--master_port={free_port()}', str(script), str(out)], env=environment(),
-        capture_output=True, text=True, timeout=600)
-    assert done.returncode == 0, done.stderr
+    launch_two([script, out], out)
     assert [(out/f'rank{i}').read_text() for i in range(2)] == ['2 MULTI_CPU']*2
     assert log(out).step.tolist() == list(range(1, 11)) and saved(out) == [8, 10]
     torch.testing.assert_close(torch.tensor(log(out).loss), torch.tensor(log(tmp_path/'one').loss), rtol=1e-4, atol=0)
