@@ -10,12 +10,11 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from .branches import WEAK
-from .catalogue import SHELVES, addable, list_families, parse_guidance, takes_scale
-from .core import InputError, check, one_of, optional, parse, write_json, writing
+from .catalogue import SHELVES, addable, list_families, parse_guidance
+from .core import InputError, check, optional, parse, shorten, write_json, writing
 from .denoisers import find_model, fingerprint
 from .sweeps import KEYS, Drawn, Point, Yardstick, as_text, describe_point, estimate_text, find_guidance
-from .sweeps import find_images, fingerprints, fit_steps, make_yardstick, plan_row, point_of, time_model
+from .sweeps import find_images, fingerprints, fit_steps, plan_row, point_of, time_model
 from .training import make_accelerator
 
 if TYPE_CHECKING:
@@ -81,6 +80,7 @@ SEVERAL = ('fkc', 'fk', 'tds', 'best_of_n', 'particle_guidance') # images that d
 OUT = dict( # who does not take part, and why
     negative='answers another question: it is told what to avoid',
     perp_neg='answers another question: it is told what to avoid',
+    dng='answers another question: it is told what to avoid',
     superdiff='answers another question: two labels at once',
     no_label='is plain guidance',
     constant='is plain guidance',
@@ -102,8 +102,7 @@ def with_weak_model(
     weak:str, # name of a worse model
 )->Candidate: # one that knows it, where it needs one
     "Tell autoguidance which model is worse."
-    techniques = candidate.method.replace('@{}', '').split('+')
-    if 'autoguidance' not in techniques and 'w2sd' not in techniques:
+    if 'autoguidance' not in candidate.method:
         return candidate
     return candidate._replace(options=(*candidate.options, ('model', weak)))
 
@@ -443,7 +442,10 @@ def entry_of(
     row:dict[str, str], # column -> text, of a table
 )->Entry: # the setting that it was measured with
     "What a row says about its images."
-    return Entry(row['candidate'], float(row['strength']), point_of(row))
+    try:
+        return Entry(row['candidate'], float(row['strength']), point_of(row))
+    except (KeyError, ValueError) as e:
+        raise InputError(f'row: got {shorten(row)}, allowed: one of a contest, not damaged ({e})') from None
 
 def redo(
     row:dict[str, str], # column -> text, of a table

@@ -1,6 +1,7 @@
 "The comparison: candidates, stages, parts of a round, lines drawn again."
-import csv, json, subprocess, sys
+import contextlib, csv, io, json, subprocess, sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pandas as pd, pytest
 
@@ -18,8 +19,11 @@ LINE = '--model digits --weak digits --num 60 --judges digits --reference 500 --
 
 
 def go(command, out):
-    words = [sys.executable, str(ROOT/'tools'/'contests.py'), *command.split(), *LINE.split(), '--results', str(out)]
-    return subprocess.run(words, env=environment(), capture_output=True, text=True)
+    said, code = io.StringIO(), 0
+    with contextlib.redirect_stdout(said):
+        try: tool.main([*command.split(), *LINE.split(), '--results', str(out)])
+        except SystemExit as e: code = e.code
+    return SimpleNamespace(stdout=said.getvalue(), stderr=code if isinstance(code, str) else '', returncode=1 if code else 0)
 
 
 @pytest.fixture(scope='module')
@@ -75,12 +79,17 @@ def test_a_line_is_drawn_again(measured):
         assert done.returncode == 0 and 'the same to the last digit' in done.stdout, done.stdout + done.stderr
     table = measured/'contest_digits_first.csv'
     text = table.read_text().splitlines()
-    other = text[8].replace(text[8].split(',')[-3], '0.5')
+    head, value, low, high = text[8].rsplit(',', 3)
+    other = f'{head},{float(value) + 1e-3:g},{low},{high}'
     table.write_text('\n'.join([*text[:8], other, *text[9:], '']))
     try: assert 'NOT the same' in go('redo --line 9', measured).stdout
     finally: table.write_text('\n'.join([*text, '']))
-    done = go('redo --line 1', measured)
-    assert done.returncode == 1 and len(done.stderr.strip().splitlines()) == 1
+    damaged = text[8].replace(',ddim,', ',euler?,').replace(',dpmpp,', ',euler?,')
+    table.write_text('\n'.join([*text[:8], damaged, *text[9:], '']))
+    try: refused = go('redo --line 9', measured)
+    finally: table.write_text('\n'.join([*text, '']))
+    for done in (refused, go('redo --line 1', measured)):
+        assert done.returncode == 1 and len(done.stderr.strip().splitlines()) == 1, done.stderr
 
 
 def test_the_next_stages(measured):

@@ -206,7 +206,9 @@ def part(
 COMMANDS = dict(plan=make_plan, draw=draw, measure=measure, merge=merge, redo=draw_again)
 
 
-def main():
+def main(
+    words:list[str]|None=None, # of the command line
+)->None:
     "Parse the command line and run."
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument('command', choices=COMMANDS)
@@ -227,7 +229,7 @@ def main():
     p.add_argument('--data-dir', type=Path)
     p.add_argument('--device', default='auto')
     p.add_argument('--batch-size', type=int, default=100)
-    args = p.parse_args()
+    args = p.parse_args(words)
     try:
         COMMANDS[args.command](args)
     except InputError as e:
