@@ -21,12 +21,19 @@ from .scores import FROM_X0, as_batch, as_denoiser, pick, t_to_sigma, x_to_z, z_
 __all__ = ['to_comfy', 'from_kdiffusion', 'from_edm', 'to_edm', 'from_lucidrains', 'from_guided_diffusion',
            'from_guided_classifier', 'from_sit', 'to_sit']
 
-# %% ../nbs/41c_comfy.ipynb #9a85b486
+# %% ../nbs/41c_comfy.ipynb #bd4e7734
 def ancestors(
     thing:Any, # any object
 )->list[str]: # names of its class and of those from which it descends
     "What an object is, in words: ComfyUI makes the classes of its models on the spot."
     return [kind.__name__ for kind in type(thing).__mro__]
+
+def check_takes_noise(
+    names:list[str], # of classes
+)->None:
+    "Raise an `InputError` for a model that starts at a picture instead of noise."
+    odd = [name for name in names if name.startswith('IMG_TO_IMG')]
+    check(not odd, 'model', odd, 'one that takes noise away')
 
 def is_flow(
     model:Any, # of ComfyUI, or none
@@ -34,8 +41,7 @@ def is_flow(
     "Whether a model of ComfyUI is one of flows; raises `InputError` for one that takes no noise away."
     sampling = getattr(model, 'model_sampling', None)
     names = ancestors(sampling)
-    odd = [name for name in names if name.startswith('IMG_TO_IMG')]
-    check(not odd, 'model', odd, 'one that takes noise away')
+    check_takes_noise(names)
     return 'CONST' in names
 
 def wide(
@@ -59,7 +65,7 @@ def where(
     sigma = t_to_sigma(t)
     return z_to_x(z, sigma, 'rf'), sigma
 
-# %% ../nbs/41c_comfy.ipynb #1a11aa47
+# %% ../nbs/41c_comfy.ipynb #ff241afe
 ALIKE = 1e-6 # relative difference of two noise levels that are the same
 
 class Pass:
@@ -81,13 +87,20 @@ class Pass:
         self.before: dict[str, Tensor] = {} # the step
         self.after: dict[str, Tensor] = {}
 
+    def is_over(self,
+        level:float, # of a question
+    )->bool: # does it belong to another run?
+        "Noise rises to where a step began, or higher; what a sampler adds within a run stays below."
+        rises = level > self.level*(1 + ALIKE)
+        as_high = level >= self.top*(1 - ALIKE)
+        return rises and as_high
+
     def ask(self,
         level:float, # noise level or time, in ComfyUI's words
         shape:torch.Size, # of the samples
     )->bool: # is it the first question of a step?
         "Find out to which step a question belongs."
-        again = level > self.level*(1 + ALIKE) and level >= self.top*(1 - ALIKE)
-        if again or shape != self.shape:
+        if self.is_over(level) or shape != self.shape:
             self.begin(shape)
         same = level >= self.level*(1 - ALIKE)
         self.level = level
@@ -106,7 +119,7 @@ class Pass:
         "What the rule finds."
         return dict(self.before if first else self.after)
 
-# %% ../nbs/41c_comfy.ipynb #328a8dea
+# %% ../nbs/41c_comfy.ipynb #45b6c284
 def asks_again(*_):
     "Stands for the branches, which a rule in ComfyUI cannot ask."
     raise InputError('rule: got one that asks the model again, allowed in ComfyUI: rules of the two predictions')
@@ -118,6 +131,28 @@ def check_negative(
     left_out = math.isclose(args['cond_scale'], 1.) and not args['uncond_denoised'].any()
     words = 'a negative prompt, and disable_cfg1_optimization=True where cfg is 1 and the rule has a scale of its own'
     check(not left_out, 'negative prediction', 0, words)
+
+def combined(
+    rule:Rule, # how to combine
+    s:Level, # guidance scale
+    args:dict[str, Any], # what ComfyUI passes
+    look:Look, # what else is known; its memory is changed
+)->Tensor: # guided image
+    "What a rule makes of the two predictions of ComfyUI; raises `InputError` where one of them is missing."
+    check_negative(args)
+    D_u = wide(args['uncond_denoised'])
+    D_c = wide(args['cond_denoised'])
+    return apply(rule, D_u, D_c, s, look)
+
+def difference(
+    z:Tensor, # noisy sample, as the sampler keeps it
+    D:Tensor, # guided image
+)->Tensor: # of the type and on the device of `z`
+    "What ComfyUI subtracts from its noisy sample."
+    r = wide(z) - wide(D)
+    return r.to(z)
+
+NOBODY: Any = None # labels, of which ComfyUI has none
 
 def guided_in_comfy(
     rule:Rule, # how to combine
@@ -133,16 +168,13 @@ def guided_in_comfy(
     s = strength_at(scale, sigma)
     if everywhere(s, 1.) or has_ended(memory):
         return args['cond_denoised']
-    check_negative(args)
-    nobody: Any = None
-    look = Look(x, sigma, nobody, memory, asks_again, asks_again, first)
-    D_u, D_c = wide(args['uncond_denoised']), wide(args['cond_denoised'])
-    D = apply(rule, D_u, D_c, s, look)
+    look = Look(x, sigma, NOBODY, memory, asks_again, asks_again, first)
+    D = combined(rule, s, args, look)
     if first:
         run.after = look.memory
     return D
 
-# %% ../nbs/41c_comfy.ipynb #7b66eba5
+# %% ../nbs/41c_comfy.ipynb #b969502e
 def to_comfy(
     rule:Rule, # how to combine
     scale:Strength|None=None, # guidance scale s: a number, one for each sample, or a function of sigma; if none, cfg
@@ -155,12 +187,11 @@ def to_comfy(
     run = Pass(looks)
     def function(args):
         strength = args['cond_scale'] if own is None else own
-        z = args['input']
         D = guided_in_comfy(rule, strength, args, run)
-        return (wide(z) - wide(D)).to(z)
+        return difference(args['input'], D)
     return function
 
-# %% ../nbs/41c_comfy.ipynb #ab2c041e
+# %% ../nbs/41c_comfy.ipynb #0fd8892b
 class Foreign:
     "A network of another code as a denoiser."
     def __init__(self,
@@ -187,8 +218,9 @@ def own_type(
     x:Tensor, # what it is asked about
 )->torch.dtype: # of its weights; of `x` where it has none
     "The type in which a network is asked."
-    weights = net.parameters() if isinstance(net, nn.Module) else iter(())
-    return next(weights, x).dtype
+    if not isinstance(net, nn.Module):
+        return x.dtype
+    return next(net.parameters(), x).dtype
 
 def with_null(
     y:Tensor, # `(B,)` labels, `NULL` for none
@@ -215,15 +247,22 @@ def from_kdiffusion(
         return model(*at, **{name: given})
     return Foreign(model, ask, null)
 
-# %% ../nbs/41c_comfy.ipynb #4dc9f428
+# %% ../nbs/41c_comfy.ipynb #d6046119
 def one_hot(
     y:Tensor, # `(B,)` labels, `NULL` for none
     classes:int, # K
 )->Tensor: # `(B, K)` float32; zeros for no label
     "Labels as EDM writes them; raises `InputError` for a class that the network does not know."
-    check(bool((y < classes).all()), 'y', y.max().item(), f'0 to {classes - 1}, or {NULL}')
+    unknown = y[y >= classes].tolist()
+    check(not unknown, 'y', unknown, f'0 to {classes - 1}, or {NULL}')
     known = torch.arange(classes, device=y.device)
     return (y[:, None] == known).float()
+
+def no_labels(
+    x:Tensor, # `(B, ...)` the samples
+)->Tensor: # `(B,)` all `NULL`
+    "No label for each sample."
+    return torch.full((len(x),), NULL, device=x.device)
 
 def from_one_hot(
     rows:Tensor|None, # `(B, K)` as EDM writes labels, or none
@@ -231,7 +270,7 @@ def from_one_hot(
 )->Tensor: # `(B,)` labels, `NULL` for none
     "Labels as this course numbers them."
     if rows is None:
-        return torch.full((len(x),), NULL, device=x.device)
+        return no_labels(x)
     none = rows.sum(1) == 0
     return rows.argmax(1).masked_fill(none, NULL)
 
@@ -246,7 +285,7 @@ def from_edm(
         return net(x, as_batch(sigma, x), labels)
     return Foreign(net, ask, classes or None)
 
-# %% ../nbs/41c_comfy.ipynb #3428b9b0
+# %% ../nbs/41c_comfy.ipynb #90ca3f22
 class ForEDM:
     "A guided denoiser in the clothes of a network of EDM; made by `to_edm`."
     def __init__(self,
@@ -260,8 +299,14 @@ class ForEDM:
         self.sigma_min = getattr(net, 'sigma_min', 0.)
         self.sigma_max = getattr(net, 'sigma_max', math.inf)
         self.round_sigma = getattr(net, 'round_sigma', torch.as_tensor)
-        self.top = 0. # where the present run began
-        self.followed = follow(guided, looks)
+        self.begin(0.)
+
+    def begin(self,
+        level:float, # noise level where a run begins
+    )->None:
+        "Another run."
+        self.top = level
+        self.followed = follow(self.guided, self.looks)
 
     def __call__(self,
         x:Tensor, # `(B, ...)` noisy samples
@@ -272,8 +317,7 @@ class ForEDM:
         "The guided prediction; a question about as much noise as at the beginning begins another run."
         level = sigma.max().item()
         if level >= self.top:
-            self.followed = follow(self.guided, self.looks)
-            self.top = level
+            self.begin(level)
         y = from_one_hot(class_labels, x)
         return self.followed(x, sigma, y)
 
@@ -286,7 +330,7 @@ def to_edm(
     "A guided denoiser for the samplers of EDM, which pass rows of zeros and a one for labels."
     return ForEDM(guided, net, looks)
 
-# %% ../nbs/41c_comfy.ipynb #f11fa5da
+# %% ../nbs/41c_comfy.ipynb #3d60817c
 class Clock(NamedTuple):
     "The timesteps of a table, and what the network is told of them."
     table:Tensor # `(T,)` log sigma of every timestep, rising
@@ -296,21 +340,23 @@ class Clock(NamedTuple):
         sigma:Tensor, # `(B,)` noise level
     )->Tensor: # `(B,)`
         "What the network is told at a noise level; between two timesteps something between."
-        i = sigma_to_step(sigma, self.table)
-        low = i.floor().long().clamp(max=len(self.told) - 2).cpu()
-        told = self.told[low].lerp(self.told[low + 1], i.cpu().double() - low)
+        i = sigma_to_step(sigma, self.table).cpu().double()
+        last = len(self.told) - 2
+        low = i.long().clamp(max=last)
+        below, above = self.told[low], self.told[low + 1]
+        told = below.lerp(above, i - low)
         return told.to(sigma)
 
 def clock_of(
     diffusion:Any, # of guided-diffusion or lucidrains, with `alphas_cumprod`
 )->Clock: # its timesteps
     "How a diffusion process counts."
-    table = log_levels(torch.as_tensor(diffusion.alphas_cumprod))
-    kept = getattr(diffusion, 'timestep_map', range(len(table)))
-    told = torch.as_tensor(list(kept), dtype=torch.float64)
+    kept = torch.as_tensor(diffusion.alphas_cumprod)
+    steps = getattr(diffusion, 'timestep_map', range(len(kept)))
+    told = torch.tensor(list(steps), dtype=torch.float64)
     if getattr(diffusion, 'rescale_timesteps', False):
-        told *= 1000/getattr(diffusion, 'original_num_steps', len(table))
-    return Clock(table, told)
+        told *= 1000/getattr(diffusion, 'original_num_steps', len(kept))
+    return Clock(log_levels(kept), told)
 
 # %% ../nbs/41c_comfy.ipynb #28f30622
 OBJECTIVES = dict(pred_noise='eps', pred_x0='x0', pred_v='v') # lucidrains' word -> ours
@@ -329,7 +375,7 @@ def ask_unet(
             out[mine] = unet(z[mine], t[mine], labels, cond_drop_prob=drop)
     return out
 
-# %% ../nbs/41c_comfy.ipynb #fb1e20fc
+# %% ../nbs/41c_comfy.ipynb #951522d4
 def from_lucidrains(
     diffusion:Any, # a `GaussianDiffusion` of denoising-diffusion-pytorch, with or without class labels
 )->Foreign: # a denoiser
@@ -339,28 +385,29 @@ def from_lucidrains(
     labels = getattr(unet, 'classes_emb', None)
     def predict(z, t, y):
         z = z.to(own_type(unet, z))
-        return unet(z, t) if labels is None else ask_unet(unet, z, t, y)
+        if labels is None:
+            return unet(z, t)
+        return ask_unet(unet, z, t, y)
     classes = getattr(labels, 'num_embeddings', None)
     return Foreign(unet, as_denoiser(predict, kind, 'vp', clock), classes, clock.table)
 
-# %% ../nbs/41c_comfy.ipynb #b45122a1
+# %% ../nbs/41c_comfy.ipynb #d9cc6de1
 MEANS = dict(EPSILON='eps', START_X='x0') # guided-diffusion's word -> ours
 
 NO_NULL = ('a class: this network has no number for no label; guide it by a classifier with on="conditional", '
            'by a weaker network, or say null= if it was trained to take one')
 
-def ask_labelled(
-    model:Callable[..., Any], # of guided-diffusion
-    z:Tensor, # `(B, C, H, W)`
-    t:Tensor, # `(B,)` timesteps
+def numbered(
     y:Tensor, # `(B,)` labels, `NULL` for none
-    null:int|None, # its number for no label
-)->Tensor: # raw prediction
-    "Ask a network with labels; raises `InputError` for no label where it has no number for that."
-    check(null is not None or bool((y != NULL).all()), 'y', NULL, NO_NULL)
-    return model(z, t, y if null is None else with_null(y, null))
+    null:int|None, # the network's own number for no label
+)->Tensor: # `(B,)` its own labels
+    "Labels for a network; raises `InputError` for no label where it has no number for that."
+    if null is not None:
+        return with_null(y, null)
+    check(bool((y != NULL).all()), 'y', NULL, NO_NULL)
+    return y
 
-# %% ../nbs/41c_comfy.ipynb #04e6fc20
+# %% ../nbs/41c_comfy.ipynb #9026e195
 def from_guided_diffusion(
     model:Callable[..., Any], # `model(z, t, y)`, or `model(z, t)` for one without labels
     diffusion:Any, # its process, with `alphas_cumprod`
@@ -372,8 +419,10 @@ def from_guided_diffusion(
     classes = getattr(model, 'num_classes', null)
     def predict(z, t, y):
         z = z.to(own_type(model, z))
-        out = model(z, t) if classes is None else ask_labelled(model, z, t, y, null)
-        return out[:, :z.shape[1]]
+        labels = [] if classes is None else [numbered(y, null)]
+        out = model(z, t, *labels)
+        channels = z.shape[1]
+        return out[:, :channels]
     return Foreign(model, as_denoiser(predict, kind, 'vp', clock), classes, clock.table)
 
 def from_guided_classifier(
@@ -388,13 +437,21 @@ def from_guided_classifier(
         return classifier(z, clock(sigma))
     return logits
 
-# %% ../nbs/41c_comfy.ipynb #ac494a24
+# %% ../nbs/41c_comfy.ipynb #435b9c33
+def null_of(
+    model:Any, # of SiT
+)->int|None: # none where it does not say
+    "A model's own number for no label, as the embedding of its labels knows it."
+    labels = getattr(model, 'y_embedder', None)
+    return getattr(labels, 'num_classes', None)
+
+# %% ../nbs/41c_comfy.ipynb #7c8b4fc9
 def from_sit(
     model:Callable[..., Any], # `model(z, t, y)`: the velocity towards the image
     null:int|None=None, # its number for no label; what the model itself says if none
 )->Foreign: # a denoiser
     "A network of SiT, trained on the straight path to predict velocities, as a denoiser of this course."
-    classes = null if null is not None else getattr(getattr(model, 'y_embedder', None), 'num_classes', None)
+    classes = null_of(model) if null is None else null
     check(classes is not None, 'null', null, "the model's own number for no label")
     def predict(z, left, y):
         own = own_type(model, z)
@@ -411,6 +468,7 @@ def to_sit(
         left = wide(t).clamp(LEAST_LEFT, 1 - LEAST_LEFT)
         sigma = (1 - left)/left
         x = z_to_x(wide(z), sigma, 'rf')
-        D = wide(guided(x, sigma, y))
-        return -FROM_X0['flow'](D, x, sigma).to(z)
+        D = guided(x, sigma, y)
+        flow = FROM_X0['flow'](wide(D), x, sigma)
+        return -flow.to(z)
     return velocity
