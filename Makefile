@@ -51,7 +51,7 @@ test: $(VENV_DEV)/.installed ## everything that CI checks: notebooks clean and e
 	$(TEST) python tools/index.py --check
 	$(TEST) OMP_NUM_THREADS=1 nbdev_test --n_workers $(WORKERS) --do_print --timing
 	$(TEST) OMP_NUM_THREADS=1 pytest -q -n $(WORKERS) --dist loadscope
-	$(TEST) ruff check cfg_course tests tools setup.py train.py sample.py evaluate.py
+	$(TEST) ruff check cfg_course comfy tests tools setup.py train.py sample.py evaluate.py
 	$(TEST) pyrefly check
 
 mutants: $(VENV_DEV)/.installed ## put small faults into the package, one at a time, and see who notices: an hour or two

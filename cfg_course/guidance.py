@@ -513,6 +513,8 @@ def guide(
     check(rule.space in FROM_X0, 'space', rule.space, ', '.join(FROM_X0))
     weak = NO_LABEL if weak is None else weak
     more = [Term(term.weak, check_strength('strength', term.strength)) for term in more]
+    for branch in (denoise, weak, *(term.weak for term in more)):
+        check_branch(branch)
     return Guided(denoise, strength, interval, weak, rule, record, more, each)
 
 # %% ../nbs/04_guidance.ipynb #b41c4773
@@ -557,6 +559,16 @@ def as_number(
     from_numpy = isinstance(value, (np.generic, np.ndarray))
     single = from_numpy and not value.ndim
     return value.item() if single else value
+
+def check_branch(
+    branch:Branch, # what was given for a branch
+)->None:
+    "Raise an `InputError` for a network of EDM, which takes rows of numbers for labels and whole numbers amiss."
+    name = type(branch).__name__
+    check(not hasattr(branch, 'label_dim'), 'network', name, 'a denoiser, which from_edm of chapter 41c makes of it')
+    inner = getattr(branch, 'denoise', None)
+    if inner is not None:
+        check_branch(inner)
 
 # %% ../nbs/04_guidance.ipynb #8fc52f08
 class Method(NamedTuple):
