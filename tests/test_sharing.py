@@ -352,8 +352,11 @@ def test_a_light_install_reads_folders_and_says_what_is_missing(tmp_path):
 
 class Foreign(nn.Module):
     "A network of somebody else."
-    def __init__(self, inner): super().__init__(); self.inner = inner
-    def forward(self, *args): return self.inner(*args)
+    def __init__(self, seed):
+        super().__init__()
+        self.means = nn.Parameter(torch.randn(4, 1, 8, 8, generator=torch.Generator().manual_seed(seed))/2)
+
+    def forward(self, x, sigma, y): return torch.tanh((x + sigma**2*self.means[y])/(1 + sigma**2))
 
 
 class Pipe:
@@ -361,13 +364,13 @@ class Pipe:
     negative, device, latents, dtype = 'blurry', 'cpu', True, torch.float32
 
     def __init__(self, prompts=('a cat', 'a dog that runs', 'sunset over the sea, oil on canvas, by nobody'), steps=4, seed=0):
-        self.net, self.prompts, self.classes, self.shape = Foreign(small(seed)[0].net), list(prompts), len(prompts), (1, 8, 8)
+        self.net, self.prompts, self.classes, self.shape = Foreign(seed), list(prompts), len(prompts), (1, 8, 8)
         self.sigmas = make_sampler('heun', steps)[1]
         self.asked, self.pipe = 0, SimpleNamespace(name_or_path='/home/ada/models/mine')
 
     def __call__(self, x, sigma, y):
         self.asked += len(x)
-        return Denoiser(self.net, 'edm', .5)(x, sigma, y % 3)
+        return self.net(x, sigma, y)
 
     def decode(self, x): return x.repeat_interleave(2, -1).repeat_interleave(2, -2).expand(-1, 3, -1, -1)
 
