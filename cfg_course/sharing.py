@@ -5,7 +5,7 @@
 # %% ../nbs/41d_sharing.ipynb #b657cf16
 from __future__ import annotations
 
-import csv, inspect, json, math, re, time
+import csv, inspect, json, math, re, shlex, time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -13,6 +13,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from tqdm.auto import tqdm
@@ -27,9 +28,9 @@ from .denoisers import Denoiser, check_header, check_images, find_network, finge
 from .denoisers import save_denoiser, shipped_models, weights_folder
 from .metrics import METRICS, Estimate, Reference, Seen, check_metrics, fid_effect, mean_of, nearness
 from .metrics import own_look, own_verdict, stratified_error, wilson
-from .samplers import SAMPLERS, Watch, make_sampler, tell, trajectory
+from .samplers import SAMPLERS, Step, Watch, make_sampler, tell, trajectory
 from .sweeps import ANEW, COLUMNS, Drawn, Loop, Point, as_table, batch_sizes, begin_table, check_beside
-from .sweeps import describe_point, equal_shares, estimate_text, as_text, guess_cost
+from .sweeps import check_shares, describe_point, equal_shares, estimate_text, as_text, guess_cost
 from .sweeps import holds_one, is_sound, key_of, levels_words
 from .sweeps import lock_beside, mean_effective, merge_config, open_rows, provenance, read_note, read_rows
 from .sweeps import scales_of, short_digest, technique_of, write_table
@@ -136,12 +137,19 @@ def curve_of(
     most:int=10, # rows
 )->list[dict[str, float]]: # column -> number, steps growing by a factor; nothing where there is no log
     "The training curve of a run: steps, losses, and the loss on held-out images where it was measured."
-    rows = [loss_row(r) for r in read_plain(log)]
-    rows = [r for r in rows if 'step' in r and 'loss' in r]
-    if len(rows) <= most:
-        return rows
-    wanted = torch.logspace(0, math.log10(len(rows)), most).round().int().tolist()
-    return [rows[i - 1] for i in sorted(set(wanted))]
+    rows = map(loss_row, read_plain(log))
+    whole = [r for r in rows if r.keys() >= {'step', 'loss'}]
+    return [whole[i - 1] for i in thinned(len(whole), most)]
+
+def thinned(
+    num:int, # how many there are
+    most:int, # how many are wanted
+)->list[int]: # rising, from 1 to `num`
+    "Whole numbers that grow by a factor."
+    if num <= most:
+        return list(range(1, num + 1))
+    places = torch.logspace(0, math.log10(num), most)
+    return places.round().int().unique().tolist()
 
 def loss_row(
     row:dict[str, str], # column -> text
@@ -231,14 +239,21 @@ def plain_curves(
     metric:str, # that must have been measured
 )->list[Curve]: # of two points or more
     "Plain guidance at several scales that differ in nothing else."
-    groups = {}
+    curves = []
     for name, points in tables.items():
-        for p in points.values():
-            if is_plain(p, metric):
-                alike = name, p['sampler'], p['steps'], p['samples'], p['seed']
-                groups.setdefault(alike, []).append(p)
-    curves = [(alike[0], in_order(points)) for alike, points in groups.items()]
+        plain = [p for p in points.values() if is_plain(p, metric)]
+        curves += [(name, in_order(group)) for group in alike_groups(plain)]
     return [curve for curve in curves if len(curve[1]) > 1]
+
+def alike_groups(
+    points:list[dict], # of plain guidance
+)->Iterable[list[dict]]: # in groups
+    "Points that differ in nothing but the scale."
+    groups = {}
+    for p in points:
+        alike = tuple(p[k] for k in ('sampler', 'steps', 'samples', 'seed'))
+        groups.setdefault(alike, []).append(p)
+    return groups.values()
 
 def in_order(
     points:list[dict], # of `Found`
@@ -384,7 +399,7 @@ def advised_scale(
 
 SHELL = """```
 hf download {whole} --local-dir {where}
-cfg-sample --model {where} --guidance-scale {scale} --num {num} --out {folder}-samples
+cfg-sample --model {where} --guidance-scale {scale} --num {num} --out {out}
 ```
 
 Both commands come with `pip install "cfg_course[pipelines] @ git+{code}"`. In Python:
@@ -392,7 +407,7 @@ Both commands come with `pip install "cfg_course[pipelines] @ git+{code}"`. In P
 ```python
 import torch
 from cfg_course import find_model, guide, sample
-denoise, meta = find_model('{where}')
+denoise, meta = find_model({path!r})
 images = sample({guided}, torch.arange({classes}), meta['shape'])
 ```"""
 
@@ -411,12 +426,14 @@ def sampling_words(
 )->str: # Markdown
     "How to sample in two lines, and how in Python."
     folder = name.rpartition('/')[2]
+    where = f'./{folder}' # without the dot it could be the name of a shipped model
     scale = f'{advised_scale(meta):g}'
     classes = len(meta['classes'])
     return SHELL.format(
-        whole=name if '/' in name else f'USER/{name}',
-        where=f'./{folder}', # without the dot it could be the name of a shipped model
-        folder=folder,
+        whole=shlex.quote(name if '/' in name else f'USER/{name}'),
+        where=shlex.quote(where),
+        path=where,
+        out=shlex.quote(f'{folder}-samples'),
         scale=scale,
         num=4*min(classes, 10),
         code=CODE,
@@ -496,8 +513,15 @@ def recipe_words(
     facts.update(meta.get('train', {}))
     for name, value in meta['net'].items():
         facts[f'net.{name}'] = value
+    return fact_table(facts)
+
+def fact_table(
+    facts:dict[str, Any], # name -> value
+)->str: # Markdown
+    "A row for each fact that is known."
     known = {k: v for k, v in facts.items() if v is not None}
-    return prose_table([dict(fact=one_line(k), value=one_line(v)) for k, v in known.items()])
+    rows = [dict(fact=one_line(k), value=one_line(v)) for k, v in known.items()]
+    return prose_table(rows)
 
 def class_words(
     classes:list[str], # names
@@ -539,6 +563,7 @@ def model_card(
 )->str: # Markdown with a header in YAML
     "The page of a shared model, from its header alone: how to sample, data, guidance, training curve, recipe."
     meta = public('', meta)
+    name = ' '.join(name.replace('`', '').split())
     title = one_line(name.rpartition('/')[2])
     classes = class_words(meta['classes'])
     parts = {
@@ -581,12 +606,18 @@ def check_target(
 )->None:
     "Raise an `InputError` for a folder that holds anything but a shared model."
     check(not folder.exists() or folder.is_dir(), 'folder', str(folder), 'a folder, there or not')
-    there = folder.iterdir() if folder.is_dir() else ()
-    names = {p.name for p in there if p.name[0] != '.'}
-    foreign = CONFIG in names and read_copy(folder).get('kind') != 'denoiser'
-    ours = names <= {MODEL, CONFIG, CARD} and not foreign
+    ours = not folder.exists() or is_shared(folder)
     words = 'a new or empty folder, or one of save_pretrained; this one holds other files'
     check(ours, 'folder', str(folder), words)
+
+def is_shared(
+    folder:Path, # that is there
+)->bool: # does it?
+    "Whether a folder holds a shared model, or nothing."
+    names = {p.name for p in folder.iterdir() if p.name[0] != '.'}
+    if CONFIG in names and read_copy(folder).get('kind') != 'denoiser':
+        return False
+    return names <= {MODEL, CONFIG, CARD}
 
 def as_text_of(
     facts:dict[str, Any], # what JSON can hold
@@ -999,7 +1030,7 @@ def check_able(
     known = SCORE, *METRICS
     check(name in known, 'metrics', name, among(name, known))
     there = ', '.join(sorted(able))
-    check(name in able, 'metrics', name, f'with this judge and these real images: {there}')
+    check(name in able, 'metrics', name, f'what can be told here: {there}; distances need real images, reference=...')
 
 def pick_metrics(
     asked:Sequence[str]|None, # by name
@@ -1044,10 +1075,17 @@ def look_at_real(
 )->Seen: # as metrics take it
     "Real images through the eyes of a judge."
     parts = [ask_judge(judge, part, ()) for part in x.split(batch_size)]
-    looked = joined(parts)
-    num = len(x)
-    features, logits = (or_nothing(t, num) for t in (looked.features, looked.logits))
-    return Seen(x, torch.zeros(num, dtype=torch.long), features, logits, logits.softmax(1))
+    nowhere = torch.zeros(len(x), dtype=torch.long)
+    return as_seen(x, nowhere, joined(parts))
+
+def as_seen(
+    x:Tensor, # `(N, C, H, W)` uint8
+    y:Tensor, # `(N,)` classes
+    looked:Looked, # what a judge says
+)->Seen: # as metrics take it
+    "Images through the eyes of a judge."
+    features, logits = (or_nothing(t, len(y)) for t in looked[:2])
+    return Seen(x, y, features, logits, logits.softmax(1))
 
 def as_reference(
     images:Reference|Tensor|None, # real ones, `(M, C, H, W)` uint8 or float in [-1, 1]
@@ -1078,14 +1116,15 @@ def usual_labels(
     return None
 
 def given_labels(
-    labels:Sequence[int], # class of each prompt
+    labels:Any, # class of each prompt
     classes:int, # of the judge's logits; 0 without
     prompts:int, # how many
 )->list[int]: # the same
     "Labels that were given; raises `InputError` for those that cannot be."
     check(classes, 'labels', labels, 'only for a judge that gives logits')
+    labels = labels.tolist() if hasattr(labels, 'tolist') else labels
     there = [is_whole(k) and 0 <= k < classes for k in labels]
-    fits = len(there) == prompts and all(there)
+    fits = all(there) and len(there) == prompts
     check(fits, 'labels', labels, f'a class from 0 to {classes - 1} for each of {prompts} prompts')
     return list(labels)
 
@@ -1277,14 +1316,22 @@ def draw_ours(
     "Latents by a sampler of ours along the pipeline's noise levels. Image i depends on seed, prompt and i alone."
     levels = in_float64(bench.denoise.sigmas)
     noise = Noise(batch.seed, batch.rows, bench.denoise.shape, bench.device)
-    step, _ = make_sampler(bench.sampler)
-    run, watch = Run(batch.rows), Watch()
     x = levels[0].item()*noise()
     y = batch.y.to(bench.device)
-    for last in loop(tell(guided), x, levels, y, step, noise, run):
+    step, _ = make_sampler(bench.sampler)
+    steps = loop(tell(guided), x, levels, y, step, noise, Run(batch.rows))
+    return last_of(steps, batch.rows)
+
+def last_of(
+    steps:Iterator[Step], # of a run
+    rows:list[int], # numbers of its images
+)->Tensor: # `(B, ...)`
+    "The samples at the end of a run; raises `InputError` where one is not finite."
+    watch = Watch()
+    for last in steps:
         x = last.x
         watch.see(last)
-    watch.check(batch.rows)
+    watch.check(rows)
     return x
 
 def draw_own(
@@ -1318,8 +1365,13 @@ def pictures_of(
     "Images of what was drawn."
     if isinstance(found, Tensor):
         return as_images(bench.denoise.decode(found))
-    arrays = [torch.as_tensor(optional('numpy').array(image)) for image in found]
-    x = torch.stack(arrays).movedim(-1, 1)
+    return from_arrays([np.array(image) for image in found])
+
+def from_arrays(
+    arrays:list[np.ndarray], # each `(H, W, C)`, bytes, or numbers in [0, 1]
+)->Tensor: # `(B, C, H, W)` uint8
+    "Images as pipelines give them at their end."
+    x = torch.from_numpy(np.stack(arrays)).movedim(-1, 1)
     return x if x.dtype == torch.uint8 else as_images(2*x.float() - 1)
 
 def batches_of(
@@ -1394,10 +1446,8 @@ def seen_of(
     looked:Looked, # what the judge says
 )->Seen: # as metrics take it
     "Images through the eyes of a judge."
-    num = len(drawn.y)
-    y = torch.tensor(bench.real_labels)[drawn.y]
-    features, logits = (or_nothing(t, num) for t in (looked.features, looked.logits))
-    return Seen(drawn.x, y, features, logits, logits.softmax(1))
+    labels = torch.tensor(bench.real_labels)
+    return as_seen(drawn.x, labels[drawn.y], looked)
 
 def number_of_each(
     metric:str, # its name
@@ -1450,8 +1500,16 @@ def rows_for(
     common = dict(facts_of(point, bench), dataset=data_digest(bench), nfe=nfe)
     values = {k: estimate_of(k, seen, looked, bench.real) for k in bench.metrics}
     values['effective_scale'] = drawn.effective
-    rows = [dict(common, metric=k, **estimate_text(*v)) for k, v in values.items()]
-    return [{k: row[k] for k in COLUMNS} for row in rows]
+    return [as_row(common, k, v) for k, v in values.items()]
+
+def as_row(
+    common:dict[str, str], # column -> text, of the setting
+    metric:str, # its name
+    estimate:Estimate, # value, low, high
+)->dict[str, str]: # column -> text, in the order of the table
+    "A row of the table."
+    row = dict(common, metric=metric, **estimate_text(*estimate))
+    return {k: row[k] for k in COLUMNS}
 
 def numbers_for(
     bench:Bench, # with a pipeline
@@ -1546,9 +1604,15 @@ def bench_config(
     points:list[Point], # settings
 )->dict[str, Any]: # what JSON can hold
     "What the rows depend on beside their own columns."
-    facts = [facts_of(p, bench) for p in points]
-    columns = {k: list(dict.fromkeys(f[k] for f in facts)) for k in facts[0]}
-    return as_facts({**asked_of(bench), **judged_with(bench), 'points': columns})
+    columns = columns_of([facts_of(p, bench) for p in points])
+    told = asked_of(bench) | judged_with(bench) | dict(points=columns)
+    return as_facts(told)
+
+def columns_of(
+    rows:list[dict[str, str]], # column -> text
+)->dict[str, list[str]]: # column -> each text once
+    "What a table has in its columns."
+    return {k: list(dict.fromkeys(row[k] for row in rows)) for k in rows[0]}
 
 ALIKE = 'prompts', 'negative', 'labels', 'levels', 'shape'
 
@@ -1643,9 +1707,8 @@ def with_metrics(
     own = judge_labels(looked, labels, bench)
     able = possible_metrics(looked, own is not None, bench.real is not None)
     dim = 0 if looked.features is None else looked.features.shape[1]
-    each = len(own or bench.rows)
     chosen = pick_metrics(metrics, able, n, dim)
-    check('class_std' not in chosen or n > each, 'n', n, f'at least {each + 1}, for class_std of {each} prompts')
+    check_shares(chosen, n, len(bench.rows))
     return bench._replace(labels=own, metrics=chosen)
 
 # %% ../nbs/41d_sharing.ipynb #f405d9bc
@@ -1810,10 +1873,18 @@ def the_setting(
     "The rows of the one setting that is meant."
     texts = {k: as_text(v) for k, v in wanted.items()}
     meant = [r for r in rows if texts.items() <= r.items()]
-    keys = {key_of(r) for r in meant}
-    there = '; '.join(dict.fromkeys(map(setting_words, rows)))
-    check(len(keys) == 1, 'against', texts, f'what one setting has and no other: {there}')
+    check_one(meant, texts, rows)
     return {r['metric']: r for r in meant}
+
+def check_one(
+    meant:list[dict[str, str]], # rows
+    texts:dict[str, str], # column -> text that they have
+    rows:list[dict[str, str]], # of the whole table
+)->None:
+    "Raise an `InputError` unless rows are of one setting."
+    settings = {key_of(r) for r in meant}
+    there = '; '.join(dict.fromkeys(map(setting_words, rows)))
+    check(len(settings) == 1, 'against', texts, f'what one setting has and no other: {there}')
 
 def noise_of(
     row:dict[str, str], # of a table
@@ -1840,12 +1911,19 @@ def pair_row(
     "A row compared with another."
     if base is None or not same_noise(row, base):
         return {}
-    key, other, metric = number_key(row), number_key(base), row['metric']
-    found = [numbers.get(name) for name in (f'{key}/{metric}', f'{other}/{metric}', f'{key}/y')]
+    found = [numbers.get(name) for name in names_of(row, base)]
     if any(t is None for t in found):
         return {}
     told = {k: row[k] for k in PAIRED[:5]}
     return {**told, **paired(*found, row, base)}
+
+def names_of(
+    row:dict[str, str], # of a table
+    base:dict[str, str], # another
+)->tuple[str, str, str]: # of tensors: the numbers of both, and the classes
+    "Under which names the numbers of two rows are kept."
+    key, other, metric = number_key(row), number_key(base), row['metric']
+    return f'{key}/{metric}', f'{other}/{metric}', f'{key}/y'
 
 PAIRED = ['method', 'parameters', 'scale', 'seed', 'metric', 'difference', 'low', 'high']
 

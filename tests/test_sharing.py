@@ -1,5 +1,5 @@
 "Sharing: a model comes back to the last bit, tells nothing of the machine it was made on, and a pipeline's table survives whatever ends it."
-import json, os, re, shutil, subprocess, sys
+import json, os, re, shlex, shutil, subprocess, sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -120,10 +120,10 @@ def test_a_folder_called_like_a_shipped_model(tmp_path, monkeypatch):
 
 def test_the_lines_of_a_card_work(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    for name, (denoise, meta) in dict(plain=small(), student=small(scaled=True)).items():
+    for name, (denoise, meta) in {'plain': small(), 'a "student"': small(scaled=True)}.items():
         to_hub(denoise, meta).save_pretrained(name)
         card = Path(name, 'README.md').read_text()
-        command = re.search(r'^cfg-sample (.+)$', card, re.M)[1].split()
+        command = shlex.split(re.search(r'^cfg-sample (.+)$', card, re.M)[1])
         sample_main([*command, '--steps', '2', '--device', 'cpu'])
         assert np.load(f'{name}-samples/samples.npz')['images'].shape == (12, 8, 8, 1)
         code = re.search(r'```python\n(.+?)```', card, re.S)[1]
@@ -306,6 +306,18 @@ def test_advice_from_a_table_of_ones_own(tmp_path):
     assert f'**scale {advice["best"]["scale"]}**' in model_card(shared, shared.meta)
 
 
+def test_a_full_disk_costs_a_line_and_leaves_a_folder_that_can_be_read(tmp_path, monkeypatch):
+    "Between the two files; the mixin has removed the old copy of the header by then."
+    to_hub(*small()).save_pretrained(tmp_path/'x')
+    def full(*args): raise OSError(28, 'No space left on device')
+    with monkeypatch.context() as m:
+        m.setattr(sharing, 'write_json', full)
+        refused(lambda: to_hub('digits').save_pretrained(tmp_path/'x'), 'No space left')
+    assert same(from_hub(tmp_path/'x').net, find_model('digits')[0].net)
+    to_hub('digits').save_pretrained(tmp_path/'x')
+    assert sorted(p.name for p in (tmp_path/'x').iterdir()) == FILES
+
+
 # The Hub
 
 def test_without_a_net(tmp_path):
@@ -458,7 +470,7 @@ def test_distances_only_with_real_images():
 def test_labels_of_a_judge_with_other_classes():
     def judge(images): return features(images), images.float().flatten(1)[:, :10]
     assert bench(judge=judge, techniques='cfg', scales=2).metric.tolist()[0] == 'feature_spread'
-    assert bench(judge=judge, techniques='cfg', scales=2, labels=[9, 0, 3]).metric.tolist()[0] == 'accuracy'
+    for labels in ([9, 0, 3], torch.tensor([9, 0, 3]), np.array([9, 0, 3])): assert bench(judge=judge, techniques='cfg', scales=2, labels=labels).metric.tolist()[0] == 'accuracy'
     for labels in ([1, 2], [0, 1, 10], [0, 1, -1], ['a', 'b', 'c']): refused(lambda labels=labels: bench(judge=judge, labels=labels), 'labels')
     refused(lambda: bench(judge=score, labels=[0, 1, 2]), 'labels')
 
@@ -732,3 +744,20 @@ def test_a_sample_that_is_not_finite_names_its_setting(tmp_path):
         def __call__(self, x, sigma, y): return super().__call__(x, sigma, y)*(float('inf') if self.asked > 50 else 1)
     refused(lambda: bench(Bad(), out=tmp_path/'rows.csv'), 'at scale', 'not finite')
     assert len(read_sweep(tmp_path/'rows.csv')) > 0, 'what was measured before stays'
+
+
+def test_a_tiny_pipeline_of_diffusers(tmp_path):
+    "Both roads, where the chapter of pipelines is there: about the same pictures, and the network as it was."
+    pytest.importorskip('cfg_course.pipelines')
+    tiny = pytest.importorskip('tiny_pipelines')
+    family = tiny.FAMILIES['SD 1.5']
+    pipe = family.pipe()
+    before = fingerprint(pipe.unet)
+    def brightness(images, prompts): return images.float().flatten(1).mean(1)/255
+    how = dict(techniques=['cfg', 'apg'], scales=[1, 5], judge=brightness, n=4, batch_size=3, steps=4, negative='blurry', progress=False, **family.call)
+    with tiny.hushed():
+        rows = [measure(pipe, ['a cat', 'a dog that runs', 'sun'], sampler=sampler, out=tmp_path/'rows.csv', **how) for sampler in ('ddim', 'own')][1]
+    scores = rows[rows.metric == 'score']
+    assert scores.sampler.tolist() == ['ddim']*4 + ['DDIMScheduler']*4 and scores.nfe.tolist() == ['4', '8', '4', '8']*2
+    ours, own = scores.value.astype(float).to_numpy().reshape(2, 4)
+    assert abs(ours - own).max() < 1e-3 and fingerprint(pipe.unet) == before and 'forward' not in vars(pipe.unet)
