@@ -38,10 +38,13 @@ class Language(NamedTuple):
 def log_levels(
     kept:Tensor, # `(T,)` share of the signal's variance that is left at every timestep
 )->Tensor: # `(T,)` float64, on the CPU
-    "Log noise level of every timestep. Where there is noise alone it is that of `HIGHEST`, or twice the one before."
-    kept = kept.cpu().double()
-    least = kept[kept > 0].min().item()
-    nothing = min(HIGHEST**-2, least/4)
+    "Log noise level of every timestep. At noise alone, 0 or a stand-in of theirs, it is `HIGHEST` or twice the last."
+    check(len(kept) > 1, 'alphas_cumprod', len(kept), 'two timesteps or more')
+    kept = kept.cpu().double().clone()
+    before = kept[:-1][kept[:-1] > 0].min().item()
+    nothing = min(HIGHEST**-2, before/4)
+    if kept[-1] >= before:
+        kept[-1] = 0
     kept = torch.where(kept > 0, kept, nothing)
     lost = (1 - kept).clamp(min=HIGHEST**-2) # 0 where there is no noise
     return (lost/kept).log()/2
@@ -122,7 +125,8 @@ def sigma_to_step(
     at = sigma.cpu().double().log()
     i = torch.searchsorted(table, at).clamp(1, len(table) - 1)
     low, high = table[i-1], table[i]
-    part = ((at - low)/(high - low)).clamp(0, 1)
+    width = (high - low).clamp(min=1e-12)
+    part = ((at - low)/width).clamp(0, 1)
     t = near_whole(i - 1 + part)
     return like_level(t, sigma)
 
@@ -134,6 +138,7 @@ def step_to_sigma(
 )->Tensor: # noise level, float64 on the CPU; at most a million
     "The noise level of a timestep; timesteps beyond the table are taken for its ends."
     t = t.cpu().double()
+    check(bool(t.isfinite().all()), 'timestep', t.tolist(), 'finite numbers')
     if table is None:
         most = HIGHEST/(1 + HIGHEST)
         return t_to_sigma((t/steps).clamp(max=most))
@@ -232,7 +237,7 @@ class Blind(Look):
     @property
     def x(self):
         "Raise an `InputError`: the rule needs the sample."
-        raise InputError('rule: got one that looks at the noisy sample, allowed: guider.see(latents) before each step')
+        raise InputError('rule: got one that looks at the noisy sample, allowed: guider.see(latents) after every set_state')
 
 class Pipeline(NamedTuple):
     "What a guider must know of the pipeline that it is in."
@@ -276,6 +281,14 @@ def own_level(
         return None
     return levels[i].item()
 
+def stands_for_nothing(
+    scheduler:Any, # of diffusers
+    t:float, # a timestep
+)->bool: # is there noise alone?
+    "Whether a timestep is the last one of a schedule that ends in noise; for its infinite level all have stand-ins."
+    ends = scheduler.config.get('rescale_betas_zero_snr', False)
+    return ends and t >= training_steps(scheduler) - 1
+
 def sigma_at(
     pipe:Pipeline, # whose latents are guided
     timestep:Tensor|float, # as the guider is told, `()`, or `(B,)` for each sample
@@ -295,7 +308,8 @@ def sigma_at(
     if table is None:
         sigma = step_to_sigma(sigma*pipe.steps, None, pipe.steps)
     away = (sigma_to_step(sigma, table, pipe.steps) - t).abs()
-    return sigma if away < 1.001 else usual
+    ends = stands_for_nothing(pipe.scheduler, t.item())
+    return sigma if away < 1.001 or ends else usual
 
 # %% ../nbs/41_adapters.ipynb #d5512ff0
 def step_of(
@@ -400,7 +414,10 @@ def watched(
     "A network that is asked once, under somebody's eyes."
     stack = ExitStack()
     if damage:
-        stack.enter_context(damage(net))
+        context = damage(net)
+        allowed = 'a context manager, made of a network'
+        check(isinstance(context, AbstractContextManager), 'damage', type(context).__name__, allowed)
+        stack.enter_context(context)
     ask = net.forward
     @functools.wraps(ask)
     def forward(*args, **kwargs):
@@ -599,6 +616,14 @@ class Question(NamedTuple):
 
 STRONG = Question('pred_cond')
 
+def strength_now(
+    strength:Strength, # a number, one for each latent `(B,)`, or a function of sigma
+    sigma:Level, # noise level, a float or `(B,)`
+)->Level: # a float or `(B,)`
+    "A strength at a noise level."
+    s = strength_at(strength, sigma)
+    return s.item() if isinstance(s, Tensor) and not s.ndim else s
+
 def scale_at(
     plan:Plan, # of a guider
     now:Moment, # where the pass is
@@ -606,7 +631,7 @@ def scale_at(
     "The scale of guidance away from the negative prompt; whether it acts is decided where the step began."
     if not now.within(plan.start, plan.stop):
         return 1.
-    s = strength_at(plan.strength, now.sigma)
+    s = strength_now(plan.strength, now.sigma)
     return interval(s, *plan.span)(now.begin) if plan.span else s
 
 def weak_questions(
@@ -616,7 +641,7 @@ def weak_questions(
     "What the network is asked at a step beside the strong prediction: nothing that has no strength."
     asked = [Question('pred_uncond', scale_at(plan, now), negative=True)]
     for i, term in enumerate(plan.terms):
-        w = strength_at(term.strength, now.sigma) if now.within(term.start, term.stop) else 0.
+        w = strength_now(term.strength, now.sigma) if now.within(term.start, term.stop) else 0.
         asked.append(Question(f'pred_weaker_{i}', 1 + w, term.negative, term.damage))
     return [question for question in asked if not everywhere(question.scale, 1)]
 
@@ -631,7 +656,7 @@ def combine_images(
 )->Tensor: # the guided prediction, in the model's own space
     "What a rule makes of two predictions, by way of the denoised images; raises `InputError` without the sample."
     x, sigma = at
-    allowed = f'guider.see(latents) before each step: the rule acts on {rule.space}, the model predicts {kind}'
+    allowed = f'guider.see(latents) after every set_state: the rule acts on {rule.space}, the model predicts {kind}'
     check(x is not None, 'latents', None, allowed)
     D_u, D_c = (TO_X0[kind](o, x, sigma) for o in preds)
     D = apply(rule, D_u, D_c, scale, look)
