@@ -17,7 +17,7 @@ from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
 from .core import NULL, Denoise, InputError, Level, check, check_count, is_number, optional
-from .guidance import LINEAR, NO_LABEL, Look, Rule, Strength, Term, apply, as_number, check_interval
+from .guidance import LINEAR, NO_LABEL, Look, Rule, Strength, Term, apply, check_interval
 from .guidance import check_strength, everywhere, has_ended, interval, line_of, strength_at, widen
 from .scores import FROM_X0, TO_X0, as_denoiser, expand, pick, t_to_sigma, x_to_z, z_to_x
 
