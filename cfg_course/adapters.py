@@ -237,7 +237,8 @@ class Blind(Look):
     @property
     def x(self):
         "Raise an `InputError`: the rule needs the sample."
-        raise InputError('rule: got one that looks at the noisy sample, allowed: guider.see(latents) after every set_state')
+        allowed = 'guider.see(latents) after every set_state'
+        raise InputError(f'rule: got one that looks at the noisy sample, allowed: {allowed}')
 
 class Pipeline(NamedTuple):
     "What a guider must know of the pipeline that it is in."
@@ -338,8 +339,9 @@ class Moment(NamedTuple):
         stop:float, # fraction of the steps, >= start
     )->bool:
         "Whether the step is one between two fractions of all."
-        begun = self.step >= int(start*self.steps)
-        return begun and (stop == 1 or self.step < int(stop*self.steps))
+        first, end = int(start*self.steps), int(stop*self.steps)
+        ended = stop < 1 and self.step >= end
+        return self.step >= first and not ended
 
 # %% ../nbs/41_adapters.ipynb #c41a7e04
 LOOKED_AT = 999. # highest noise level of which a rule is told: beyond it float32 does not see images in the noise
@@ -470,25 +472,29 @@ def skipping(
 
 # %% ../nbs/41_adapters.ipynb #a9016dbc
 JOINT = 'JointAttnProcessor2_0', 'FusedJointAttnProcessor2_0' # attention of images and text together, as in SD 3
+UNKNOWN = *JOINT, 'WanAttnProcessor' # of which diffusers does not know what they answer when they are skipped
 
 def both_streams(
     attention:nn.Module, # that is skipped
     hidden_states:Tensor, # `(B, n, c)` of the images
     encoder_hidden_states:Tensor|None=None, # `(B, m, c)` of the text
-    **unused, # what else it is told
+    *rest, # what else it is told
+    **unused, # and by name
 )->Tensor|tuple[Tensor, Tensor]: # the same
     "What attention of two streams answers when it is skipped."
     streams = hidden_states, encoder_hidden_states
     return hidden_states if encoder_hidden_states is None else streams
 
 @contextmanager
-def joint_known()->Iterator[None]:
-    "For a while diffusers knows how to skip the attention of SD 3, which it does not in 0.42."
+def attention_known(
+    net:nn.Module, # of diffusers
+)->Iterator[None]:
+    "For a while diffusers knows how to skip the attention of SD 3 and Wan, which it does not in 0.42."
     helpers = optional('diffusers.hooks._helpers')
-    processors = optional('diffusers.models.attention_processor')
     helpers.AttentionProcessorRegistry._register()
     known = helpers.AttentionProcessorRegistry._registry
-    added = {getattr(processors, k) for k in JOINT if hasattr(processors, k)} - known.keys()
+    used = {type(part.processor) for part in net.modules() if hasattr(part, 'processor')}
+    added = {kind for kind in used - known.keys() if kind.__name__ in UNKNOWN}
     known.update(dict.fromkeys(added, helpers.AttentionProcessorMetadata(both_streams)))
     try:
         yield
@@ -505,7 +511,7 @@ def skip_layers(
     skip = optional('diffusers.hooks.layer_skip')
     indices = [config.indices] if isinstance(config.indices, int) else list(config.indices)
     own = replace(config, indices=indices, fqn=stack_of(net, config.fqn))
-    with joint_known():
+    with attention_known(net):
         try:
             skip._apply_layer_skip_hook(net, own, name)
         except ValueError as e:
@@ -737,7 +743,8 @@ def guider_class(
             self.shown = Shown(latents, pipe.latents, self.asked)
 
         def note(self, z):
-            if self.shown is None or self.shown.asked != self.asked:
+            by_hand = self.shown and self.shown.asked == self.asked
+            if not by_hand:
                 self.shown = Shown(z, pipe.space.coords, self.asked)
 
         def set_state(self, step, num_inference_steps, timestep):
@@ -772,9 +779,9 @@ def guider_class(
             return [self._prepare_batch(data, int(one.negative), one.name) for one in asked]
 
         def prepare_inputs_from_block_state(self, data, input_fields):
-            def batch(one):
-                return self._prepare_batch_from_block_state(input_fields, data, int(one.negative), one.name)
-            return [batch(one) for one in [STRONG, *self.questions]]
+            asked = [STRONG, *self.questions]
+            make = functools.partial(self._prepare_batch_from_block_state, input_fields, data)
+            return [make(int(one.negative), one.name) for one in asked]
 
         @property
         def is_conditional(self):
@@ -782,8 +789,11 @@ def guider_class(
 
         @property
         def num_conditions(self):
-            plain = everywhere(self.plan().strength, 1) if not callable(plan.strength) else False
-            return 1 + (not plain) + len(plan.terms) if self._enabled else 1
+            if not self._enabled:
+                return 1
+            strength = self.plan().strength
+            plain = not callable(strength) and everywhere(strength, 1)
+            return 1 + (not plain) + len(plan.terms)
 
         def _is_cfg_enabled(self):
             return bool(self.questions)
@@ -806,7 +816,9 @@ def guider_class(
             return pred
 
         def __call__(self, data):
-            return self.forward(**{getattr(batch, self._identifier_key): batch.noise_pred for batch in data})
+            names = [getattr(batch, self._identifier_key) for batch in data]
+            preds = [batch.noise_pred for batch in data]
+            return self.forward(**dict(zip(names, preds)))
 
         def forward(self, pred_cond, pred_uncond=None, **weaker):
             check(self.sigma is not None, 'timestep', None, 'guider.set_state(step, steps, timestep) before each step')

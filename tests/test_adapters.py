@@ -3,16 +3,15 @@
 The pipelines are their blocks from the prompts' embeddings on: a guider has nothing to do with text. One test runs
 all blocks, tokens and text encoders too, where transformers is installed.
 """
-import contextlib, inspect
+import contextlib, importlib, inspect
 
 import diffusers, pytest, torch
 from diffusers import (AutoencoderKL, DDIMScheduler, DPMSolverMultistepScheduler, DiTTransformer2DModel, EulerDiscreteScheduler, FlowMatchEulerDiscreteScheduler,
-    FlowMatchHeunDiscreteScheduler, HeunDiscreteScheduler, KDPM2DiscreteScheduler, PNDMScheduler, SD3Transformer2DModel, UNet2DConditionModel, UNet2DModel, UniPCMultistepScheduler)
+    FlowMatchHeunDiscreteScheduler, HeunDiscreteScheduler, KDPM2DiscreteScheduler, PNDMScheduler, SD3Transformer2DModel, UNet2DConditionModel, UNet2DModel, UniPCMultistepScheduler,
+    WanTransformer3DModel)
 from diffusers.guiders import AutoGuidance, ClassifierFreeGuidance, PerturbedAttentionGuidance, SkipLayerGuidance
 from diffusers.hooks import LayerSkipConfig
 from diffusers.models.attention_processor import PAGJointAttnProcessor2_0
-from diffusers.modular_pipelines.stable_diffusion_3 import modular_blocks_stable_diffusion_3 as blocks_3
-from diffusers.modular_pipelines.stable_diffusion_xl import modular_blocks_stable_diffusion_xl as blocks_xl
 
 from cfg_course.adapters import Weaker, describe, from_diffusers, pipeline_of, sigma_at, sigma_to_step, step_of, step_to_sigma, to_guider
 from cfg_course.branches import WEAK
@@ -26,6 +25,12 @@ import cfg_course.bands, cfg_course.doses, cfg_course.histories  # noqa: E401, F
 diffusers.utils.logging.set_verbosity_error()
 SD = dict(beta_start=.00085, beta_end=.012, beta_schedule='scaled_linear')
 ASK_AGAIN = {name for name, entry in RULES.items() if 'asks again' in entry.traits}
+
+
+def blocks(family, name):
+    "Blocks of modular pipelines; diffusers has none without transformers."
+    pytest.importorskip('transformers')
+    return getattr(importlib.import_module(f'diffusers.modular_pipelines.{family}.modular_blocks_{family}'), name)()
 
 
 def randn(*shape, key=0): return torch.randn(shape, generator=rng(key))
@@ -59,8 +64,8 @@ class Tiny:
         width, pooled = (16, 32) if self.xl else (32, 64)
         self.rows, self.pooled = randn(4, 7, width, key=1), randn(4, pooled, key=2)
         self.stack = 'mid_block.attentions.0.transformer_blocks' if self.xl else 'transformer_blocks'
-        blocks = blocks_xl.StableDiffusionXLAutoBlocks() if self.xl else blocks_3.StableDiffusion3AutoBlocks()
-        self.pipe = blocks.sub_blocks['denoise'].init_pipeline()
+        family, made = ('stable_diffusion_xl', 'StableDiffusionXLAutoBlocks') if self.xl else ('stable_diffusion_3', 'StableDiffusion3AutoBlocks')
+        self.pipe = blocks(family, made).sub_blocks['denoise'].init_pipeline()
         self.pipe.update_components(**{self.part: self.net})
         self.pipe.set_progress_bar_config(disable=True)
         if self.xl:
@@ -514,6 +519,34 @@ def test_damage_that_the_network_cannot_bear(sdxl, sd3):
         assert tiny.attributes() == before
 
 
+def test_wan():
+    "A third family, of videos, which hands its embeddings over in another way, and whose attention theirs cannot skip."
+    torch.manual_seed(2)
+    net = lively(WanTransformer3DModel(patch_size=(1, 2, 2), num_attention_heads=2, attention_head_dim=12, in_channels=16, out_channels=16, text_dim=16, freq_dim=32, ffn_dim=32, num_layers=2,
+        cross_attn_norm=True, qk_norm='rms_norm_across_heads', rope_max_seq_len=32))
+    pipe = blocks('wan', 'WanBlocks').sub_blocks['denoise'].init_pipeline()
+    pipe.set_progress_bar_config(disable=True)
+    def video(make):
+        scheduler = UniPCMultistepScheduler(prediction_type='flow_prediction', use_flow_sigmas=True, flow_shift=3.)
+        pipe.update_components(transformer=net, scheduler=scheduler, guider=make(scheduler))
+        return pipe(prompt_embeds=randn(2, 7, 16, key=1), negative_prompt_embeds=randn(2, 7, 16, key=2), num_inference_steps=4, generator=rng(4), height=16, width=16, num_frames=5, output='latents')
+    theirs = video(cfg())
+    for rule in (LINEAR, ON_IMAGES): assert gap(video(guider(rule)), theirs) < 1e-5
+    def skipped(name, make=None):
+        term = LayerSkipConfig([0], fqn='blocks', **PARTS[name])
+        return video(make(term) if make else guider(terms=[Weaker(term, 2.8, start=.25)]))
+    slg = skipped('block', lambda term: lambda _: SkipLayerGuidance(5., 2.8, 0., 1., skip_layer_config=term))
+    assert gap(skipped('block'), slg) < 1e-5
+    with pytest.raises(ValueError, match='not registered'): skipped('attention', lambda term: lambda _: SkipLayerGuidance(5., 2.8, 0., 1., skip_layer_config=term))
+    @contextlib.contextmanager
+    def blind(net):
+        net.blocks[0].attn1.forward = lambda hidden_states, *unused: hidden_states
+        try: yield
+        finally: del net.blocks[0].attn1.forward
+    assert gap(skipped('attention'), video(guider(terms=[Weaker(blind, 2.8, start=.25)]))) < 1e-5
+    assert gap(skipped('scores'), theirs) > 1e-3 < gap(skipped('scores'), skipped('attention'))
+
+
 # Their models
 
 def small_net(**options):
@@ -659,7 +692,7 @@ def test_all_blocks():
     torch.manual_seed(0)
     texts = [transformers.CLIPTextModel(config).eval(), transformers.CLIPTextModelWithProjection(config).eval()]
     tiny = Tiny('sdxl')
-    pipe = blocks_xl.StableDiffusionXLAutoBlocks().init_pipeline()
+    pipe = blocks('stable_diffusion_xl', 'StableDiffusionXLAutoBlocks').init_pipeline()
     pipe.update_components(unet=tiny.net, vae=tiny.pipe.vae, tokenizer=tokens, tokenizer_2=tokens, text_encoder=texts[0], text_encoder_2=texts[1], force_zeros_for_empty_prompt=False)
     pipe.set_progress_bar_config(disable=True)
     def images(make, times=2):
