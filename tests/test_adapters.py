@@ -20,7 +20,7 @@ from cfg_course.guidance import LINEAR, Rule, Term, guide, interval, make_method
 from cfg_course.rules import RULES, apg
 from cfg_course.samplers import ddim_step, heun_step, sample, trajectory
 from cfg_course.scores import TO_X0, z_to_x
-import cfg_course.bands, cfg_course.doses, cfg_course.histories  # noqa: E401, F401: their rules
+import cfg_course.bands, cfg_course.doses, cfg_course.histories  # noqa: F401
 
 diffusers.utils.logging.set_verbosity_error()
 SD = dict(beta_start=.00085, beta_end=.012, beta_schedule='scaled_linear')
@@ -161,9 +161,8 @@ def test_solvers(sdxl, i):
 def test_every_rule_of_two_predictions(sdxl, sd3, name):
     "In the pipeline it is what `guide` makes of it with a sampler of ours; on SD 3, which begins with noise alone, it runs."
     rule = RULES[name].make
-    assert gap(sdxl(guider(rule())), sdxl.by_hand(scale=5., rule=rule())) < 1e-4
-    small = name == 'fdg' # wants pictures of 6 by 6
-    assert sd3(guider(rule())).isfinite().all() or small
+    assert gap(sdxl(guider(rule()), steps=3), sdxl.by_hand(scale=5., rule=rule(), steps=3)) < 1e-4
+    assert sd3(guider(rule()), steps=2).isfinite().all()
 
 
 @pytest.mark.parametrize('name', sorted(ASK_AGAIN))
@@ -182,7 +181,7 @@ def test_nothing_is_left_behind(tiny):
     before, plain, terms = tiny.attributes(), tiny(cfg()), [Weaker(LayerSkipConfig([0], fqn=tiny.stack), 1.)]
     class Stop(BaseException): "Not an `Exception`: as of a user who interrupts."
     block = dict(tiny.net.named_modules())[tiny.stack][0]
-    for when in (1, 2, 3, 5, 9, None):
+    for when in (1, 2, 3, 5, None):
         calls = []
         def count(*_, when=when, calls=calls):
             calls.append(1)
@@ -333,7 +332,7 @@ def test_samplers_that_look_twice(sdxl, name):
     make, expected = TWICE[name]
     scheduler, counts = make(), []
     def count(u, c, s, look):
-        result = counting(u, c, s, look)
+        counting(u, c, s, look)
         counts.append(int(look.memory['n']))
         if len(counts) == stop: raise KeyboardInterrupt
         return c
@@ -602,7 +601,7 @@ def test_networks_of_another_precision(dtype):
 NAMES = [name for name in dir(diffusers) if name.endswith('Scheduler') and inspect.isclass(getattr(diffusers, name))]
 OPTIONS = [{}, *(dict(num_train_timesteps=n) for n in (50, 1500, 4000)), dict(rescale_betas_zero_snr=True, timestep_spacing='trailing'), dict(rescale_betas_zero_snr=True, timestep_spacing='trailing', prediction_type='v_prediction'),
     dict(rescale_betas_zero_snr=True, num_train_timesteps=3000), dict(SD, rescale_betas_zero_snr=True), dict(use_flow_sigmas=True, prediction_type='flow_prediction'), dict(use_flow_sigmas=True, prediction_type='flow_prediction', flow_shift=3., num_train_timesteps=500),
-    dict(use_karras_sigmas=True), dict(use_exponential_sigmas=True), dict(use_beta_sigmas=True), dict(beta_schedule='squaredcos_cap_v2'), dict(shift=3.), dict(shift=7., num_train_timesteps=100), dict(prediction_type='sample'), dict(snr_shift_scale=1.), dict(timestep_spacing='linspace')]
+    dict(use_karras_sigmas=True), dict(use_exponential_sigmas=True), dict(beta_schedule='squaredcos_cap_v2'), dict(shift=3.), dict(prediction_type='sample'), dict(snr_shift_scale=1.), dict(timestep_spacing='linspace')]
 
 
 def made_schedulers(name):
@@ -611,7 +610,7 @@ def made_schedulers(name):
     known = inspect.signature(make.__init__).parameters
     for options in OPTIONS:
         if not options.keys() <= known.keys(): continue
-        if name.startswith('KDPM2') and options.get('num_train_timesteps', 0) > 1500: continue # theirs take seconds to make
+        if name.startswith('KDPM2') and options not in OPTIONS[:2]: continue # theirs take seconds to make
         options = options | ({'clip_sample': False} if 'clip_sample' in known else {})
         with contextlib.suppress(TypeError, ImportError, ValueError, InputError, NotImplementedError):
             scheduler = make(**options)
