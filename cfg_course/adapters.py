@@ -5,18 +5,24 @@
 # %% ../nbs/41_adapters.ipynb #066c6ede
 from __future__ import annotations
 
-from collections.abc import Callable
+import functools, inspect, math
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.overrides import TorchFunctionMode
 
-from .core import NULL, Denoise, InputError, check, is_number, optional
-from .guidance import Look, Rule, apply, widen
-from .scores import FROM_X0, TO_X0, as_denoiser, pick, t_to_sigma, x_to_z, z_to_x
+from .core import NULL, Denoise, InputError, Level, check, check_count, is_number, optional
+from .guidance import LINEAR, NO_LABEL, Look, Rule, Strength, Term, apply, check_interval
+from .guidance import check_strength, everywhere, has_ended, interval, line_of, strength_at, widen
+from .scores import FROM_X0, TO_X0, as_denoiser, expand, pick, t_to_sigma, x_to_z, z_to_x
 
 # %% auto #0
-__all__ = ['describe', 'step_to_sigma', 'from_diffusers', 'to_guider']
+__all__ = ['Damage', 'describe', 'step_to_sigma', 'from_diffusers', 'Weaker', 'to_guider']
 
 # %% ../nbs/41_adapters.ipynb #e2c613ae
 KINDS = dict(epsilon='eps', v_prediction='v', sample='x0', flow_prediction='flow')  # diffusers' word -> ours
@@ -32,9 +38,15 @@ class Language(NamedTuple):
 def log_levels(
     kept:Tensor, # `(T,)` share of the signal's variance that is left at every timestep
 )->Tensor: # `(T,)` float64, on the CPU
-    "Log noise level of every timestep."
-    kept = kept.cpu().double().clamp(min=HIGHEST**-2) # 0 where there is noise alone
-    lost = 1 - kept
+    "Log noise level of every timestep. At noise alone, 0 or a stand-in of theirs, it is `HIGHEST` or twice the last."
+    check(len(kept) > 1, 'alphas_cumprod', len(kept), 'two timesteps or more')
+    kept = kept.cpu().double().clone()
+    before = kept[:-1][kept[:-1] > 0].min().item()
+    nothing = min(HIGHEST**-2, before/4)
+    if kept[-1] >= before:
+        kept[-1] = 0
+    kept = torch.where(kept > 0, kept, nothing)
+    lost = (1 - kept).clamp(min=HIGHEST**-2) # 0 where there is no noise
     return (lost/kept).log()/2
 
 # %% ../nbs/41_adapters.ipynb #1b6f03da
@@ -43,7 +55,7 @@ def describe(
 )->Language: # kind, coordinates, log sigma of every whole timestep or None
     "What a scheduler says about its model; raises `InputError` for one that speaks no language of ours."
     name = type(scheduler).__name__
-    config = scheduler.config
+    config = getattr(scheduler, 'config', {})
     check_plain(name, config)
     if 'FlowMatch' in name:
         return Language('flow', 'rf', None)
@@ -54,6 +66,7 @@ def describe(
     if config.get('use_flow_sigmas'):
         check(kind != 'v', 'prediction_type', 'v_prediction', 'another one with use_flow_sigmas')
         return Language(kind, 'rf', None)
+    check(kind != 'flow', 'prediction_type', 'flow_prediction', 'that with use_flow_sigmas=True, or another one')
     return Language(kind, 'vp', log_levels(scheduler.alphas_cumprod))
 
 # %% ../nbs/41_adapters.ipynb #c41a7e02
@@ -112,7 +125,8 @@ def sigma_to_step(
     at = sigma.cpu().double().log()
     i = torch.searchsorted(table, at).clamp(1, len(table) - 1)
     low, high = table[i-1], table[i]
-    part = ((at - low)/(high - low)).clamp(0, 1)
+    width = (high - low).clamp(min=1e-12)
+    part = ((at - low)/width).clamp(0, 1)
     t = near_whole(i - 1 + part)
     return like_level(t, sigma)
 
@@ -124,6 +138,7 @@ def step_to_sigma(
 )->Tensor: # noise level, float64 on the CPU; at most a million
     "The noise level of a timestep; timesteps beyond the table are taken for its ends."
     t = t.cpu().double()
+    check(bool(t.isfinite().all()), 'timestep', t.tolist(), 'finite numbers')
     if table is None:
         most = HIGHEST/(1 + HIGHEST)
         return t_to_sigma((t/steps).clamp(max=most))
@@ -141,23 +156,76 @@ def ask_by_class(
     "Ask a model that takes class labels."
     return model(z, timestep=t, class_labels=y).sample
 
+# %% ../nbs/41_adapters.ipynb #aea1e576
+class Adapted:
+    "A model of another library as a denoiser; made by `from_diffusers`."
+    def __init__(self,
+        ask:Denoise, # `ask(x, sigma, y)`
+        net:Callable[..., Any], # the model itself
+        classes:int|None, # how many labels it knows; none where nobody said
+        latents:bool|None, # does it denoise latents, and not pixels? None where nobody said
+    ):
+        self.ask = ask
+        self.net = net
+        self.classes = classes
+        self.latents = latents
+
+    def __call__(self,
+        x:Tensor, # `(B, C, ...)` noisy samples
+        sigma:Level, # `()`, `(B,)` or a float
+        y:Tensor, # `(B,)` labels
+    )->Tensor: # `(B, C, ...)`
+        "The expected clean samples."
+        return self.ask(x, sigma, y)
+
+def own_facts(
+    model:Callable[..., Any], # of diffusers
+)->Mapping[str, Any]: # empty where there is none
+    "The configuration of a model."
+    return getattr(model, 'config', None) or {}
+
+def labels_of(
+    model:Callable[..., Any], # of diffusers
+    null:int, # the model's own number for no label
+)->int|None: # K
+    "How many labels a model knows: those below its number for none, unless its table says that there are more."
+    rows = own_facts(model).get('num_class_embeds')
+    if rows and null < rows - 1:
+        return rows
+    return null or None
+
+def holds_latents(
+    model:Callable[..., Any], # of diffusers
+)->bool|None: # None where it could be either
+    "Whether a model denoises latents: it does where its channels are neither those of grey nor of colour."
+    channels = own_facts(model).get('in_channels', 3)
+    return None if channels in (1, 3) else True
+
 # %% ../nbs/41_adapters.ipynb #5e0cb94f
 def from_diffusers(
     model:Callable[..., Any], # a diffusers model of images with class labels
     scheduler:Any, # the scheduler it was trained with
     null:int, # the model's own number for no label
     ask:Callable[..., Tensor]|None=None, # `ask(model, z, t, y)`: the raw prediction, where labels are another thing
-)->Denoise: # a denoiser
+    classes:int|None=None, # K, how many labels there are; as many as are below `null` when not given
+    latents:bool|None=None, # does it denoise latents, and not pixels? Told from its channels when not given
+)->Adapted: # a denoiser that also knows its `net`, its `classes` and whether it holds `latents`
     "A diffusers model as a denoiser of this course, without channels beyond those of the sample (a learned variance)."
     kind, coords, table = describe(scheduler)
     steps = training_steps(scheduler)
+    check_count('null', null, 0)
+    classes = labels_of(model, null) if classes is None else check_count('classes', classes)
+    latents = holds_latents(model) if latents is None else latents
     ask = ask or ask_by_class
+    own = getattr(model, 'dtype', None)
     def predict(z, t, y):
         labels = torch.where(y == NULL, null, y)
-        return ask(model, z, t, labels)[:, :z.shape[1]]
+        told = z.to(own) if isinstance(own, torch.dtype) else z
+        return ask(model, told, t, labels)[:, :z.shape[1]].to(z.dtype)
     def to_step(sigma):
         return sigma_to_step(sigma, table, steps)
-    return as_denoiser(predict, kind, coords, to_step)
+    denoise = as_denoiser(predict, kind, coords, to_step)
+    return Adapted(denoise, model, classes, latents)
 
 # %% ../nbs/41_adapters.ipynb #e921d3ad
 def asks_again(*_):
@@ -169,7 +237,8 @@ class Blind(Look):
     @property
     def x(self):
         "Raise an `InputError`: the rule needs the sample."
-        raise InputError('rule: got one that looks at the noisy sample, allowed: guider.see(latents) before each step')
+        allowed = 'guider.see(latents) after every set_state'
+        raise InputError(f'rule: got one that looks at the noisy sample, allowed: {allowed}')
 
 class Pipeline(NamedTuple):
     "What a guider must know of the pipeline that it is in."
@@ -213,6 +282,14 @@ def own_level(
         return None
     return levels[i].item()
 
+def stands_for_nothing(
+    scheduler:Any, # of diffusers
+    t:float, # a timestep
+)->bool: # is there noise alone?
+    "Whether a timestep is the last one of a schedule that ends in noise; for its infinite level all have stand-ins."
+    ends = scheduler.config.get('rescale_betas_zero_snr', False)
+    return ends and t >= training_steps(scheduler) - 1
+
 def sigma_at(
     pipe:Pipeline, # whose latents are guided
     timestep:Tensor|float, # as the guider is told, `()`, or `(B,)` for each sample
@@ -232,7 +309,39 @@ def sigma_at(
     if table is None:
         sigma = step_to_sigma(sigma*pipe.steps, None, pipe.steps)
     away = (sigma_to_step(sigma, table, pipe.steps) - t).abs()
-    return sigma if away < 1.001 else usual
+    ends = stands_for_nothing(pipe.scheduler, t.item())
+    return sigma if away < 1.001 or ends else usual
+
+# %% ../nbs/41_adapters.ipynb #d5512ff0
+def step_of(
+    scheduler:Any, # of diffusers
+    question:int, # its number in a pass
+)->tuple[int, bool]: # number of the step, and whether the question is its first
+    "To which step a question belongs: Heun's method and its like ask twice, and PNDM asks the more at its beginning."
+    early = getattr(scheduler, 'prk_timesteps', None)
+    if early is None:
+        looks = getattr(scheduler, 'order', 1)
+        return question//looks, question % looks == 0
+    if question < len(early):
+        return question//4, question % 4 == 0 # Runge and Kutta's method
+    spared = 3*len(early)//4 or min(question, 1)
+    return question - spared, bool(len(early)) or question != 1
+
+class Moment(NamedTuple):
+    "Where the pass of a pipeline is."
+    sigma:Level # noise level, a float or `(B,)`
+    begin:Level # that at which the step began
+    step:int # number of the step
+    steps:int # how many there are
+
+    def within(self,
+        start:float, # fraction of the steps
+        stop:float, # fraction of the steps, >= start
+    )->bool:
+        "Whether the step is one between two fractions of all."
+        first, end = int(start*self.steps), int(stop*self.steps)
+        ended = stop < 1 and self.step >= end
+        return self.step >= first and not ended
 
 # %% ../nbs/41_adapters.ipynb #c41a7e04
 LOOKED_AT = 999. # highest noise level of which a rule is told: beyond it float32 does not see images in the noise
@@ -260,18 +369,300 @@ def look_in(
     seen = lowered(x, sigma, low) if (sigma > low).any() else x
     return Look(seen, low, *rest)
 
+# %% ../nbs/41_adapters.ipynb #331d76ea
+Damage = Callable[[nn.Module], AbstractContextManager]  # `with damage(net):` the network is worse
+
+class Weaker(NamedTuple):
+    "A worse version of the network, from which a guider leads away."
+    damage:Any # a `LayerSkipConfig` of diffusers or several, another network, or a `Damage`
+    strength:Strength # w, 0 is nothing: a number, one for each latent `(B,)`, or a function of sigma
+    start:float=0. # fraction of the steps after which it begins
+    stop:float=1. # fraction of the steps after which it ends
+    negative:bool=False # is it told the negative prompt?
+
+# %% ../nbs/41_adapters.ipynb #fe45a642
+@contextmanager
+def answering(
+    net:nn.Module, # any network
+    forward:Callable[..., Any], # what answers in its place
+)->Iterator[None]:
+    "For a while something else answers where a network is asked; afterwards its attributes are what they were."
+    own = vars(net)
+    before = {k: v for k, v in own.items() if k == 'forward'}
+    own['forward'] = forward
+    try:
+        yield
+    finally:
+        del own['forward']
+        own.update(before)
+
+def sample_of(
+    forward:Callable[..., Any], # of a network
+    args:Sequence[Any], # of a call
+    kwargs:Mapping[str, Any], # of that call
+)->Any: # the first argument; None where there is none
+    "The noisy sample in a call of a network, which comes first, by place or by name."
+    if args:
+        return args[0]
+    first = next(iter(inspect.signature(forward).parameters))
+    given = [kwargs[first]] if first in kwargs else [*kwargs.values()]
+    return given[0] if given else None
+
+def watched(
+    net:nn.Module, # any network
+    note:Callable[[Any], None], # is told the sample in its next call
+    damage:Damage|None=None, # what is done to it for that call
+)->ExitStack: # `close()` ends it; a call that fails does so by itself
+    "A network that is asked once, under somebody's eyes."
+    stack = ExitStack()
+    if damage:
+        context = damage(net)
+        allowed = 'a context manager, made of a network'
+        check(isinstance(context, AbstractContextManager), 'damage', type(context).__name__, allowed)
+        stack.enter_context(context)
+    ask = net.forward
+    @functools.wraps(ask)
+    def forward(*args, **kwargs):
+        try:
+            note(sample_of(ask, args, kwargs))
+            return ask(*args, **kwargs)
+        except BaseException:
+            stack.close()
+            raise
+    stack.enter_context(answering(net, forward))
+    return stack
+
+# %% ../nbs/41_adapters.ipynb #e703ef9d
+STACKS = ('transformer_blocks', 'blocks', 'layers', 'single_transformer_blocks', 'visual_transformer_blocks',
+          'temporal_transformer_blocks') # where diffusers keeps the layers of its transformers
+HOOKED = {'forward', '_diffusers_hook'} # what diffusers leaves in a module that it has hooked
+
+def stack_of(
+    net:nn.Module, # of diffusers
+    name:str, # of a list of its layers, or auto
+)->str: # its name
+    "Which list of layers is meant. Theirs takes any that it finds; here it is the first of `STACKS`."
+    if name != 'auto':
+        return name
+    lists = [k for k, part in net.named_modules() if isinstance(part, nn.ModuleList)]
+    within = [k for k in lists if k.rpartition('.')[2] in STACKS]
+    own = [k for k in STACKS if k in lists]
+    check(own, 'fqn of LayerSkipConfig', name, ', '.join(within) or 'none: this network has no such layers')
+    return own[0]
+
+@contextmanager
+def skipping(
+    net:nn.Module, # of diffusers
+    configs:Sequence[Any], # each a `LayerSkipConfig`
+)->Iterator[None]:
+    "For a while a network lacks some of its layers, by diffusers' hooks; afterwards its attributes are what they were."
+    before = [(part, HOOKED - vars(part).keys()) for part in net.modules()]
+    names = [f'cfg_course_{i}' for i in range(len(configs))]
+    registry = optional('diffusers.hooks').HookRegistry.check_if_exists_or_initialize(net)
+    try:
+        for name, config in zip(names, configs):
+            skip_layers(net, config, name)
+        yield
+    finally:
+        for name in names:
+            registry.remove_hook(name, recurse=True)
+        for part, added in before:
+            for name in added & vars(part).keys():
+                del vars(part)[name]
+
+# %% ../nbs/41_adapters.ipynb #a9016dbc
+JOINT = 'JointAttnProcessor2_0', 'FusedJointAttnProcessor2_0' # attention of images and text together, as in SD 3
+UNKNOWN = *JOINT, 'WanAttnProcessor' # of which diffusers does not know what they answer when they are skipped
+
+def both_streams(
+    attention:nn.Module, # that is skipped
+    hidden_states:Tensor, # `(B, n, c)` of the images
+    encoder_hidden_states:Tensor|None=None, # `(B, m, c)` of the text
+    *rest, # what else it is told
+    **unused, # and by name
+)->Tensor|tuple[Tensor, Tensor]: # the same
+    "What attention of two streams answers when it is skipped."
+    streams = hidden_states, encoder_hidden_states
+    return hidden_states if encoder_hidden_states is None else streams
+
+@contextmanager
+def attention_known(
+    net:nn.Module, # of diffusers
+)->Iterator[None]:
+    "For a while diffusers knows how to skip the attention of SD 3 and Wan, which it does not in 0.42."
+    helpers = optional('diffusers.hooks._helpers')
+    helpers.AttentionProcessorRegistry._register()
+    known = helpers.AttentionProcessorRegistry._registry
+    used = {type(part.processor) for part in net.modules() if hasattr(part, 'processor')}
+    added = {kind for kind in used - known.keys() if kind.__name__ in UNKNOWN}
+    known.update(dict.fromkeys(added, helpers.AttentionProcessorMetadata(both_streams)))
+    try:
+        yield
+    finally:
+        for kind in added:
+            del known[kind]
+
+def skip_layers(
+    net:nn.Module, # of diffusers
+    config:Any, # a `LayerSkipConfig`
+    name:str, # of the hooks
+)->None:
+    "Hook the layers that a configuration names; raises `InputError` for one that the network cannot follow."
+    skip = optional('diffusers.hooks.layer_skip')
+    indices = [config.indices] if isinstance(config.indices, int) else list(config.indices)
+    own = replace(config, indices=indices, fqn=stack_of(net, config.fqn))
+    with attention_known(net):
+        try:
+            skip._apply_layer_skip_hook(net, own, name)
+        except ValueError as e:
+            raise InputError(f'LayerSkipConfig: got {own.fqn}, {indices}: {e}') from None
+    for part in net.modules():
+        mend_hook(part, name)
+
+# %% ../nbs/41_adapters.ipynb #1318bd28
+def mend_hook(
+    part:nn.Module, # a part of a network
+    name:str, # of a hook
+)->None:
+    "Diffusers' hooks for parts that answer for two streams, which in 0.42 have one answer, or the other order."
+    registry = vars(part).get('_diffusers_hook')
+    hook = registry and registry.hooks.get(name)
+    joint = type(getattr(part, 'processor', None)).__name__ in JOINT
+    streams = getattr(getattr(hook, '_metadata', None), 'return_encoder_hidden_states_index', None)
+    if streams is not None:
+        hook.fn_ref.forward = functools.partial(skip_block, hook)
+    elif joint and hook and hook.skip_attention_scores:
+        hook.fn_ref.forward = functools.partial(keep_apart, hook)
+    elif joint and hook and hook.dropout < 1:
+        hook.fn_ref.forward = functools.partial(drop_answers, hook)
+
+def drop_answers(
+    hook:Any, # of diffusers
+    *args, # of a call
+    **kwargs, # of that call
+)->tuple[Tensor|None, ...]: # what the part answers, with a share of it dropped
+    "The answers of a part, each with a share dropped at random."
+    answers = hook.fn_ref.original_forward(*args, **kwargs)
+    answers = answers if isinstance(answers, tuple) else (answers,)
+    dropped = [o if o is None else F.dropout(o, hook.dropout) for o in answers]
+    return tuple(dropped) if len(dropped) > 1 else dropped[0]
+
+def skip_block(
+    hook:Any, # of diffusers
+    *args, # of a call
+    **kwargs, # of that call
+)->tuple[Tensor|None, ...]: # images and text, in the block's own order
+    "What a block of two streams answers when it is skipped."
+    if hook.dropout < 1:
+        return drop_answers(hook, *args, **kwargs)
+    facts = hook._metadata
+    places = {
+        facts.return_hidden_states_index: facts.hidden_states_argument_name,
+        facts.return_encoder_hidden_states_index: facts.encoder_hidden_states_argument_name}
+    return tuple(facts._get_parameter_from_args_kwargs(places[i], args, kwargs) for i in sorted(places))
+
+# %% ../nbs/41_adapters.ipynb #7cea0d90
+class Apart(TorchFunctionMode):
+    "Attention in which no image token sees another one, and text sees all (Ahn et al. 2024, for joint attention)."
+    def __init__(self,
+        images:int, # how many tokens, the first ones, are of the image
+    ):
+        super().__init__()
+        self.images = images
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        if func is not F.scaled_dot_product_attention:
+            return func(*args, **(kwargs or {}))
+        query, key, value = args[:3]
+        n = self.images
+        seen = torch.ones(query.shape[2], key.shape[2], dtype=torch.bool, device=query.device)
+        seen[:n, :n] = torch.eye(n, dtype=torch.bool, device=query.device)
+        return func(query, key, value, attn_mask=seen)
+
+def keep_apart(
+    hook:Any, # of diffusers
+    *args, # of a call
+    **kwargs, # of that call
+)->Any: # what the attention answers
+    "Joint attention whose image tokens do not see each other."
+    images = sample_of(hook.fn_ref.original_forward, args, kwargs)
+    with Apart(images.shape[1]):
+        return hook.fn_ref.original_forward(*args, **kwargs)
+
+def damage_of(
+    what:Any, # as for `Weaker`
+)->Damage: # `with damage(net):` the network is worse
+    "What makes a network worse; raises `InputError` for what does not."
+    if isinstance(what, nn.Module):
+        return functools.partial(answering, forward=what)
+    config = optional('diffusers.hooks').LayerSkipConfig
+    configs = list(what) if isinstance(what, (list, tuple)) else [what]
+    if configs and all(isinstance(one, config) for one in configs):
+        return functools.partial(skipping, configs=configs)
+    allowed = 'a LayerSkipConfig, a list of them, another network, or a function that makes a context of a network'
+    check(callable(what), 'damage', what, allowed)
+    return what
+
+# %% ../nbs/41_adapters.ipynb #3a40e2c2
+class Plan(NamedTuple):
+    "What a guider was asked to do."
+    rule:Rule # how to combine
+    strength:Strength # scale s of guidance away from the negative prompt
+    span:tuple[float, float]|None # noise levels (low, high] of that; everywhere when none
+    start:float # fraction of the steps at which that begins
+    stop:float # fraction of the steps at which it ends
+    terms:tuple[Weaker, ...] # what is added
+
+class Question(NamedTuple):
+    "A prediction for which the network is asked at a step."
+    name:str # by which diffusers knows it
+    scale:Level=1. # of the line from it to the strong one, a number or `(B,)`
+    negative:bool=False # is the network told the negative prompt?
+    damage:Damage|None=None # what it bears meanwhile
+
+STRONG = Question('pred_cond')
+
+def strength_now(
+    strength:Strength, # a number, one for each latent `(B,)`, or a function of sigma
+    sigma:Level, # noise level, a float or `(B,)`
+)->Level: # a float or `(B,)`
+    "A strength at a noise level."
+    s = strength_at(strength, sigma)
+    return s.item() if isinstance(s, Tensor) and not s.ndim else s
+
+def scale_at(
+    plan:Plan, # of a guider
+    now:Moment, # where the pass is
+)->Level: # a float or `(B,)`
+    "The scale of guidance away from the negative prompt; whether it acts is decided where the step began."
+    if not now.within(plan.start, plan.stop):
+        return 1.
+    s = strength_now(plan.strength, now.sigma)
+    return interval(s, *plan.span)(now.begin) if plan.span else s
+
+def weak_questions(
+    plan:Plan, # of a guider
+    now:Moment, # where the pass is
+)->list[Question]: # whose answers guidance leads away from at this step
+    "What the network is asked at a step beside the strong prediction: nothing that has no strength."
+    asked = [Question('pred_uncond', scale_at(plan, now), negative=True)]
+    for i, term in enumerate(plan.terms):
+        w = strength_now(term.strength, now.sigma) if now.within(term.start, term.stop) else 0.
+        asked.append(Question(f'pred_weaker_{i}', 1 + w, term.negative, term.damage))
+    return [question for question in asked if not everywhere(question.scale, 1)]
+
 # %% ../nbs/41_adapters.ipynb #c61d7f32
 def combine_images(
     kind:str, # what the model predicts
     rule:Rule, # how to combine, in another space
     preds:tuple[Tensor, Tensor], # weak and strong prediction, in the model's own space
-    scale:float, # guidance scale s
+    scale:Level, # guidance scale s, a number or `(B,)`
     at:tuple[Tensor|None, Tensor], # noisy sample and noise level, `()` or `(B,)`
     look:Look, # what else is known; its memory is changed
 )->Tensor: # the guided prediction, in the model's own space
     "What a rule makes of two predictions, by way of the denoised images; raises `InputError` without the sample."
     x, sigma = at
-    allowed = f'guider.see(latents) before each step: the rule acts on {rule.space}, the model predicts {kind}'
+    allowed = f'guider.see(latents) after every set_state: the rule acts on {rule.space}, the model predicts {kind}'
     check(x is not None, 'latents', None, allowed)
     D_u, D_c = (TO_X0[kind](o, x, sigma) for o in preds)
     D = apply(rule, D_u, D_c, scale, look)
@@ -281,61 +672,161 @@ def combine_in(
     kind:str, # what the model predicts
     rule:Rule, # how to combine
     preds:tuple[Tensor, Tensor], # weak and strong prediction, in the model's own space
-    scale:float, # guidance scale s
+    scale:Level, # guidance scale s, a number or `(B,)`
     at:tuple[Tensor|None, Tensor], # noisy sample and noise level, `()` or `(B,)`
     look:Look, # what else is known; its memory is changed
 )->Tensor: # the guided prediction, in the model's own space
-    "What a rule makes of two predictions of a model: at once where that is its own space."
-    if rule.space == kind:
-        return rule.combine(*preds, scale, look)
-    return combine_images(kind, rule, preds, scale, at, look)
+    "What a rule makes of two predictions of a model: at once in its own space, and in any for the straight line."
+    if rule is not LINEAR and rule.space != kind:
+        return combine_images(kind, rule, preds, scale, at, look)
+    u, c = preds
+    s = expand(scale, c) if isinstance(scale, Tensor) else scale
+    pred = rule.combine(u, c, s, look)
+    return torch.where(s == 1, c, pred) if isinstance(s, Tensor) else pred
 
+# %% ../nbs/41_adapters.ipynb #e6cf6070
+class Shown(NamedTuple):
+    "A noisy sample that a guider was shown."
+    z:Tensor|None # `(B, ...)`
+    coords:str # how it is scaled: ve, vp or rf
+    asked:int # at which of the guider's questions
+
+def as_sample(
+    z:Any, # what the network was told
+    like:Tensor, # a prediction `(B, ...)`
+)->Tensor|None: # of the shape and type of the prediction; None for what is no tensor
+    "The noisy sample in what a network was told: the first channels, since others may be a mask or a picture to edit."
+    if not isinstance(z, Tensor):
+        return None
+    holds = z.ndim == like.ndim and all(n >= m for n, m in zip(z.shape, like.shape))
+    check(holds, 'latents', tuple(z.shape), f'those of the prediction, {tuple(like.shape)}, and perhaps more channels')
+    return z[tuple(map(slice, like.shape))].to(like)
+
+def combine_answers(
+    plan:Plan, # of a guider
+    kind:str, # what the model predicts
+    questions:Sequence[Question], # beside the strong one
+    preds:Sequence[Tensor], # the strong prediction, and what was answered to each
+    at:tuple[Tensor|None, Tensor], # noisy sample and noise level, `()` or `(B,)`
+    look:Look, # what else is known; its memory is changed
+)->Tensor: # the guided prediction, in the model's own space
+    "Guidance away from all weak predictions at once: their sum is one line, on which the rule acts."
+    c, *answers = map(widen, preds)
+    for question in questions:
+        fits = not isinstance(question.scale, Tensor) or question.scale.shape == c.shape[:1]
+        check(fits, 'scale', question.scale, f'a number, or a tensor with one for each of {len(c)} latents')
+    lines = [Term(NO_LABEL, question.scale) for question in questions]
+    u, s = line_of(lines, answers, c, straight=plan.rule is LINEAR)
+    return combine_in(kind, plan.rule, (u, c), s, at, look)
+
+# %% ../nbs/41_adapters.ipynb #7cca1818
 def guider_class(
-    rule:Rule, # how to combine
+    plan:Plan, # what it does
     scheduler:Any, # of the pipeline
 )->type: # of a diffusers guider
-    "Guiders that combine by a rule; what it leaves at the first question of a step is remembered."
+    "Guiders that follow a plan; what the rule leaves at the first question of a step is remembered."
     pipe = pipeline_of(scheduler)
-    looks = getattr(scheduler, 'order', 1) # within a step
     theirs = optional('diffusers.guiders')
     output = optional('diffusers.guiders.guider_utils').GuiderOutput
 
     class Guider(theirs.ClassifierFreeGuidance):
         "Combines by a rule of cfg_course."
-        latents, memory = None, {}
+        memory, questions, shown, asked, watch = {}, [], None, 0, ExitStack()
+        sigma, begin, first = None, None, True
+
+        def plan(self):
+            if is_number(plan.strength):
+                return plan._replace(strength=self.guidance_scale)
+            return plan
 
         def see(self, latents):
-            self.latents = latents
+            self.shown = Shown(latents, pipe.latents, self.asked)
+
+        def note(self, z):
+            by_hand = self.shown and self.shown.asked == self.asked
+            if not by_hand:
+                self.shown = Shown(z, pipe.space.coords, self.asked)
 
         def set_state(self, step, num_inference_steps, timestep):
-            super().set_state(step, num_inference_steps, timestep)
-            if step == 0:
+            self.cleanup_models()
+            if self._step is None or step <= self._step:
                 self.memory = {}
+            super().set_state(step, num_inference_steps, timestep)
+            self.asked += 1
+            self.sigma = sigma_at(pipe, timestep, step)
+            level = self.sigma if self.sigma.ndim else self.sigma.item()
+            number, self.first = step_of(scheduler, step)
+            if self.first or self.begin is None:
+                self.begin = level
+            now = Moment(level, self.begin, number, num_inference_steps)
+            idle = not self._enabled or has_ended(self.memory)
+            self.questions = [] if idle else weak_questions(self.plan(), now)
 
-        def level(self):
-            t = self._timestep
-            check(t is not None, 'timestep', None, 'guider.set_state(step, steps, timestep) before each step')
-            return sigma_at(pipe, t, self._step)
+        def prepare_models(self, denoiser):
+            self.cleanup_models()
+            super().prepare_models(denoiser)
+            self.watch = watched(denoiser, self.note, self.present().damage)
+
+        def cleanup_models(self, denoiser=None):
+            self.watch.close()
+
+        def present(self):
+            all_of_them = dict(enumerate([STRONG, *self.questions], 1))
+            return all_of_them.get(self._count_prepared, STRONG)
+
+        def prepare_inputs(self, data):
+            asked = [STRONG, *self.questions]
+            return [self._prepare_batch(data, int(one.negative), one.name) for one in asked]
+
+        def prepare_inputs_from_block_state(self, data, input_fields):
+            asked = [STRONG, *self.questions]
+            make = functools.partial(self._prepare_batch_from_block_state, input_fields, data)
+            return [make(int(one.negative), one.name) for one in asked]
+
+        @property
+        def is_conditional(self):
+            return not self.present().negative
+
+        @property
+        def num_conditions(self):
+            if not self._enabled:
+                return 1
+            strength = self.plan().strength
+            plain = not callable(strength) and everywhere(strength, 1)
+            return 1 + (not plain) + len(plan.terms)
+
+        def _is_cfg_enabled(self):
+            return bool(self.questions)
 
         def place(self, like):
-            sigma = like_level(self.level(), like)
-            if self.latents is None:
+            sigma = like_level(self.sigma, like)
+            if self.shown is None:
                 return None, sigma
-            return z_to_x(self.latents.to(like), sigma, pipe.latents), sigma
+            fresh = self.shown.asked == self.asked
+            check(fresh, 'latents', 'those of another step or run', 'guider.see(latents) after every set_state')
+            z = as_sample(self.shown.z, like)
+            return z if z is None else z_to_x(z, sigma, self.shown.coords), sigma
 
         def combine(self, preds):
-            at = self.place(preds[1])
-            first = self._step % looks == 0
-            look = look_in(*at, self.memory, first)
-            pred = combine_in(pipe.space.kind, rule, preds, self.guidance_scale, at, look)
-            if first:
+            at = self.place(widen(preds[0]))
+            look = look_in(*at, self.memory, self.first)
+            pred = combine_answers(self.plan(), pipe.space.kind, self.questions, preds, at, look)
+            if self.first:
                 self.memory = look.memory
             return pred
 
-        def forward(self, pred_cond, pred_uncond=None):
-            if not self._is_cfg_enabled():
-                return super().forward(pred_cond, pred_uncond)
-            pred = self.combine((widen(pred_uncond), widen(pred_cond)))
+        def __call__(self, data):
+            names = [getattr(batch, self._identifier_key) for batch in data]
+            preds = [batch.noise_pred for batch in data]
+            return self.forward(**dict(zip(names, preds)))
+
+        def forward(self, pred_cond, pred_uncond=None, **weaker):
+            check(self.sigma is not None, 'timestep', None, 'guider.set_state(step, steps, timestep) before each step')
+            given = dict(weaker, pred_uncond=pred_uncond)
+            answers = [given.get(one.name) for one in self.questions]
+            for one, answer in zip(self.questions, answers):
+                check(answer is not None, one.name, None, 'a prediction: the pipeline must ask for it')
+            pred = self.combine([pred_cond, *answers]) if answers else pred_cond
             return output(
                 pred=pred.to(pred_cond),
                 pred_cond=pred_cond,
@@ -343,28 +834,61 @@ def guider_class(
 
     return Guider
 
-def check_guider(
-    rule:Any, # what was given for the rule
-    scale:Any, # for the scale
-    start:Any, # for the fraction at which guidance begins
-    stop:Any, # for that at which it ends
+# %% ../nbs/41_adapters.ipynb #ea724b8c
+def check_fractions(
+    start:Any, # fraction of the steps at which something begins
+    stop:Any, # that at which it ends
 )->None:
-    "Raise an `InputError` for what a guider cannot do: other branches, and anything that depends on the noise level."
-    check(isinstance(rule, Rule), 'rule', type(rule).__name__, 'a Rule: the branches are those of the pipeline')
-    check(is_number(scale), 'scale', scale, 'a finite number; guidance in an interval of the steps: start and stop')
+    "Raise an `InputError` for what is no part of a pass."
     numbers = is_number(start) and is_number(stop)
     ordered = numbers and 0 <= start <= stop <= 1 and start < 1
     check(ordered, 'start, stop', (start, stop), 'fractions of the steps, 0 <= start < 1 and start <= stop <= 1')
 
+def check_span(
+    span:Any, # noise levels (low, high], or none
+)->tuple[float, float]|None: # the same
+    "Accept two noise levels, of which the higher may be infinite."
+    if span is None:
+        return None
+    pair = isinstance(span, (tuple, list)) and len(span) == 2 and is_number(span[0])
+    number = pair and (is_number(span[1]) or span[1] == math.inf)
+    check(number, 'interval', span, 'two noise levels, 0 <= low < high')
+    check_interval(span)
+    return tuple(span)
+
+def check_term(
+    term:Any, # a `Weaker`, or a tuple of its values
+)->Weaker: # with a damage that can be done
+    "Accept a worse version of the network with its strength."
+    fits = isinstance(term, tuple) and 2 <= len(term) <= len(Weaker._fields)
+    check(fits, 'term', term, 'Weaker(damage, strength), or the two in brackets')
+    term = Weaker(*term)
+    check_fractions(term.start, term.stop)
+    return term._replace(damage=damage_of(term.damage), strength=one_strength('strength', term.strength))
+
+def one_strength(
+    name:str, # scale or strength
+    value:Any, # what was given for it
+)->Strength: # a number where it is one
+    "Accept a finite number, a tensor with one for each latent, or a function of sigma."
+    value = check_strength(name, value)
+    single = isinstance(value, Tensor) and not value.ndim
+    return value.item() if single else value
+
 # %% ../nbs/41_adapters.ipynb #7f14b8e3
 def to_guider(
     rule:Rule, # how to combine
-    scale:float, # guidance scale s; 1 is no guidance
+    scale:Strength, # guidance scale s, 1 is none: a number, one for each latent `(B,)`, or a function of sigma
     scheduler:Any, # of the pipeline: what its model predicts
     start:float=0., # fraction of the steps after which guidance begins
     stop:float=1., # fraction of the steps after which it ends
+    interval:tuple[float, float]|None=None, # noise levels (low, high] in which to guide; everywhere when not given
+    terms:Iterable[Weaker]=(), # worse versions of the network, from which it leads away too, each in its own time
 )->Any: # a diffusers guider, with one more method: `see(latents)`
-    "A rule of this course as a diffusers guider. Its memory is empty at step 0 of every run."
-    check_guider(rule, scale, start, stop)
-    make = guider_class(rule, scheduler)
-    return make(guidance_scale=scale, start=start, stop=stop)
+    "A rule of this course as a diffusers guider. Its memory is empty where a pass begins."
+    check(isinstance(rule, Rule), 'rule', type(rule).__name__, 'a Rule: the branches are those of the pipeline')
+    check_fractions(start, stop)
+    strength = one_strength('scale', scale)
+    plan = Plan(rule, strength, check_span(interval), start, stop, tuple(map(check_term, terms)))
+    make = guider_class(plan, scheduler)
+    return make(guidance_scale=strength if is_number(strength) else math.nan, start=start, stop=stop)

@@ -21,7 +21,7 @@ from cfg_course.branches import random_label
 from cfg_course.core import NULL, InputError, Run, present_run, rng
 from cfg_course.denoisers import Denoiser
 from cfg_course.doses import adaptive, fbg, power, reg
-from cfg_course.guidance import Label, Rule, guide, interval, lerp, ramp, scale_to_w, w_to_scale
+from cfg_course.guidance import Label, Rule, guide, lerp, scale_to_w, w_to_scale
 from cfg_course.networks import UNet, UNetConfig
 from cfg_course.rules import apg, cfg_zero, tcfg
 from cfg_course.samplers import SAMPLERS, ddim_step, ddpm_step, dpmpp_step, heun_step, make_sampler, trajectory
@@ -329,9 +329,10 @@ BAD_GUIDERS = {
     'rule: got \'Label\'': lambda s: to_guider(Label(3), 3., s),
     'rule: got \'Guided\'': lambda s: to_guider(guide(None, scale=2., interval=(.1, 2.)), 3., s),
     'rule: got \'str\'': lambda s: to_guider('apg', 3., s),
-    'scale: got <function interval': lambda s: to_guider(apg(), interval(3., .1, 2.), s),
-    'scale: got <function ramp': lambda s: to_guider(apg(), ramp(3.), s),
-    'scale: got tensor': lambda s: to_guider(apg(), torch.tensor([1., 2.]), s),
+    'interval: got (2.0, 0.1)': lambda s: to_guider(apg(), 3., s, interval=(2., .1)),
+    'interval: got (0.1,)': lambda s: to_guider(apg(), 3., s, interval=(.1,)),
+    'scale: got tensor': lambda s: guider_at(to_guider(apg(), torch.tensor([1., 2.]), s), 0, 10, 500, randn(3)).forward(randn(4), randn(5)),
+    'scale: got \'strong\'': lambda s: to_guider(apg(), 'strong', s),
     'scale: got nan': lambda s: to_guider(apg(), float('nan'), s),
     'start, stop: got (2.0, 0.1)': lambda s: to_guider(apg(), 3., s, start=2., stop=.1),
     'start, stop: got (None, 1.0)': lambda s: to_guider(apg(), 3., s, start=None),
@@ -343,7 +344,7 @@ BAD_GUIDERS = {
 
 @pytest.mark.parametrize('message', BAD_GUIDERS)
 def test_what_a_guider_cannot_do(message):
-    "Other branches, random ones among them, intervals of noise levels, and rules that ask again: each in one line."
+    "Other branches, random ones among them, intervals that are none, and rules that ask again: each in one line."
     with pytest.raises(InputError) as e: BAD_GUIDERS[message](DDPMScheduler())
     assert str(e.value).startswith(message) and 'allowed' in str(e.value) and '\n' not in str(e.value)
 
