@@ -323,7 +323,7 @@ def band(t):
     yield held/(n + 1), 1 - 2*k/(n + 1), 1 - 2*k/n
 
 
-@row('eq-pictures-rejection', cell='a6ef83d7', tolerance=1e-11,
+@row('eq-pictures-rejection', cell='08d1a005', tolerance=1e-11,
     mutant='s for s - 1 of the class, s - 1 for s of the world')
 def rejection(t):
     "The tilted density is the class times p(c|x)^(s-1), any s; draws are kept by that for s >= 1, else by p(c|x)^s."
