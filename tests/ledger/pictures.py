@@ -131,7 +131,7 @@ def grid(
     return torch.cartesian_prod(line, line)
 
 
-@row('eq-pictures-draw', cell='a393ee47', mutant='the variances for their roots', tolerance=1e-12)
+@row('eq-pictures-draw', cell='08d1a001', mutant='the variances for their roots', tolerance=1e-12)
 def draw(t):
     "A draw from a mode, from the noise that it is made of; and the covariance of draws. Variances >= 0 may be below f."
     world, seed = sheets(t, wide=0), t.whole('seed', 0, 10**6)
@@ -145,7 +145,7 @@ def draw(t):
     yield A.T@A, covariance(1), covariance(.5)
 
 
-@row('eq-pictures-density', cell='a393ee47', mutant='D log w for D log 2 pi w', tolerance=1e-12)
+@row('eq-pictures-density', cell='08d1a002', mutant='D log w for D log 2 pi w', tolerance=1e-12)
 def density(t):
     "Log density of each noisy mode, at any noise level from 0.001 to 500; also as of torch.distributions."
     some, sigma = sheets(t, wide=0), level(t, 1e-3, 500)
@@ -158,7 +158,7 @@ def density(t):
     yield log_joint(world, x, sigma) - world.weights.log(), right, wrong
 
 
-@row('eq-pictures-score', cell='6cc12203', mutant='g is not in the pull', tolerance=1e-11)
+@row('eq-pictures-score', cell='08d1a003', mutant='g is not in the pull', tolerance=1e-11)
 def score(t):
     "The score of a class or of the whole world, at any noise level, from the mean picture and the pull along sheets."
     world, sigma, c = scene(t, 3e-3, 50)
@@ -169,7 +169,7 @@ def score(t):
     yield gradient(gaussians(world, sigma, c).log_prob, x), formula(g), formula(1)
 
 
-@row('eq-pictures-denoiser', cell='6cc12203', mutant='f and v change places beside x and m', tolerance=1e-10)
+@row('eq-pictures-denoiser', cell='08d1a003', mutant='f and v change places beside x and m', tolerance=1e-10)
 def denoiser(t):
     "The denoiser of a class or of the whole world is that formula, and x plus v times the slope of the log density."
     world, sigma, c = scene(t, 3e-3, 500)
@@ -181,7 +181,7 @@ def denoiser(t):
     yield x + v*gradient(gaussians(world, sigma, c).log_prob, x), right, wrong
 
 
-@row('eq-pictures-skip', cell='7d5802ad', below=True, tolerance=1e-12,
+@row('eq-pictures-skip', cell='08d1a003', below=True, tolerance=1e-12,
     mutant='v^2 for v; v^2/w epsilon for v/w epsilon; (v/w)^2 epsilon for epsilon')
 def skip(t):
     "What is lost of a denoised picture with the modes that are left out, for a label with M modes and any epsilon > 0."
@@ -199,7 +199,7 @@ def skip(t):
     yield v/w*epsilon, epsilon, (v/w)**2*epsilon
 
 
-@row('eq-pictures-covariance', cell='352212f2', mutant='v for v^2 before the sheets', tolerance=1e-10)
+@row('eq-pictures-covariance', cell='08d1a004', mutant='v for v^2 before the sheets', tolerance=1e-10)
 def covariance(t):
     "The posterior covariance times a vector, from the modes, by the library, and as v times the slope of the denoiser."
     world, sigma, c = scene(t, .03, 10)
@@ -323,7 +323,7 @@ def band(t):
     yield held/(n + 1), 1 - 2*k/(n + 1), 1 - 2*k/n
 
 
-@row('eq-pictures-rejection', cell='a6ef83d7', tolerance=1e-11,
+@row('eq-pictures-rejection', cell='08d1a005', tolerance=1e-11,
     mutant='s for s - 1 of the class, s - 1 for s of the world')
 def rejection(t):
     "The tilted density is the class times p(c|x)^(s-1), any s; draws are kept by that for s >= 1, else by p(c|x)^s."
