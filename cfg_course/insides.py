@@ -838,7 +838,7 @@ def spots_of_parts(
 )->list[Spot]: # of all these
     "Where less is added."
     parts, modules = foreign_parts(net), dict(net.named_modules())
-    need(parts, net, 'residual parts that have names')
+    need(keep and parts, net, 'residual parts that have names')
     def spot(m, k):
         return Spot(m, lambda scene: keeping(m, k, scene))
     return [spot(modules[name], k) for word, k in keep.items() for name in choose([word], parts, modules)]
@@ -880,7 +880,7 @@ def spots_of(
         found += spots_of_attention(net, see, blocks or has(net, advised(net, advice)))
     if tokens:
         found += spots_of_tokens(net, tokens, blocks or has(net, advised(net, advice)))
-    if keep:
+    if keep is not None:
         found += spots_of_parts(net, keep)
     if drop:
         found += spots_of_dropout(net, drop)
@@ -896,7 +896,8 @@ def has(
     words:list[str], # where to look
 )->list[str]: # the same; none where the network has no attention there
     "Advice that can be followed."
-    return [word for word in words if any(says(word, name) for name in attentions(net))]
+    names = list(attentions(net))
+    return [word for word in words if any(says(word, name) for name in names)]
 
 # %% ../nbs/41a_insides.ipynb #14a059e3
 def uncompiled(
