@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import functools, inspect, math, re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Container, Iterable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from typing import Any, NamedTuple
 
@@ -15,13 +15,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
-from .core import Denoise, Level, check, optional
+from .core import Level, check, optional
 
 # %% auto #0
-__all__ = ['SHELVES', 'looks_elsewhere', 'holds', 'is_attention', 'attentions', 'is_shortcut', 'is_part', 'foreign_parts',
-           'stack_of', 'thirds', 'advised', 'swapped', 'around', 'Attend', 'level_embeddings', 'class_embeddings',
-           'takes_labels', 'dropouts', 'width_of', 'rate_of', 'need', 'after', 'uncompiled', 'within', 'changed',
-           'Rewired']
+__all__ = ['SHELVES', 'looks_elsewhere', 'holds', 'is_attention', 'attentions', 'is_shortcut', 'in_list', 'is_part',
+           'foreign_parts', 'stack_of', 'thirds', 'advised', 'swapped', 'around', 'Attend', 'level_embeddings',
+           'class_embeddings', 'takes_labels', 'dropouts', 'width_of', 'rate_of', 'need', 'after', 'uncompiled',
+           'within', 'changed', 'Rewired']
 
 # %% ../nbs/41a_insides.ipynb #4d930fe7
 def looks_elsewhere(
@@ -39,57 +39,29 @@ def holds(
     fits:Callable[[nn.Module], bool], # what is looked for
 )->bool: # is it inside, and not the module itself?
     "Whether a module has another of some kind inside."
-    return any(fits(inner) for inner in module.modules() if inner is not module)
+    _, *inner = module.modules()
+    return any(map(fits, inner))
 
 def is_attention(
     module:nn.Module, # any module
 )->bool: # is it one?
     "Whether a module is called attention; blocks and processors are called after it, and are not."
     name = type(module).__name__
-    return 'Attention' in name and 'Block' not in name and 'Processor' not in name
+    others = 'Block', 'Processor'
+    return 'Attention' in name and not any(word in name for word in others)
 
 def attentions(
     net:nn.Module, # any network
 )->dict[str, nn.Module]: # name -> module, in the order in which they were made
     "The self-attention of a network: in diffusers what has a processor, elsewhere what is called so."
-    named = dict(net.named_modules())
-    found = {name: m for name, m in named.items() if hasattr(m, 'processor')}
+    everything = list(net.named_modules())
+    found = [(name, m) for name, m in everything if hasattr(m, 'processor')]
     if not found:
-        found = {name: m for name, m in named.items() if is_attention(m) and not holds(m, is_attention)}
-    return {name: m for name, m in found.items() if not looks_elsewhere(name, m)}
+        called = [(name, m) for name, m in everything if is_attention(m)]
+        found = [(name, m) for name, m in called if not holds(m, is_attention)]
+    return {name: m for name, m in found if not looks_elsewhere(name, m)}
 
 # %% ../nbs/41a_insides.ipynb #efa0119e
-SHELVES = ('blocks', 'layers', 'transformer_blocks', 'single_transformer_blocks',
-           'joint_transformer_blocks', 'temporal_transformer_blocks')
-
-def is_shortcut(
-    module:nn.Module, # any module
-)->bool: # is it one whose picture keeps its size?
-    "Whether a module is a residual block of convolutions."
-    resizes = getattr(module, 'up', False) or getattr(module, 'down', False)
-    return type(module).__name__ == 'ResnetBlock2D' and not resizes
-
-def is_part(
-    name:str, # of a module
-    module:nn.Module, # itself
-    attention:dict[str, nn.Module], # of the whole network
-)->bool: # does it add to what it is given?
-    "Whether a module is a residual part: a block of a list, a block of convolutions, attention on pictures."
-    *_, shelf, last = '', *name.split('.')
-    in_list = shelf in SHELVES and last.isdigit()
-    if in_list and any(other.startswith(f'{name}.') for other in attention):
-        return True
-    adds = name in attention and getattr(module, 'residual_connection', False)
-    return is_shortcut(module) or adds
-
-def foreign_parts(
-    net:nn.Module, # any network
-)->dict[str, nn.Module]: # name -> module, in the order in which they were made
-    "The residual parts of a network."
-    attention = attentions(net)
-    return {name: m for name, m in net.named_modules() if is_part(name, m, attention)}
-
-# %% ../nbs/41a_insides.ipynb #13ba98ba
 def says(
     word:str, # such as mid, blocks.7 or transformer_blocks.7.attn
     name:str, # of a module
@@ -105,20 +77,71 @@ def listed(
     first = ', '.join(names[:12])
     return first + f' ... ({len(names)})' if len(names) > 12 else first or 'none'
 
+def begins(
+    word:str, # such as transformer_blocks.7
+    name:str, # of a module
+)->bool: # does it stand in what the word names?
+    "Whether a name is a word, or goes on behind it."
+    return f'{name}.'.startswith(f'{word}.')
+
+def meant(
+    word:str, # such as mid, blocks.7 or transformer_blocks.7.attn
+    names:list[str], # what there is
+)->list[str]: # names
+    "The names that begin with a word, and if none does those that have it anywhere."
+    first = [name for name in names if begins(word, name)]
+    return first or [name for name in names if says(word, name)]
+
 def choose(
     words:Iterable[str], # what is wanted
     names:Iterable[str], # what there is
-    whole:Iterable[str]=(), # what is taken too, by its whole name
+    whole:Container[str]=(), # what is taken too, by its whole name
 )->list[str]: # names
     "The names that some words mean; raises `InputError` for a word that means none."
-    names, whole = list(names), set(whole)
+    names = list(names)
     found = []
     for word in words:
-        begin = [name for name in names if name == word or name.startswith(f'{word}.')]
-        hits = [word] if word in whole else begin or [name for name in names if says(word, name)]
+        hits = [word] if word in whole else meant(word, names)
         check(hits, 'blocks', word, f'parts of this network, such as {listed(names)}')
         found += hits
     return list(dict.fromkeys(found))
+
+# %% ../nbs/41a_insides.ipynb #7d32bf60
+SHELVES = ('blocks', 'layers', 'transformer_blocks', 'single_transformer_blocks',
+           'joint_transformer_blocks', 'temporal_transformer_blocks')
+
+def is_shortcut(
+    module:nn.Module, # any module
+)->bool: # is it one whose picture keeps its size?
+    "Whether a module is a residual block of convolutions."
+    resizes = getattr(module, 'up', False) or getattr(module, 'down', False)
+    return type(module).__name__ == 'ResnetBlock2D' and not resizes
+
+def in_list(
+    name:str, # of a module
+)->bool: # is it an entry of a list of blocks?
+    "Whether a module stands in a list of blocks."
+    *_, shelf, last = '', *name.split('.')
+    return shelf in SHELVES and last.isdigit()
+
+def is_part(
+    name:str, # of a module
+    module:nn.Module, # itself
+    attention:dict[str, nn.Module], # of the whole network
+)->bool: # does it add to what it is given?
+    "Whether a module is a residual part: a block of a list, a block of convolutions, attention on pictures."
+    if is_shortcut(module):
+        return True
+    if name in attention:
+        return getattr(module, 'residual_connection', False)
+    return in_list(name) and any(begins(name, other) for other in attention)
+
+def foreign_parts(
+    net:nn.Module, # any network
+)->dict[str, nn.Module]: # name -> module, in the order in which they were made
+    "The residual parts of a network."
+    attention = attentions(net)
+    return {name: m for name, m in net.named_modules() if is_part(name, m, attention)}
 
 # %% ../nbs/41a_insides.ipynb #22a86482
 def stack_of(
@@ -143,11 +166,12 @@ def advised(
         return ['down_blocks'] if advice == 'early' else ['mid_block']
     stack = stack_of(net)
     depth = len(stack)
-    if not depth:
-        return []
-    early = range((depth + 1)//2)
-    numbers = dict(middle=[depth//2], early=early, third=thirds(depth))
-    return [stack[i] for i in numbers[advice]]
+    half = (depth + 1)//2
+    if advice == 'middle':
+        return stack[depth//2:][:1]
+    if advice == 'early':
+        return stack[:half]
+    return [stack[i] for i in thirds(depth) if stack]
 
 # %% ../nbs/41a_insides.ipynb #85f1edad
 @contextmanager
@@ -158,7 +182,8 @@ def swapped(
 )->Iterator[None]:
     "Give an object another attribute for a while; its dictionary is as it was afterwards, whatever happened."
     own = vars(thing)
-    had, old = name in own, own.get(name)
+    had = name in own
+    old = own.get(name)
     own[name] = new
     try:
         yield
@@ -222,7 +247,8 @@ def setting(
     default:Any=None, # where there is none
 )->Any: # its value
     "What a network's configuration says."
-    return getattr(getattr(net, 'config', None), name, default)
+    config = getattr(net, 'config', None)
+    return getattr(config, name, default)
 
 def patch_of(
     net:nn.Module, # any network
@@ -230,23 +256,27 @@ def patch_of(
     "How much of a picture is one token."
     size = setting(net, 'patch_size') or 1
     frames = setting(net, 'patch_size_t') or 1
-    if isinstance(size, (tuple, list)):
-        frames, size = (size[0] if len(size) == 3 else frames), size[-1]
-    return frames, size
+    if not isinstance(size, (tuple, list)):
+        return frames, size
+    if len(size) == 3:
+        frames = size[0]
+    return frames, size[-1]
 
 def sides_of(
     net:nn.Module, # any network
     z:Tensor, # what it is asked about
-    ids:Tensor|None=None, # `(..., N, 3)` places of tokens, where they are given
+    ids:Tensor|None=None, # `(..., N, 3)` frame, row and column of each token, where they are given
 )->tuple[int, ...]: # (H, W), or (frames, H, W)
     "The sides of a picture, in what patches are counted in."
     if z.ndim == 3 and ids is not None:
-        ends = ids.flatten(0, -2).amax(0) + 1
-        return tuple(int(n) for n in ends[-2:])
+        _, rows, columns, *_ = (ids.flatten(0, -2).amax(0) + 1).tolist()
+        return int(rows), int(columns)
     if z.ndim == 3:
         return 1, z.shape[1]
     frames_first = z.ndim == 5 and 'CogVideo' in type(net).__name__
-    return (z.shape[1], *z.shape[3:]) if frames_first else tuple(z.shape[2:])
+    if frames_first:
+        return z.shape[1], *z.shape[3:]
+    return tuple(z.shape[2:])
 
 def divided(
     sides:tuple[int, ...], # (H, W), or (frames, H, W)
@@ -254,8 +284,9 @@ def divided(
 )->tuple[int, ...]: # tokens along each side
     "How many patches lie along each side; the last may be cut off."
     *frames, height, width = sides
-    small = [math.ceil(n/patch[0]) for n in frames]
-    return *small, math.ceil(height/patch[1]), math.ceil(width/patch[1])
+    late, size = patch
+    few = [math.ceil(n/late) for n in frames]
+    return *few, math.ceil(height/size), math.ceil(width/size)
 
 def grid_of(
     length:int, # number of tokens
@@ -263,18 +294,19 @@ def grid_of(
     patch:tuple[int, int], # frames and pixels to a token at the entrance
 )->tuple[int, ...]|None: # tokens along each side; none where they fill no grid
     "Where so many tokens are: in the whole, in one frame, in one place of all frames; coarser in a U-Net."
-    levels = [patch, *((patch[0], patch[1]*2**k) for k in range(1, 8))]
-    for level in levels:
-        grid = divided(sides, level)
-        for part in (grid, grid[-2:], (*grid[:-2], 1, 1)):
+    late, size = patch
+    for halvings in range(8):
+        grid = divided(sides, (late, size*2**halvings))
+        one_frame, one_place = grid[-2:], (*grid[:-2], 1, 1)
+        for part in (grid, one_frame, one_place):
             if math.prod(part) == length:
                 return part
     return None
 
 # %% ../nbs/41a_insides.ipynb #507f6f7e
-FIRST = 'Flux', 'Chroma', 'CogVideoX', 'AuraFlow', 'Lumina2', 'AddedKV' # text before the picture
+FIRST = 'Flux', 'Chroma', 'CogV', 'AuraFlow', 'Lumina2', 'Qwen', 'AddedKV' # text before the picture
 
-LAST = 'Joint', 'HunyuanVideo', 'Mochi' # behind it
+LAST = 'Joint', 'Hunyuan', 'Mochi' # behind it
 
 Grid = tuple[int, ...] # tokens along each side: (H, W), or (frames, H, W)
 
@@ -309,7 +341,9 @@ class Scene:
 
     def total(self)->int: # 0 where nothing is known
         "How many tokens the picture has at the entrance."
-        return math.prod(divided(self.sides, self.patch)) if self.sides else 0
+        if not self.sides:
+            return 0
+        return math.prod(divided(self.sides, self.patch))
 
     def positions(self,
         h:Tensor, # `(B, L, C)` or `(B, C, H, W)`, what a module is given first
@@ -318,9 +352,12 @@ class Scene:
         "The positions of the picture among the tokens."
         if h.ndim == 4:
             return h.shape[2]*h.shape[3], tuple(h.shape[2:])
-        mixed = not apart and h.shape[1] > self.total() > 0
-        length = self.total() if mixed else h.shape[1]
-        return length, grid_of(length, self.sides, self.patch) if self.sides else None
+        length = h.shape[1]
+        if not self.sides:
+            return length, None
+        if not apart:
+            length = min(length, self.total())
+        return length, grid_of(length, self.sides, self.patch)
 
     def start(self,
         name:str, # of what joins text and picture
@@ -331,8 +368,10 @@ class Scene:
             return 0
         if 'Lumina2' in name and self.captions is not None:
             return self.captions
-        first, last = (any(word in name for word in words) for words in (FIRST, LAST))
-        check(first or last, 'attention', name, f'for text and picture in one row: {", ".join(FIRST + LAST)}')
+        first = any(word in name for word in FIRST)
+        last = any(word in name for word in LAST)
+        known = ', '.join(FIRST + LAST)
+        check(first or last, 'attention', name, f'for text and picture in one row: {known}')
         return extra if first else 0
 
     def by_sample(self,
@@ -340,9 +379,11 @@ class Scene:
         h:Tensor, # `(B, ...)`, or `(B*frames, ...)`
     )->Tensor: # like `h`
         "Apply what takes a row for each sample where frames are rows."
-        if not self.rows or len(h) == self.rows or len(h) % self.rows:
+        frames, rest = divmod(len(h), self.rows or 1)
+        if frames < 2 or rest or not self.rows:
             return f(h)
-        return f(h.unflatten(0, (self.rows, -1))).flatten(0, 1)
+        samples = h.unflatten(0, (self.rows, frames))
+        return f(samples).flatten(0, 1)
 
 # %% ../nbs/41a_insides.ipynb #15092995
 class Row(NamedTuple):
@@ -354,8 +395,10 @@ class Row(NamedTuple):
         like:Tensor, # says on which device
     )->Tensor: # `(1, count)` or `(B, count)`
         "Its positions."
-        first = torch.as_tensor(self.start, device=like.device).reshape(-1, 1)
-        return first + torch.arange(self.count, device=like.device)
+        device = like.device
+        first = torch.as_tensor(self.start, device=device)
+        steps = torch.arange(self.count, device=device)
+        return first.reshape(-1, 1) + steps
 
     def spread(self,
         t:Tensor, # `(B, ..., L, d)`
@@ -369,14 +412,18 @@ class Row(NamedTuple):
         t:Tensor, # `(B, ..., L, d)`
     )->Tensor: # `(B, ..., count, d)`
         "The picture's tokens."
-        return t if t.shape[-2] == self.count else t.gather(-2, self.spread(t))
+        if t.shape[-2] == self.count:
+            return t
+        return t.gather(-2, self.spread(t))
 
     def put(self,
         t:Tensor, # `(B, ..., L, d)`; stays as it is
         new:Tensor, # `(B, ..., count, d)`
     )->Tensor: # `(B, ..., L, d)`
         "Other tokens in their place."
-        return new if t.shape[-2] == self.count else t.scatter(-2, self.spread(t), new.to(t.dtype))
+        if t.shape[-2] == self.count:
+            return new
+        return t.scatter(-2, self.spread(t), new.to(t.dtype))
 
 # %% ../nbs/41a_insides.ipynb #99793bfd
 class Attend:
@@ -428,16 +475,28 @@ class Attend:
 
     def itself(self)->Tensor: # `(B or 1, 1, P, L)`
         "The mask that leaves a position itself and the text."
-        all_k = self.given[1]
+        _, all_k, _ = self.given
         at = self.answers.index(all_k)
-        seen = torch.ones(len(at), self.answers.count, all_k.shape[-2], dtype=torch.bool, device=all_k.device)
-        others = at[:, None].expand(-1, self.answers.count, -1)
-        seen = seen.scatter(2, others, False).scatter(2, at[..., None], True)[:, None]
+        count, length = self.answers.count, all_k.shape[-2]
+        seen = torch.ones(len(at), count, length, dtype=torch.bool, device=all_k.device)
+        picture = at[:, None].expand(-1, count, -1)
+        seen = seen.scatter(2, picture, False)
+        seen = seen.scatter(2, at[..., None], True)
+        return self.masked(seen[:, None])
+
+    def masked(self,
+        seen:Tensor, # `(B or 1, 1, P, L)` what may be seen
+    )->Tensor: # same shape, or of numbers
+        "A mask together with the attention's own."
         own = self.options.get('attn_mask')
         if own is None:
             return seen
-        own = own if own.shape[-2] == 1 else self.asks.take(own.expand(len(all_k), *own.shape[1:]))
-        return own & seen if own.dtype == torch.bool else own.masked_fill(~seen, -math.inf)
+        if own.shape[-2] > 1:
+            rows = len(self.given[0])
+            own = self.asks.take(own.expand(rows, *own.shape[1:]))
+        if own.dtype == torch.bool:
+            return own & seen
+        return own.masked_fill(~seen, -math.inf)
 
     def rest(self)->Tensor: # `(B, heads, L, d)`
         "What everybody sees: as the last question had it, else as it was."
@@ -453,7 +512,8 @@ def even_heads(
     heads:int, # of the queries
 )->Tensor: # `(B, heads, L, d)`
     "Keys or values that several heads share, once for each of them."
-    return t if t.shape[1] == heads else t.repeat_interleave(heads//t.shape[1], 1)
+    shared = heads//t.shape[1]
+    return t.repeat_interleave(shared, 1) if shared > 1 else t
 
 class Eye(TorchFunctionMode):
     "Within it, attention sees what a function says."
@@ -471,10 +531,11 @@ class Eye(TorchFunctionMode):
 
     def __torch_function__(self, func, types, args=(), kwargs=None):
         "Every function of PyTorch passes here."
+        named = kwargs or {}
         if func is not F.scaled_dot_product_attention:
-            return func(*args, **(kwargs or {}))
+            return func(*args, **named)
         Eye.looks += 1
-        return self.look(*args, **(kwargs or {}))
+        return self.look(*args, **named)
 
     def look(self,
         query:Tensor, # `(B, heads, L, d)`
@@ -487,13 +548,16 @@ class Eye(TorchFunctionMode):
         enable_gqa:bool=False, # as there
     )->Tensor: # like `query`
         "What is seen in the place of attention."
-        key, value = (even_heads(t, query.shape[1]) for t in (key, value))
+        heads = query.shape[1]
+        given = query, even_heads(key, heads), even_heads(value, heads)
         options = dict(attn_mask=attn_mask, dropout_p=dropout_p, is_causal=is_causal, scale=scale)
-        attend = Attend((query, key, value), *self.place(query, key), options)
+        asks, answers = self.place(query, key)
+        attend = Attend(given, asks, answers, options)
         seen = self.see(attend, *attend.picture(), self.shape)
-        if query.shape[-2] == attend.asks.count:
+        seen = seen.to(query.dtype)
+        if query.shape[-2] == asks.count:
             return seen
-        return attend.asks.put(attend.rest(), seen)
+        return asks.put(attend.rest(), seen)
 
 # %% ../nbs/41a_insides.ipynb #b106d3dc
 class LinearAttend(Attend):
@@ -508,8 +572,17 @@ class LinearAttend(Attend):
     )->Tensor: # `(B, heads, P, d)`
         "Values, weighted by the products of queries and keys, which are divided by their sum."
         ones = torch.ones_like(v[..., :1])
-        summed = q@(k.mT@torch.cat([v, ones], -1))
-        return summed[..., :-1]/(summed[..., -1:] + 1e-15)
+        counted = torch.cat([v, ones], -1)
+        summed = q@(k.mT@counted)
+        values, weights = summed[..., :-1], summed[..., -1:]
+        return values/(weights + 1e-15)
+
+def same_norm(
+    norm:Callable[[Tensor], Tensor]|None, # of queries or keys
+    t:Tensor, # what it is of
+)->Tensor: # same shape
+    "A norm, where a network has one."
+    return t if norm is None else norm(t)
 
 class LinearEye:
     "Stands for the processor of linear attention; what is seen is what a function says."
@@ -527,22 +600,33 @@ class LinearEye:
         attention_mask:Tensor|None=None, # not used
     )->Tensor: # `(B, L, C)`
         "As diffusers' SanaLinearAttnProcessor2_0 (0.42), with a function in the place of attention."
-        q, k, v = attn.to_q(hidden_states), attn.to_k(hidden_states), attn.to_v(hidden_states)
-        if attn.norm_q is not None:
-            q = attn.norm_q(q)
-        if attn.norm_k is not None:
-            k = attn.norm_k(k)
-        heads = [t.unflatten(2, (attn.heads, -1)).transpose(1, 2) for t in (q.relu(), k.relu(), v)]
-        q, k, v = (t.float() for t in heads)
+        h = hidden_states
+        q = same_norm(attn.norm_q, attn.to_q(h)).relu()
+        k = same_norm(attn.norm_k, attn.to_k(h)).relu()
+        v = attn.to_v(h)
+        heads = [t.unflatten(2, (attn.heads, -1)) for t in (q, k, v)]
+        q, k, v = (t.transpose(1, 2).float() for t in heads)
+        seen = self.seen(h, q, k, v)
+        joined = seen.transpose(1, 2).flatten(2)
+        out, drop = attn.to_out
+        return drop(out(joined.to(h.dtype)))
+
+    def seen(self,
+        h:Tensor, # `(B, L, C)` tokens
+        q:Tensor, # queries, `(B, heads, L, d)`
+        k:Tensor, # keys, same shape
+        v:Tensor, # values, same shape
+    )->Tensor: # same shape
+        "What is seen in the place of attention."
         Eye.looks += 1
-        count, grid = self.scene.positions(hidden_states, apart=True)
+        count, grid = self.scene.positions(h, apart=True)
         row = Row(0, count)
-        seen = self.see(LinearAttend((q, k, v), row, row, {}), q, k, v, grid or (1, count))
-        joined = seen.transpose(1, 2).flatten(2).to(hidden_states.dtype)
-        return attn.to_out[1](attn.to_out[0](joined))
+        attend = LinearAttend((q, k, v), row, row, {})
+        return self.see(attend, q, k, v, grid or (1, count))
 
 # %% ../nbs/41a_insides.ipynb #47ab8e0a
-PLAIN = dict.fromkeys(('AttnProcessor', 'SlicedAttnProcessor', 'XFormersAttnProcessor'), 'AttnProcessor2_0') # the same attention
+# the same attention in newer code
+PLAIN = dict.fromkeys(('AttnProcessor', 'SlicedAttnProcessor', 'XFormersAttnProcessor'), 'AttnProcessor2_0')
 
 ADDED = dict.fromkeys(
     ('AttnAddedKVProcessor', 'SlicedAttnAddedKVProcessor', 'XFormersAttnAddedKVProcessor'), 'AttnAddedKVProcessor2_0')
@@ -619,8 +703,9 @@ def as_picture(
     "Apply what takes a picture to tokens; frames stand one above the other."
     rows = h.flatten(1, -2).mT
     width = grid[-1] if grid else h.shape[-2]
-    new = tokens(rows.unflatten(2, (-1, width)))
-    return new.flatten(2).mT.reshape(h.shape)
+    picture = rows.unflatten(2, (-1, width))
+    new = tokens(picture).flatten(2)
+    return new.mT.reshape(h.shape).to(h.dtype)
 
 def moving(
     module:nn.Module, # a block
@@ -632,7 +717,7 @@ def moving(
         given = named(module, args, kwargs)
         h = next(iter(given.values()))
         if h.ndim == 4:
-            args, kwargs = with_first(module, args, kwargs, tokens(h))
+            args, kwargs = with_first(module, args, kwargs, tokens(h).to(h.dtype))
             return forward(*args, **kwargs)
         count, grid = scene.positions(h, has_text(given))
         row = Row(scene.start(type(module).__name__, h.shape[1] - count), count)
@@ -652,7 +737,8 @@ def shortcut(
 )->Tensor: # `(B, C', H, W)`
     "What a block of convolutions returns when it adds nothing."
     own = module.conv_shortcut
-    return (x if own is None else own(x))/module.output_scale_factor
+    past = x if own is None else own(x)
+    return past/module.output_scale_factor
 
 def unchanged(
     module:nn.Module, # a residual part
@@ -682,8 +768,11 @@ def letter(
     if out is None:
         return 't'
     size = getattr(out, 'shape', None)
-    fits = [k for k, t in past.items() if t is not None and t.shape == size]
-    return fits[0] if len(fits) == 1 else by_order if fits else '?'
+    sizes = {k: getattr(t, 'shape', ()) for k, t in past.items()}
+    fits = [k for k in sizes if sizes[k] == size]
+    if len(fits) > 1:
+        return by_order
+    return fits[0] if fits else '?'
 
 def learn(
     module:nn.Module, # a residual part
@@ -693,13 +782,15 @@ def learn(
     "What a part returns; raises `InputError` where that is not what went past it."
     if isinstance(out, Tensor):
         made = letter(out, past, 'p')
+    elif len(out) == 1:
+        made = f'({letter(out[0], past, "p")})'
     else:
         order = 'tp' if text_leads(module) else 'pt'
-        single = len(out) == 1
-        made = '(' + ''.join(letter(o, past, 'p' if single else k) for o, k in zip(out, order)) + ')'
-        made += '?'*(len(out) > 2)
-    name = type(module).__name__
-    check('?' not in made and 'p' in made, 'block', name, 'one that returns what is as large as what it was given')
+        letters = [letter(o, past, k) for o, k in zip(out, order)]
+        made = f'({"".join(letters)})' + '?'*(len(out) - 2)
+    fits = 'p' in made and '?' not in made
+    allowed = 'one that returns what is as large as what it was given'
+    check(fits, 'block', type(module).__name__, allowed)
     return made
 
 def returned(
@@ -707,7 +798,25 @@ def returned(
     parts:dict[str, Any], # p, t
 )->Any: # as a block returns it
     "Picture and text as a block returns them."
-    return parts[made] if '(' not in made else tuple(parts[k] for k in made.strip('()'))
+    if '(' not in made:
+        return parts[made]
+    letters = made.strip('()')
+    return tuple(parts[k] for k in letters)
+
+def scaled(
+    old:Tensor|None, # what goes past a part
+    new:Tensor|None, # what it returns; none for a text that nobody reads any more
+    k:float|Tensor, # how much of the difference to keep, also `(B, 1, 1, 1)`
+)->Tensor|None: # like `new`
+    "A part of a change; a factor for each sample where frames are rows."
+    if new is None or old is None:
+        return new
+    if isinstance(k, Tensor):
+        rows = k.flatten().to(old)
+        frames = len(old)//len(rows)
+        every = rows.repeat_interleave(frames)
+        k = every.reshape(-1, *[1]*(old.ndim - 1))
+    return old + k*(new - old)
 
 def keeping(
     module:nn.Module, # a residual part
@@ -717,23 +826,17 @@ def keeping(
     "Scale what a part adds; one whose factor is the number 0 is not evaluated, once its kind is known."
     none = not isinstance(k, Tensor) and not k
     kind = type(module)
-    def scaled(old, new):
-        if none or new is None or old is None:
-            return old
-        factor = k
-        if isinstance(k, Tensor):
-            factor = k.reshape(-1, *[1]*(old.ndim - 1)).to(old)
-            factor = factor.repeat_interleave(len(old)//len(factor), 0)
-        return old + factor*(new - old)
     def outer(forward, *args, **kwargs):
         past = unchanged(module, named(module, args, kwargs))
         if none and kind in RETURNS:
             return returned(RETURNS[kind], past)
         out = forward(*args, **kwargs)
         made = RETURNS[kind] = learn(module, out, past)
+        if none:
+            return returned(made, past)
         several = (out,) if isinstance(out, Tensor) else out
-        mixed = {key: scaled(past[key], new) for key, new in zip(made.strip('()'), several)}
-        return returned(made, mixed)
+        new = dict(zip(made.strip('()'), several))
+        return returned(made, {key: scaled(past[key], new[key], k) for key in new})
     return outer
 
 # %% ../nbs/41a_insides.ipynb #b8549a4e
@@ -744,7 +847,8 @@ def level_embeddings(
     found = {}
     for name, m in net.named_modules():
         *_, last = name.split('.')
-        if type(m).__name__ == 'TimestepEmbedding' and 'time' in last:
+        vector = type(m).__name__ == 'TimestepEmbedding'
+        if vector and 'time' in last:
             found[name] = m
     return found
 
@@ -773,8 +877,8 @@ def width_of(
 )->int: # length of the vector that is made of the noise level
     "The width of the embedding of the noise level; raises `InputError` for a network that has none."
     found = need(level_embeddings(net), net, 'an embedding of the noise level, a TimestepEmbedding')
-    first = next(iter(found.values()))
-    return [p for p in first.parameters() if p.ndim == 2][-1].shape[0]
+    first, *_ = found.values()
+    return first.linear_2.out_features
 
 def rate_of(
     net:nn.Module, # any network
@@ -795,7 +899,10 @@ def after(
     change:Callable[[Tensor], Tensor], # of what a module returns
 )->Callable: # for `around`
     "Put a function behind a module."
-    return lambda forward, *args, **kwargs: change(forward(*args, **kwargs))
+    def outer(forward, *args, **kwargs):
+        out = forward(*args, **kwargs)
+        return change(out).to(out.dtype)
+    return outer
 
 # %% ../nbs/41a_insides.ipynb #c4d0e668
 class Spot(NamedTuple):
@@ -823,9 +930,7 @@ def spots_of_tokens(
 )->list[Spot]: # the chosen blocks
     "Where tokens are moved: before what has attention."
     attention = attentions(net)
-    def looks(name):
-        return any(other == name or other.startswith(f'{name}.') for other in attention)
-    parts = {name: m for name, m in foreign_parts(net).items() if looks(name)}
+    parts = {name: m for name, m in foreign_parts(net).items() if any(begins(name, other) for other in attention)}
     need(parts, net, 'blocks of attention that have names')
     names = choose(words, parts) if words else list(parts)
     def spot(m):
@@ -851,7 +956,9 @@ def spots_of_dropout(
     found = need(dropouts(net), net, 'dropout')
     def spot(k, m):
         def outer(scene):
-            return lambda forward, h: scene.by_sample(lambda rows: drop(k, rows), h)
+            def dropped(forward, h):
+                return scene.by_sample(lambda rows: drop(k, rows), h).to(h.dtype)
+            return dropped
         return Spot(m, outer)
     return [spot(k, m) for k, m in enumerate(found.values())]
 
@@ -929,8 +1036,8 @@ def within(
 def changed(
     net:nn.Module, # any network
     *,
-    blocks:Iterable[str]|None=None, # names of blocks, or parts of names, for `see` and `tokens`; as advised when not given
-    advice:str='middle', # where, when `blocks` are not given: middle, early or third
+    blocks:Iterable[str]|None=None, # names of blocks, or words of them, for `see` and `tokens`
+    advice:str='middle', # which blocks, when none are named: middle, early or third
     **changes, # `see`, `keep`, `tokens`, `drop` and `level` as for `perturb` of chapter 12; `label(embedding)`
 )->AbstractContextManager[nn.Module]: # within which the network is changed
     "A foreign network with some of its parts changed, for a while. Raises `InputError` for a part that it has not."

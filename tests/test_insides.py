@@ -350,6 +350,14 @@ def test_skipping_is_as_their_hook(case):
     assert gap(ours, want) < 1e-6 < gap(want, plain)
 
 
+class Past(torch.nn.Module):
+    "A block that adds nothing: it returns the picture, or both with the text first or last."
+    def __init__(self, text_first): super().__init__(); self.text_first = text_first
+    def forward(self, hidden_states, encoder_hidden_states=None, *args, **kwargs):
+        if self.text_first is None: return hidden_states
+        return (encoder_hidden_states, hidden_states)[::1 if self.text_first else -1]
+
+
 @pytest.mark.parametrize('case,name', [
     ('sd3', 'transformer_blocks.1'), ('flux', 'transformer_blocks.1'), ('flux', 'single_transformer_blocks.0'), ('chroma', 'transformer_blocks.0'),
     ('chroma', 'single_transformer_blocks.1'), ('wan', 'blocks.0'), ('pixart', 'transformer_blocks.0'), ('auraflow', 'joint_transformer_blocks.1'),
@@ -361,17 +369,12 @@ def test_skipping_is_as_without_the_block(case, name, known):
     with changed(net, keep={name: 0}):
         if known: net(**given)
         ours = net(**given)[0]
-    class Past(torch.nn.Module):
-        "A block that adds nothing, written as each block returns."
-        def forward(self, hidden_states, encoder_hidden_states=None, *args, **kwargs):
-            if name.split('.')[0] in ('layers', 'blocks') or type(block).__name__ in ('BasicTransformerBlock', 'SanaTransformerBlock', 'AuraFlowSingleTransformerBlock'): return hidden_states
-            if encoder_hidden_states is None or type(block).__name__ == 'ChromaSingleTransformerBlock': return hidden_states
-            pair = encoder_hidden_states, hidden_states
-            return pair[::-1] if 'CogVideoX' in type(block).__name__ else pair
     shelf, i = name.split('.')
     blocks = getattr(net, shelf)
     block = blocks[int(i)]
-    blocks[int(i)] = Past()
+    kind = type(block).__name__
+    pairs = kind in ('JointTransformerBlock', 'FluxTransformerBlock', 'FluxSingleTransformerBlock', 'ChromaTransformerBlock', 'AuraFlowJointTransformerBlock', 'CogVideoXBlock')
+    blocks[int(i)] = Past(('CogVideoX' not in kind) if pairs else None)
     try: want = net(**given)[0]
     finally: blocks[int(i)] = block
     assert gap(ours, want) < 1e-6 < gap(want, plain)
@@ -570,6 +573,46 @@ def once(denoise, x, sigma, y):
 def stand_of(case):
     net, given, _ = case
     return Stand(net, given), next(iter(given.values()))
+
+
+@each('sd', 'sd3', 'flux', 'dit', 'wan', 'sana')
+@pytest.mark.parametrize('dtype', [torch.float16, torch.bfloat16])
+def test_every_damage_in_half_precision(case, dtype, request):
+    "Draws and factors are float32, and the network's layers are not."
+    net, given = make(request.node.callspec.params['case'])
+    net = seeded(net).to(dtype)
+    class Half(Stand):
+        def __call__(self, x, sigma, y): return super().__call__(x.to(dtype), sigma, y).to(x.dtype)
+        def conditioned(self, change): return Half(self.net, self.given, change)
+    given = {k: v.to(dtype) if k in ('encoder_hidden_states', 'pooled_projections', 'guidance') else v for k, v in given.items()}
+    stand, x, y = Half(net, given), next(iter(given.values())), torch.tensor([0, 1])
+    for name in (*DAMAGES, 'cads'):
+        if refused(name, net): continue
+        D = once(make_method(STRONG if name == 'cads' else WEAK, name, stand, **RATE.get(name, {})), x, torch.tensor([20., 20.]), y)
+        assert D.dtype == x.dtype and D.isfinite().all(), name
+
+
+@pytest.mark.parametrize('kind,count', [('sd3', 48), ('flux', 24), ('cogvideo', 48)])
+def test_a_text_as_long_as_the_picture(kind, count):
+    "Nothing in the shapes tells them apart."
+    net, given = make(kind)
+    if kind == 'cogvideo': net = diffusers.CogVideoXTransformer3DModel(**{**net.config, 'max_text_seq_length': count})
+    net = seeded(net)
+    long = noise(2, count, 32, seed=9)
+    given = {**given, 'encoder_hidden_states': long}
+    if kind == 'flux': given['txt_ids'] = torch.zeros(count, 3)
+    insides.RETURNS.clear()
+    for known in range(2):
+        with changed(net, keep={'transformer_blocks.1': 0}): got = net(**given)[0]
+        block, net.transformer_blocks[1] = net.transformer_blocks[1], Past('cogvideo' != kind)
+        want = net(**given)[0]
+        net.transformer_blocks[1] = block
+        assert gap(got, want) < 1e-6
+    seen = []
+    def see(attend, q, k, v, shape): seen.append((q, attend.given[0])); return attend(q, k, v, shape)
+    with changed(net, see=see, blocks=['transformer_blocks.0']): net(**given)
+    q, whole = seen[0]
+    assert torch.equal(q, whole[:, :, :count] if kind == 'sd3' else whole[:, :, count:])
 
 
 def refused(name, net):
