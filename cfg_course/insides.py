@@ -559,7 +559,7 @@ class Eye(TorchFunctionMode):
             return seen
         return asks.put(attend.rest(), seen)
 
-# %% ../nbs/41a_insides.ipynb #b106d3dc
+# %% ../nbs/41a_insides.ipynb #47ab8e0a
 class LinearAttend(Attend):
     "The linear attention of Sana, whose queries and keys are not negative."
     softmax = False
@@ -624,7 +624,7 @@ class LinearEye:
         attend = LinearAttend((q, k, v), row, row, {})
         return self.see(attend, q, k, v, grid or (1, count))
 
-# %% ../nbs/41a_insides.ipynb #47ab8e0a
+# %% ../nbs/41a_insides.ipynb #b63328dd
 # the same attention in newer code
 PLAIN = dict.fromkeys(('AttnProcessor', 'SlicedAttnProcessor', 'XFormersAttnProcessor'), 'AttnProcessor2_0')
 
@@ -692,7 +692,7 @@ def seeing(
         return out
     return outer
 
-# %% ../nbs/41a_insides.ipynb #b63328dd
+# %% ../nbs/41a_insides.ipynb #27f4c1c5
 Tokens = Callable[[Tensor], Tensor] # `tokens(h)`, `(B, C, H, W)`
 
 def as_picture(
@@ -728,7 +728,7 @@ def moving(
         return forward(*args, **kwargs)
     return outer
 
-# %% ../nbs/41a_insides.ipynb #27f4c1c5
+# %% ../nbs/41a_insides.ipynb #b8549a4e
 RETURNS: dict[type, str] = {} # class of a block -> what it returns: p picture, t text; in brackets where a tuple
 
 def shortcut(
@@ -839,7 +839,7 @@ def keeping(
         return returned(made, {key: scaled(past[key], new[key], k) for key in new})
     return outer
 
-# %% ../nbs/41a_insides.ipynb #b8549a4e
+# %% ../nbs/41a_insides.ipynb #c4d0e668
 def level_embeddings(
     net:nn.Module, # any network
 )->dict[str, nn.Module]: # name -> module
@@ -904,7 +904,7 @@ def after(
         return change(out).to(out.dtype)
     return outer
 
-# %% ../nbs/41a_insides.ipynb #c4d0e668
+# %% ../nbs/41a_insides.ipynb #14a059e3
 class Spot(NamedTuple):
     "A module, and what is put around it."
     module:nn.Module # changed for a while
@@ -969,7 +969,7 @@ def spots_behind(
     "Modules whose results are changed."
     return [Spot(m, lambda scene: after(change)) for m in found.values()]
 
-# %% ../nbs/41a_insides.ipynb #b088cb9c
+# %% ../nbs/41a_insides.ipynb #1e2b16b0
 def spots_of(
     net:nn.Module, # any network
     blocks:Iterable[str]|None=None, # where attention or tokens are changed
@@ -1006,7 +1006,7 @@ def has(
     names = list(attentions(net))
     return [word for word in words if any(says(word, name) for name in names)]
 
-# %% ../nbs/41a_insides.ipynb #14a059e3
+# %% ../nbs/41a_insides.ipynb #47e95b3b
 def uncompiled(
     net:nn.Module, # any network
 )->list[AbstractContextManager]: # within which it is not run as compiled
@@ -1043,7 +1043,7 @@ def changed(
     "A foreign network with some of its parts changed, for a while. Raises `InputError` for a part that it has not."
     return within(net, spots_of(bare(net), blocks, advice, **changes))
 
-# %% ../nbs/41a_insides.ipynb #bab7056d
+# %% ../nbs/41a_insides.ipynb #379b38fd
 class Rewired:
     "A denoiser whose network is changed whenever it is asked, and at no other time."
     def __init__(self,
