@@ -9,6 +9,7 @@ import functools, inspect, math, re
 from collections.abc import Callable, Container, Iterable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from typing import Any, NamedTuple
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
@@ -24,11 +25,20 @@ __all__ = ['SHELVES', 'looks_elsewhere', 'holds', 'is_attention', 'attentions', 
            'within', 'changed', 'Rewired']
 
 # %% ../nbs/41a_insides.ipynb #4d930fe7
+def kind_of(
+    module:nn.Module, # attention
+)->str: # the name of a class
+    "What does the attending: the processor of a module, or the module itself."
+    return type(getattr(module, 'processor', module)).__name__
+
+# %% ../nbs/41a_insides.ipynb #efa0119e
 def looks_elsewhere(
     name:str, # of an attention module
-    module:nn.Module, # itself
+    module:Any, # itself
 )->bool: # cross-attention?
     "Whether an attention module looks at the text and not at the picture."
+    if 'AddedKV' in kind_of(module): # the text is among the keys
+        return module.only_cross_attention
     own = getattr(module, 'is_cross_attention', None)
     if own is None:
         return 'cross' in name or name.endswith('attn2')
@@ -61,7 +71,7 @@ def attentions(
         found = [(name, m) for name, m in called if not holds(m, is_attention)]
     return {name: m for name, m in found if not looks_elsewhere(name, m)}
 
-# %% ../nbs/41a_insides.ipynb #efa0119e
+# %% ../nbs/41a_insides.ipynb #7d32bf60
 def says(
     word:str, # such as mid, blocks.7 or transformer_blocks.7.attn
     name:str, # of a module
@@ -106,7 +116,7 @@ def choose(
         found += hits
     return list(dict.fromkeys(found))
 
-# %% ../nbs/41a_insides.ipynb #7d32bf60
+# %% ../nbs/41a_insides.ipynb #d5a74f31
 SHELVES = ('blocks', 'layers', 'transformer_blocks', 'single_transformer_blocks',
            'joint_transformer_blocks', 'temporal_transformer_blocks')
 
@@ -143,7 +153,7 @@ def foreign_parts(
     attention = attentions(net)
     return {name: m for name, m in net.named_modules() if is_part(name, m, attention)}
 
-# %% ../nbs/41a_insides.ipynb #22a86482
+# %% ../nbs/41a_insides.ipynb #c714fd81
 def stack_of(
     net:nn.Module, # a transformer
 )->list[str]: # names of its blocks, first to last
@@ -173,7 +183,7 @@ def advised(
         return stack[:half]
     return [stack[i] for i in thirds(depth) if stack]
 
-# %% ../nbs/41a_insides.ipynb #85f1edad
+# %% ../nbs/41a_insides.ipynb #2108c388
 @contextmanager
 def swapped(
     thing:Any, # has a dictionary
@@ -204,7 +214,7 @@ def around(
         return outer(forward, *args, **kwargs)
     return swapped(module, 'forward', instead)
 
-# %% ../nbs/41a_insides.ipynb #2108c388
+# %% ../nbs/41a_insides.ipynb #44d80c1c
 def bare(
     net:nn.Module, # any network
 )->nn.Module: # the network that was compiled, or the same
@@ -240,7 +250,7 @@ def with_first(
     first = next(iter(named(module, args, kwargs)))
     return args, {**kwargs, first: new}
 
-# %% ../nbs/41a_insides.ipynb #c8ede56e
+# %% ../nbs/41a_insides.ipynb #1f69deed
 def setting(
     net:nn.Module, # any network
     name:str, # of a setting
@@ -303,7 +313,7 @@ def grid_of(
                 return part
     return None
 
-# %% ../nbs/41a_insides.ipynb #507f6f7e
+# %% ../nbs/41a_insides.ipynb #15092995
 FIRST = 'Flux', 'Chroma', 'CogV', 'AuraFlow', 'Lumina2', 'Qwen', 'AddedKV' # text before the picture
 
 LAST = 'Joint', 'Hunyuan', 'Mochi' # behind it
@@ -385,7 +395,7 @@ class Scene:
         samples = h.unflatten(0, (self.rows, frames))
         return f(samples).flatten(0, 1)
 
-# %% ../nbs/41a_insides.ipynb #15092995
+# %% ../nbs/41a_insides.ipynb #11889876
 class Row(NamedTuple):
     "Where the picture is in a row of tokens."
     start:int|Tensor # its first position, also one for each sample
@@ -425,7 +435,7 @@ class Row(NamedTuple):
             return new
         return t.scatter(-2, self.spread(t), new.to(t.dtype))
 
-# %% ../nbs/41a_insides.ipynb #99793bfd
+# %% ../nbs/41a_insides.ipynb #93031fe4
 class Attend:
     "The attention of a foreign network, as a function of queries, keys and values of the picture."
     softmax = True
@@ -504,7 +514,7 @@ class Attend:
             self.whole = F.scaled_dot_product_attention(*self.given, **self.options)
         return self.whole
 
-# %% ../nbs/41a_insides.ipynb #93031fe4
+# %% ../nbs/41a_insides.ipynb #0650dfd9
 See = Callable[..., Tensor] # `see(attend, q, k, v, shape)`
 
 def even_heads(
@@ -559,7 +569,7 @@ class Eye(TorchFunctionMode):
             return seen
         return asks.put(attend.rest(), seen)
 
-# %% ../nbs/41a_insides.ipynb #47ab8e0a
+# %% ../nbs/41a_insides.ipynb #f677771e
 class LinearAttend(Attend):
     "The linear attention of Sana, whose queries and keys are not negative."
     softmax = False
@@ -624,7 +634,7 @@ class LinearEye:
         attend = LinearAttend((q, k, v), row, row, {})
         return self.see(attend, q, k, v, grid or (1, count))
 
-# %% ../nbs/41a_insides.ipynb #b63328dd
+# %% ../nbs/41a_insides.ipynb #db6fe896
 # the same attention in newer code
 PLAIN = dict.fromkeys(('AttnProcessor', 'SlicedAttnProcessor', 'XFormersAttnProcessor'), 'AttnProcessor2_0')
 
@@ -632,12 +642,6 @@ ADDED = dict.fromkeys(
     ('AttnAddedKVProcessor', 'SlicedAttnAddedKVProcessor', 'XFormersAttnAddedKVProcessor'), 'AttnAddedKVProcessor2_0')
 
 TWINS = {**PLAIN, **ADDED, 'XFormersJointAttnProcessor': 'JointAttnProcessor2_0'}
-
-def kind_of(
-    module:nn.Module, # attention
-)->str: # the name of a class
-    "What does the attending: the processor of a module, or the module itself."
-    return type(getattr(module, 'processor', module)).__name__
 
 def twin_of(
     module:nn.Module, # attention
@@ -692,7 +696,7 @@ def seeing(
         return out
     return outer
 
-# %% ../nbs/41a_insides.ipynb #27f4c1c5
+# %% ../nbs/41a_insides.ipynb #d48e15ea
 Tokens = Callable[[Tensor], Tensor] # `tokens(h)`, `(B, C, H, W)`
 
 def as_picture(
@@ -728,8 +732,9 @@ def moving(
         return forward(*args, **kwargs)
     return outer
 
-# %% ../nbs/41a_insides.ipynb #b8549a4e
-RETURNS: dict[type, str] = {} # class of a block -> what it returns: p picture, t text; in brackets where a tuple
+# %% ../nbs/41a_insides.ipynb #76f60f95
+# part -> what it returns: p picture, t text; in brackets where a tuple
+RETURNS: WeakKeyDictionary[nn.Module, str] = WeakKeyDictionary()
 
 def shortcut(
     module:Any, # a `ResnetBlock2D`
@@ -823,15 +828,14 @@ def keeping(
     k:float|Tensor, # how much of its change to keep, also `(B, 1, 1, 1)`
     scene:Scene, # of the question
 )->Callable: # for `around`
-    "Scale what a part adds; one whose factor is the number 0 is not evaluated, once its kind is known."
+    "Scale what a part adds; one whose factor is the number 0 is evaluated only once, to learn what it returns."
     none = not isinstance(k, Tensor) and not k
-    kind = type(module)
     def outer(forward, *args, **kwargs):
         past = unchanged(module, named(module, args, kwargs))
-        if none and kind in RETURNS:
-            return returned(RETURNS[kind], past)
+        if none and module in RETURNS:
+            return returned(RETURNS[module], past)
         out = forward(*args, **kwargs)
-        made = RETURNS[kind] = learn(module, out, past)
+        made = RETURNS[module] = learn(module, out, past)
         if none:
             return returned(made, past)
         several = (out,) if isinstance(out, Tensor) else out
@@ -839,7 +843,7 @@ def keeping(
         return returned(made, {key: scaled(past[key], new[key], k) for key in new})
     return outer
 
-# %% ../nbs/41a_insides.ipynb #c4d0e668
+# %% ../nbs/41a_insides.ipynb #b088cb9c
 def level_embeddings(
     net:nn.Module, # any network
 )->dict[str, nn.Module]: # name -> module
@@ -847,8 +851,8 @@ def level_embeddings(
     found = {}
     for name, m in net.named_modules():
         *_, last = name.split('.')
-        vector = type(m).__name__ == 'TimestepEmbedding'
-        if vector and 'time' in last:
+        vector = type(m).__name__ in ('TimestepEmbedding', 'TimestepEmbedder')
+        if vector and ('time' in last or last == 't_embedder'):
             found[name] = m
     return found
 
@@ -856,7 +860,7 @@ def class_embeddings(
     net:nn.Module, # any network
 )->dict[str, nn.Module]: # name -> module
     "What makes a vector of the class label."
-    names = 'class_embedding', 'class_embedder'
+    names = 'class_embedding', 'class_embedder', 'y_embedder'
     return {name: m for name, m in net.named_modules() if name.split('.')[-1] in names}
 
 def takes_labels(
@@ -878,7 +882,8 @@ def width_of(
     "The width of the embedding of the noise level; raises `InputError` for a network that has none."
     found = need(level_embeddings(net), net, 'an embedding of the noise level, a TimestepEmbedding')
     first, *_ = found.values()
-    return first.linear_2.out_features
+    *_, last = (m for m in first.modules() if isinstance(m, nn.Linear))
+    return last.out_features
 
 def rate_of(
     net:nn.Module, # any network
@@ -887,10 +892,10 @@ def rate_of(
     return max((m.p for m in dropouts(net).values()), default=0.)
 
 def need(
-    found:dict[str, nn.Module], # name -> module
+    found:dict[str, Any], # name -> module
     net:nn.Module, # where they were looked for
     what:str, # in words
-)->dict[str, nn.Module]: # the same
+)->dict[str, Any]: # the same
     "Raise an `InputError` where nothing was found."
     check(found, 'network', type(net).__name__, f'one with {what}')
     return found
@@ -904,7 +909,7 @@ def after(
         return change(out).to(out.dtype)
     return outer
 
-# %% ../nbs/41a_insides.ipynb #14a059e3
+# %% ../nbs/41a_insides.ipynb #1e2b16b0
 class Spot(NamedTuple):
     "A module, and what is put around it."
     module:nn.Module # changed for a while
@@ -943,7 +948,7 @@ def spots_of_parts(
 )->list[Spot]: # of all these
     "Where less is added."
     parts, modules = foreign_parts(net), dict(net.named_modules())
-    need(keep and parts, net, 'residual parts that have names')
+    need(keep, net, 'residual parts that have names')
     def spot(m, k):
         return Spot(m, lambda scene: keeping(m, k, scene))
     return [spot(modules[name], k) for word, k in keep.items() for name in choose([word], parts, modules)]
@@ -969,7 +974,7 @@ def spots_behind(
     "Modules whose results are changed."
     return [Spot(m, lambda scene: after(change)) for m in found.values()]
 
-# %% ../nbs/41a_insides.ipynb #1e2b16b0
+# %% ../nbs/41a_insides.ipynb #47e95b3b
 def spots_of(
     net:nn.Module, # any network
     blocks:Iterable[str]|None=None, # where attention or tokens are changed
@@ -1006,7 +1011,7 @@ def has(
     names = list(attentions(net))
     return [word for word in words if any(says(word, name) for name in names)]
 
-# %% ../nbs/41a_insides.ipynb #47e95b3b
+# %% ../nbs/41a_insides.ipynb #357e1802
 def uncompiled(
     net:nn.Module, # any network
 )->list[AbstractContextManager]: # within which it is not run as compiled
@@ -1043,7 +1048,7 @@ def changed(
     "A foreign network with some of its parts changed, for a while. Raises `InputError` for a part that it has not."
     return within(net, spots_of(bare(net), blocks, advice, **changes))
 
-# %% ../nbs/41a_insides.ipynb #379b38fd
+# %% ../nbs/41a_insides.ipynb #ebbd64b5
 class Rewired:
     "A denoiser whose network is changed whenever it is asked, and at no other time."
     def __init__(self,

@@ -477,6 +477,82 @@ def test_attention_of_others():
     assert gap(got, (h + net.blocks[2](h)).mT.reshape(x.shape)) < 1e-6
 
 
+class Attention(torch.nn.Module):
+    "As timm has it."
+    def __init__(self): super().__init__(); self.qkv, self.proj = torch.nn.Linear(16, 48), torch.nn.Linear(16, 16)
+    def forward(self, x):
+        q, k, v = (t.unflatten(2, (2, 8)).transpose(1, 2) for t in self.qkv(x).chunk(3, 2))
+        return self.proj(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2))
+
+
+class DiTBlock(torch.nn.Module):
+    def __init__(self): super().__init__(); self.attn, self.mlp = Attention(), torch.nn.Linear(16, 16)
+    def forward(self, x, c): x = x + self.attn(x + c[:, None]); return x + self.mlp(x)
+
+
+class TimestepEmbedder(torch.nn.Module):
+    def __init__(self): super().__init__(); self.mlp = torch.nn.Sequential(torch.nn.Linear(1, 16), torch.nn.SiLU(), torch.nn.Linear(16, 16))
+    def forward(self, t): return self.mlp(t[:, None])
+
+
+class SiT(torch.nn.Module):
+    "The original DiT and SiT in small: names and calls as there."
+    def __init__(self):
+        super().__init__()
+        self.x_embedder, self.t_embedder, self.y_embedder = torch.nn.Conv2d(4, 16, 2, 2), TimestepEmbedder(), torch.nn.Embedding(11, 16)
+        self.blocks, self.final = torch.nn.ModuleList([DiTBlock() for _ in range(4)]), torch.nn.Linear(16, 16)
+    def forward(self, x, t, y):
+        h, c = self.x_embedder(x).flatten(2).mT, self.t_embedder(t) + self.y_embedder(y)
+        for block in self.blocks: h = block(h, c)
+        return F.pixel_shuffle(self.final(h).mT.unflatten(2, (x.shape[2]//2, -1)), 2)
+
+
+def test_the_original_sit():
+    torch.manual_seed(0)
+    net = SiT().eval().requires_grad_(False)
+    class Own:
+        classes = 10
+        def __init__(self): self.net = net
+        def __call__(self, x, sigma, y):
+            t = torch.as_tensor(sigma).expand(len(x))
+            return x - net(x, t/(1 + t), torch.where(y == NULL, 10, y))
+    stand, x, y, before = Own(), noise(2, 4, 8, 8), torch.tensor([0, NULL]), traces(net)
+    for name in (*DAMAGES, 'cads'):
+        if name == 'in_situ': continue
+        D = once(make_method(STRONG if name == 'cads' else WEAK, name, stand), x, torch.tensor([20., 20.]), y)
+        assert D.isfinite().all() and traces(net) == before
+        assert gap(D[:1], stand(x, 20., y)[:1]) > 1e-7 and (name != 'cads' or torch.equal(D[1:], stand(x, torch.tensor([20., 20.]), y)[1:])), name
+    assert advised(net) == ['blocks.2'] and list(attentions(net)) == [f'blocks.{i}.attn' for i in range(4)]
+
+
+def test_text_among_the_keys():
+    "DeepFloyd and Kandinsky: the picture's queries, and keys of text and picture."
+    net = diffusers.UNet2DConditionModel(sample_size=8, block_out_channels=(32, 64), layers_per_block=1, cross_attention_dim=32, attention_head_dim=8,
+        down_block_types=('ResnetDownsampleBlock2D', 'SimpleCrossAttnDownBlock2D'), mid_block_type='UNetMidBlock2DSimpleCrossAttn', up_block_types=('SimpleCrossAttnUpBlock2D', 'ResnetUpsampleBlock2D'))
+    net, given, shapes = seeded(net), dict(sample=noise(2, 4, 16, 16), timestep=STEP, **TEXT), []
+    def see(attend, q, k, v, shape): shapes.append((attend.given[0].shape[2], attend.given[1].shape[2], q.shape[2], k.shape[2], shape)); return attend(q, k, v, shape)
+    plain = net(**given)[0]
+    with changed(net, see=see): assert gap(net(**given)[0], plain) < 1e-6
+    assert set(shapes) == {(64, 71, 64, 64, (8, 8))} or set(shapes) == {(16, 23, 16, 16, (4, 4))}
+    with changed(net, see=alone): assert gap(net(**given)[0], plain) > 1e-5
+
+
+def test_two_attentions_of_a_block():
+    "SD3.5: a second one, of the picture alone."
+    net = diffusers.SD3Transformer2DModel(**{**make('sd3')[0].config, 'dual_attention_layers': (0, 1), 'qk_norm': 'rms_norm'})
+    net, given, shapes = seeded(net), make('sd3')[1], []
+    def see(attend, q, k, v, shape): shapes.append((attend.given[0].shape[2], q.shape[2])); return attend.alone(q, k, v, shape)
+    with changed(net, see=see, blocks=['transformer_blocks.1']): assert net(**given)[0].isfinite().all()
+    assert shapes == [(55, 48), (48, 48)]
+
+
+def test_any_module_by_its_whole_name():
+    net = torch.nn.Sequential(torch.nn.Linear(4, 4), torch.nn.Tanh())
+    x = noise(2, 4)
+    with changed(net, keep={'0': 0}): assert torch.equal(net(x), x.tanh())
+    with pytest.raises(InputError, match='as large as'), changed(torch.nn.Sequential(torch.nn.Linear(4, 3)), keep={'0': 0}) as small: small(x)
+
+
 def test_parts_are_where_they_should_be():
     assert thirds(24) == [7, 8, 9] and thirds(1) == [0] and thirds(2) == [0]
     net = MADE['flux'][0] if 'flux' in MADE else make('flux')[0]
