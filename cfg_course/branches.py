@@ -5,12 +5,14 @@
 # %% ../nbs/17d_branches.ipynb #42f798cf
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable
 from functools import partial
+from types import ModuleType
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from .core import NULL, Denoise, Level, Option, check, count, is_whole, maybe, number, present_run, rng
 from .denoisers import Denoiser, known_classes
@@ -23,14 +25,27 @@ __all__ = ['WEAK', 'STRONG', 'branch', 'strong', 'no_label', 'other_label', 'aut
            'noisier_level', 'Windows', 'windows', 'masked_windows']
 
 # %% ../nbs/17d_branches.ipynb #930e8ae9
+INSIDE = 'a Denoiser with a UNet inside, whose parts can be changed'
+
 def unet_of(
     denoise:Any, # any denoiser
 )->UNet: # the network inside
-    "The network of a `Denoiser`; raises `InputError` for a denoiser that has none to change."
+    "The network of a `Denoiser`; raises `InputError` for a denoiser that has none of ours."
     net = getattr(denoise, 'net', None)
-    allowed = 'a Denoiser with a UNet inside, whose parts can be changed'
-    check(isinstance(net, UNet), 'model', type(denoise).__name__, allowed)
+    check(isinstance(net, UNet), 'model', type(denoise).__name__, INSIDE)
     return net
+
+def network_of(
+    denoise:Any, # any denoiser
+)->nn.Module: # the network inside: a `UNet`, or one of another library
+    "The network of a denoiser; raises `InputError` for a denoiser that has none to change."
+    net = getattr(denoise, 'net', None)
+    check(isinstance(net, nn.Module), 'model', type(denoise).__name__, INSIDE)
+    return net
+
+def insides()->ModuleType: # chapter 41a
+    "How networks of other libraries are changed: a later chapter, which is imported when there is such a network."
+    return importlib.import_module('cfg_course.insides')
 
 def classes_of(
     denoise:Any, # any denoiser

@@ -6,15 +6,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from .branches import LABEL, SEED, check_label, strong, unet_of
-from .core import NULL, Denoise, check, count, maybe, number, several
-from .damages import Redrawn
+from .branches import LABEL, SEED, Draws, check_label, insides, network_of, strong
+from .core import NULL, Denoise, Level, check, count, maybe, mix_seed, number, several
+from .damages import Redrawn, width_of
 from .denoisers import Denoiser
 from .guidance import noise_time, widen
+from .networks import UNet
 from .rules import project
 from .scores import as_batch
 
@@ -99,24 +101,79 @@ def perpendicular(
         return delta - weight*across(delta, others[0])
     return concepts(denoise, (check_label(denoise, label),), mix)
 
+# %% ../nbs/17f_compositions.ipynb #7a1e55c1
+def has_rows(
+    denoise:Any, # with a network inside
+)->bool: # or is the condition a label that the network itself makes a vector of?
+    "Whether a denoiser lets its condition be changed: the texts of a network of another library."
+    net = network_of(denoise)
+    own = isinstance(net, UNet) or insides().takes_labels(net)
+    allowed = 'a denoiser with a method `conditioned`, or a network of classes'
+    check(own or hasattr(denoise, 'conditioned'), 'model', type(denoise).__name__, allowed)
+    return not own
+
+class Covered(Draws):
+    "A denoiser of a network of another library, whose condition is covered."
+    def __init__(self,
+        denoise:Any, # has a method `conditioned`
+        cover:Callable[[Tensor, Tensor, Tensor], Tensor], # `cover(e, z, sigma)`, all by sample; e and z are `(B, n)`
+        seed:int=0, # of the draws
+    ):
+        super().__init__(seed)
+        self.denoise = denoise
+        self.net = denoise.net
+        self.cover = cover
+
+    def noise(self,
+        k:int, # number of the tensor
+        row:Tensor, # `(B, n)`
+    )->Tensor: # like `row`
+        "Normal draws, others for every tensor of a condition."
+        source = Draws(mix_seed(self.seed, k))
+        return source.draw(lambda g: torch.randn(row.shape[1], generator=g), len(row)).to(row)
+
+    def __call__(self,
+        x:Tensor, # `(B, ...)` noisy samples
+        sigma:Level, # noise level
+        y:Tensor, # `(B,)` labels
+    )->Tensor: # `(B, ...)`
+        "The prediction under the covered condition; a sample without one stays so."
+        level = as_batch(sigma, x)
+        def covered(k, row):
+            e = widen(row).flatten(1)
+            late = self.cover(e, self.noise(k, e), level.to(e.device))
+            none = (y == NULL)[:, None].to(e.device)
+            return torch.where(none, e, late).reshape(row.shape).to(row.dtype)
+        def change(rows):
+            check(rows, 'condition', 'no numbers', 'a condition with tensors of numbers that differ between prompts')
+            return {name: covered(k, row) for k, (name, row) in enumerate(rows.items())}
+        return self.denoise.conditioned(change)(x, sigma, y)
+
 # %% ../nbs/17f_compositions.ipynb #fdff7e01
 @strong('cads', 'Sadat et al. 2024, 2310.17347', 'D(x, label under noise that fades)', needs='a network',
     options=dict(start=number(0, 1), stop=number(0, 1), noise=number(0), rescale=number(0, 1), seed=SEED),
     title='condition-annealed sampling', after=('cfg',))
 def late_label(
-    denoise:Denoiser, # with a `UNet` inside
+    denoise:Denoiser, # with a network inside
     *,
     start:float=.6, # tau_1: at times below, the label is whole
     stop:float=.9, # tau_2: at times above, nothing is left of it
     noise:float=.25, # size of the noise, >= 0
     rescale:float=1., # psi: 1 restores mean and standard deviation of the embedding, 0 leaves them
     seed:int=0, # of the draws
-)->Redrawn: # strong branch
+)->Denoise: # strong branch
     "CADS: noise on the embedding of the label, less and less of it (Sadat et al. 2024, eqs. 1 to 4)."
     check(start < stop, 'start, stop', (start, stop), '0 <= start < stop <= 1')
-    dim = unet_of(denoise).cfg.emb
+    net = network_of(denoise)
+    def left(sigma):
+        return ((stop - noise_time(sigma))/(stop - start)).clamp(0, 1)
+    if has_rows(denoise):
+        def cover(e, z, sigma):
+            return hide(e, left(sigma)[:, None].to(e), noise*z, rescale)
+        return Covered(denoise, cover, seed)
+    dim = width_of(net)
     def change(draw, sigma):
-        gamma = ((stop - noise_time(sigma))/(stop - start)).clamp(0, 1)
+        gamma = left(sigma)
         z = draw(lambda g: torch.randn(dim, generator=g))
         def hidden(e, y):
             late = hide(e, gamma[:, None], noise*z, rescale)

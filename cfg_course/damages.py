@@ -7,29 +7,51 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .branches import SEED, WEAK, Draws, branch, unet_of
+from .branches import SEED, WEAK, Draws, branch, insides, network_of
 from .core import Denoise, Level, Option, check, maybe, number, rng, several
 from .denoisers import Denoiser
 from .guidance import Label, denoiser_of, make_method, noise_time, widen
-from .networks import parts, perturb
+from .networks import Attention, UNet, parts, perturb
 from .scores import as_batch, expand
 
 # %% auto #0
 __all__ = ['rewire', 'identity_attention', 'blurred_attention', 'skipped_parts', 'random_parts', 'shaken_level', 'blurred_input',
            'tempered_attention', 'shuffled_tokens', 'swapped_tokens', 'noisy_network', 'segments']
 
+# %% ../nbs/17e_damages.ipynb #5ef56940
+NAME = Option('the name of a part of the network', lambda value: isinstance(value, str))
+
+BLOCKS = maybe(several(NAME, 1))
+
+def check_blocks(
+    net:UNet, # of ours
+    blocks:tuple[str, ...]|None, # names that were given
+)->None:
+    "Raise an `InputError` for a name that is not that of an attention part."
+    names = [name for name, part in parts(net).items() if isinstance(part, Attention)]
+    for block in blocks or ():
+        check(block in names, 'blocks', block, ', '.join(names))
+
 # %% ../nbs/17e_damages.ipynb #36c9fb4f
 def rewire(
-    denoise:Denoiser, # with a `UNet` inside; stays as it is
+    denoise:Denoiser, # with a network inside; stays as it is
+    *,
+    blocks:tuple[str, ...]|None=None, # names of the blocks whose attention or tokens change; as advised when not given
+    advice:str='middle', # which ones those are in a network of another library: middle, early or third
     **changes, # of `perturb`
 )->Denoiser: # around the changed network
-    "The same denoiser around a damaged network."
-    net = perturb(unet_of(denoise), **changes)
+    "The same denoiser around a damaged network; chapter 41a damages those of other libraries."
+    own = network_of(denoise)
+    if not isinstance(own, UNet):
+        return insides().Rewired(denoise, dict(changes, blocks=blocks, advice=advice))
+    check_blocks(own, blocks)
+    net = perturb(own, **changes)
     damaged = Denoiser(net, denoise.precond, denoise.sigma_data)
     return damaged.train(denoise.training)
 
@@ -37,12 +59,12 @@ def rewire(
 class Redrawn(Draws):
     "A denoiser whose network is damaged anew at every step."
     def __init__(self,
-        denoise:Denoiser, # with a `UNet` inside
+        denoise:Denoiser, # with a network inside
         change:Callable, # `change(draw, sigma)` -> options of `perturb`; `draw(f)` draws for each row, sigma is `(B,)`
         seed:int=0, # of the draws
     ):
         super().__init__(seed)
-        unet_of(denoise)
+        network_of(denoise)
         self.denoise = denoise
         self.change = change
 
@@ -59,12 +81,18 @@ class Redrawn(Draws):
 
 # %% ../nbs/17e_damages.ipynb #3ab4f572
 @branch('pag', 'Ahn et al. 2024, 2403.17377', 'D(x, y) with attention V', needs='attention',
+    options=dict(blocks=BLOCKS),
     title='perturbed-attention guidance', after=('cfg',), strength=3.)
 def identity_attention(
     denoise:Denoiser, # the strong branch
+    *,
+    blocks:tuple[str, ...]|None=None, # names of the blocks that are damaged; as advised when not given
 )->Denoiser: # weak branch
     "Perturbed-attention guidance: the attention map becomes the identity (Ahn et al. 2024)."
-    return rewire(denoise, see=lambda attend, q, k, v, shape: v)
+    def see(attend, q, k, v, shape):
+        alone = getattr(attend, 'alone', None) # where a text is looked at too
+        return alone(q, k, v, shape) if alone else v
+    return rewire(denoise, see=see, blocks=blocks)
 
 # %% ../nbs/17e_damages.ipynb #40bb6239
 def blur_weights(
@@ -79,42 +107,69 @@ def blur_weights(
 
 def blur_queries(
     q:Tensor, # `(B, heads, H*W, d)`
-    shape:tuple[int, int], # (H, W)
+    shape:tuple[int, ...], # (H, W), or (frames, H, W)
     blur:float, # standard deviation in positions, > 0; may be infinite
 )->Tensor: # like `q`
     "A Gaussian blur over positions."
-    down, across = (blur_weights(n, blur, q) for n in shape)
-    blurred = torch.einsum('ij,kl,bnjld->bnikd', down, across, q.unflatten(2, shape))
-    return blurred.flatten(2, 3)
+    wide = widen(q)
+    *frames, down, across = (blur_weights(n, blur, wide) for n in shape)
+    grid = wide.unflatten(2, shape)
+    for along in frames:
+        grid = torch.einsum('ij,bnj...->bni...', along, grid)
+    blurred = torch.einsum('ij,kl,bn...jld->bn...ikd', down, across, grid)
+    return blurred.reshape(q.shape).to(q.dtype)
 
 # %% ../nbs/17e_damages.ipynb #d34449f3
 @branch('seg', 'Hong 2024, 2408.00760', 'D(x, y) with attention softmax(blur(Q) K) V', needs='attention',
-    options=dict(blur=number(above=0, infinite=True)),
+    options=dict(blur=number(above=0, infinite=True), blocks=BLOCKS),
     title='smoothed-energy guidance', after=('pag',), strength=3.)
 def blurred_attention(
     denoise:Denoiser, # the strong branch
     *,
     blur:float=math.inf, # standard deviation in positions, > 0
+    blocks:tuple[str, ...]|None=None, # names of the blocks that are damaged; as advised when not given
 )->Denoiser: # weak branch
     "Smoothed-energy guidance: attention with blurred queries (Hong 2024, eq. 6 and proposition 3.1)."
     def see(attend, q, k, v, shape):
         return attend(blur_queries(q, shape, blur), k, v, shape)
-    return rewire(denoise, see=see)
+    return rewire(denoise, see=see, blocks=blocks, advice='third')
 
-# %% ../nbs/17e_damages.ipynb #5ef56940
-NAME = Option('the name of a part of the network', lambda value: isinstance(value, str))
+# %% ../nbs/17e_damages.ipynb #7a1e55b1
+def parts_of(
+    net:nn.Module, # of ours or of another library
+)->dict[str, nn.Module]: # name -> residual part
+    "The residual parts of any network."
+    return parts(net) if isinstance(net, UNet) else insides().foreign_parts(net)
+
+def advised_parts(
+    net:nn.Module, # of ours or of another library
+)->list[str]: # names
+    "Which parts are skipped when nobody says: two in the middle of ours, as their authors advise in others."
+    return ['mid.0', 'mid.2'] if isinstance(net, UNet) else insides().advised(net, 'third')
+
+def width_of(
+    net:nn.Module, # of ours or of another library
+)->int: # length of a vector
+    "The width of the embedding of the noise level."
+    return net.cfg.emb if isinstance(net, UNet) else insides().width_of(net)
+
+def rate_of(
+    net:nn.Module, # of ours or of another library
+)->float: # 0: none
+    "With what rate a network dropped in training."
+    return net.cfg.dropout if isinstance(net, UNet) else insides().rate_of(net)
 
 # %% ../nbs/17e_damages.ipynb #55502ebe
 @branch('slg', 'Hyung et al. 2025, 2411.18664', 'D(x, y) without chosen parts', needs='a network',
-    options=dict(skip=several(NAME)),
+    options=dict(skip=BLOCKS),
     title='skip-layer guidance', after=('pag', 'autoguidance'), strength=2.8)
 def skipped_parts(
     denoise:Denoiser, # the strong branch
     *,
-    skip:tuple[str, ...]=('mid.0', 'mid.2'), # names in `parts`
+    skip:tuple[str, ...]|None=None, # names in `parts`, or of blocks; as advised when not given
 )->Denoiser: # weak branch
     "Skip-layer guidance: some residual parts add nothing (Hyung et al. 2025)."
-    return rewire(denoise, keep=dict.fromkeys(skip, 0))
+    return rewire(denoise, keep=dict.fromkeys(skip or advised_parts(network_of(denoise)), 0))
 
 @branch('s2', 'Chen et al. 2025, 2508.12880', 'D(x, y) without random parts', needs='a network',
     options=dict(share=number(0, 1), seed=SEED),
@@ -126,8 +181,9 @@ def random_parts(
     seed:int=0, # of the draws
 )->Redrawn: # weak branch
     "S² guidance: at every step random parts add nothing (Chen et al. 2025, algorithm 1)."
-    net = unet_of(denoise)
-    names = list(parts(net))[1:]
+    net = network_of(denoise)
+    names = list(parts_of(net))[1:]
+    check(names, 'model', type(net).__name__, 'a network with several residual parts')
     dropped = max(1, round(share*len(names)))
     def kept(g):
         chosen = torch.randperm(len(names), generator=g)[:dropped]
@@ -150,7 +206,7 @@ def shaken_level(
     seed:int=0, # of the draws
 )->Redrawn: # weak branch
     "Time-step guidance: noise on the embedding of the noise level (Sadat et al. 2025, section 5)."
-    dim = unet_of(denoise).cfg.emb
+    dim = width_of(network_of(denoise))
     def change(draw, sigma):
         size = strength*noise_time(sigma)**power
         noise = draw(lambda g: torch.randn(dim, generator=g))
@@ -169,6 +225,13 @@ def attention_of(
     scores = q@k.mT/q.shape[-1]**.5
     return scores.softmax(-1).mean(1)
 
+def check_softmax(
+    attend:Any, # of `see`
+)->None:
+    "Raise an `InputError` for attention without a softmax."
+    softmax = getattr(attend, 'softmax', True)
+    check(softmax, 'attention', 'linear', 'one with a softmax, whose map can be seen or flattened')
+
 def blur_picture(
     x:Tensor, # `(B, C, H, W)`
     blur:float, # standard deviation in pixels, > 0
@@ -182,10 +245,12 @@ class Attended:
     def __init__(self,
         denoise:Denoiser, # with attention inside
         blur:float, # standard deviation, as a share of the side
+        blocks:tuple[str, ...]|None=None, # whose attention it is
     ):
-        unet_of(denoise)
+        network_of(denoise)
         self.denoise = denoise
         self.blur = blur
+        self.blocks = blocks
 
     def look(self,
         x:Tensor, # `(B, C, H, W)` noisy images
@@ -194,12 +259,14 @@ class Attended:
     )->tuple[Tensor, Tensor]: # the prediction; `(B, 1, H, W)` true where others look
         "Ask, and see where attention goes."
         maps = []
+        check(x.ndim == 4, 'samples', tuple(x.shape), 'pictures, `(B, C, H, W)`')
         def see(attend, q, k, v, shape):
+            check_softmax(attend)
             looked_at = attention_of(q, k).sum(1)
             maps.append(looked_at.unflatten(1, shape))
             return attend(q, k, v, shape)
-        D = rewire(self.denoise, see=see)(x, sigma, y)
-        mask = (maps[-1] > 1)[:, None].to(D.dtype)
+        D = rewire(self.denoise, see=see, blocks=self.blocks)(x, sigma, y)
+        mask = (maps[0] > 1)[:, None].to(D.dtype)
         return D, F.interpolate(mask, x.shape[2:])
 
     def __call__(self,
@@ -215,36 +282,42 @@ class Attended:
 
 # %% ../nbs/17e_damages.ipynb #5e1e0003
 @branch('sag', 'Hong et al. 2023, 2210.00939', 'D(x + M (blur D - D), y), noise as at x', cost=3., needs='attention',
-    options=dict(blur=number(above=0)),
+    options=dict(blur=number(above=0), blocks=BLOCKS),
     title='self-attention guidance', after=('cfg',), strength=.2)
 def blurred_input(
     denoise:Denoiser, # the strong branch
     *,
     blur:float=1/16, # standard deviation as a share of the side
+    blocks:tuple[str, ...]|None=None, # names of the blocks that say where; as advised when not given
 )->Attended: # weak branch
     "Self-attention guidance: blurred where the network looks (Hong et al. 2023, algorithm 1)."
-    return Attended(denoise, blur)
+    return Attended(denoise, blur, blocks)
 
 # %% ../nbs/17e_damages.ipynb #5e1e0006
 @branch('erg', 'Berrada et al. 2025, 2504.13987', 'D(x, y) with attention softmax(tau Q K) V', needs='attention',
-    options=dict(tau=number(0)),
+    options=dict(tau=number(0), blocks=BLOCKS),
     title='entropy rectifying guidance', after=('seg',))
 def tempered_attention(
     denoise:Denoiser, # the strong branch
     *,
     tau:float=.01, # factor of the scores; 0: all positions alike, 1: as it is
+    blocks:tuple[str, ...]|None=None, # names of the blocks that are damaged; as advised when not given
 )->Denoiser: # weak branch
     "Entropy rectifying guidance: flatter attention (Berrada et al. 2025)."
-    return rewire(denoise, see=lambda attend, q, k, v, shape: attend(tau*q, k, v, shape))
+    def see(attend, q, k, v, shape):
+        check_softmax(attend)
+        return attend(tau*q, k, v, shape)
+    return rewire(denoise, see=see, blocks=blocks)
 
 # %% ../nbs/17e_damages.ipynb #5e1e0009
 @branch('tpg', 'Rajabi et al. 2025, 2506.10036', 'D(x, y) with shuffled tokens', needs='attention',
-    options=dict(seed=SEED),
+    options=dict(seed=SEED, blocks=BLOCKS),
     title='token perturbation guidance', after=('pag',), strength=3.)
 def shuffled_tokens(
     denoise:Denoiser, # the strong branch
     *,
     seed:int=0, # of the draws
+    blocks:tuple[str, ...]|None=None, # names of the blocks that are damaged; as advised when not given
 )->Redrawn: # weak branch
     "Token perturbation guidance: positions in another order before attention (Rajabi et al. 2025)."
     def change(draw, sigma):
@@ -253,7 +326,7 @@ def shuffled_tokens(
             order = draw(lambda g: torch.randperm(positions, generator=g))
             index = order[:, None].expand(-1, h.shape[1], -1)
             return h.flatten(2).gather(2, index).reshape(h.shape)
-        return dict(tokens=shuffle)
+        return dict(tokens=shuffle, blocks=blocks, advice='early')
     return Redrawn(denoise, change, seed)
 
 # %% ../nbs/17e_damages.ipynb #5e1e000a
@@ -287,19 +360,20 @@ def swap_unlike(
 
 # %% ../nbs/17e_damages.ipynb #5e1e000b
 @branch('self_swap', 'Zhang et al. 2026, 2604.08048', 'D(x, y) with unlike tokens, and channels, exchanged',
-    needs='attention', options=dict(share=number(0, .5)),
+    needs='attention', options=dict(share=number(0, .5), blocks=BLOCKS),
     title='self-swap guidance', after=('tpg',), strength=3.)
 def swapped_tokens(
     denoise:Denoiser, # the strong branch
     *,
     share:float=.1, # exchanges for each token, and for each channel
+    blocks:tuple[str, ...]|None=None, # names of the blocks that are damaged; as advised when not given
 )->Denoiser: # weak branch
     "Self-swap guidance: the least similar positions, and channels, change places (Zhang et al. 2026)."
     def swap(h):
         tokens = swap_unlike(h.flatten(2).mT, share)
         channels = swap_unlike(tokens.mT, share)
         return channels.reshape(h.shape)
-    return rewire(denoise, tokens=swap)
+    return rewire(denoise, tokens=swap, blocks=blocks)
 
 # %% ../nbs/17e_damages.ipynb #5e1e000e
 def dropped_out(
@@ -324,7 +398,7 @@ def noisy_network(
     seed:int=0, # of the draws
 )->Redrawn: # weak branch
     "In-situ autoguidance: the same network with dropout (Gu & Hou 2025)."
-    own = unet_of(denoise).cfg.dropout
+    own = rate_of(network_of(denoise))
     check(rate or own, 'model', 'a network without dropout', 'one that was trained with it, or in_situ with a rate')
     p = own if rate is None else rate
     def change(draw, sigma):
