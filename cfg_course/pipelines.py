@@ -56,6 +56,13 @@ def signature_of(
     "What a network takes."
     return inspect.signature(getattr(net, '_orig_mod', net).forward)
 
+def network_of(
+    pipe:Any, # of diffusers
+)->Any: # None where it has none
+    "What a pipeline calls its transformer or its unet."
+    parts = pipe.components
+    return parts.get('transformer') or parts.get('unet')
+
 def parts_of(
     pipe:Any, # of diffusers
 )->Parts: # what is needed of it
@@ -63,7 +70,7 @@ def parts_of(
     name = type(pipe).__name__
     whole = hasattr(pipe, 'components') and hasattr(pipe, 'scheduler')
     check(whole, 'pipeline', name, 'a pipeline of diffusers, with a scheduler')
-    net = pipe.components.get('transformer') or pipe.components.get('unet')
+    net = network_of(pipe)
     check(isinstance(net, nn.Module), 'pipeline', name, 'one whose network is called transformer or unet')
     odd = ' and '.join(odd_parts(pipe))
     check(not odd, 'pipeline', f'{name} with {odd}', 'one network that predicts: make the pipeline without the other')
@@ -235,7 +242,10 @@ def differ(
     a:Any, # what was heard
     b:Any, # what it is compared with
 )->float: # largest difference over the size of `b`; infinite for another shape, 0 for what is no tensor
-    "How far two arguments are apart."
+    "How far two arguments are apart, lists entry by entry."
+    if isinstance(b, (list, tuple)):
+        same = isinstance(a, (list, tuple)) and len(a) == len(b)
+        return max(map(differ, a, b), default=0.) if same else float('inf')
     if not isinstance(b, Tensor) or not b.numel():
         return 0.
     if not isinstance(a, Tensor) or a.shape != b.shape:
@@ -606,6 +616,7 @@ class PipelineDenoiser:
         x:Tensor, # `(B, *shape)` clean latents
     )->Tensor: # `(B, 3, H, W)`, or `(B, frames, 3, H, W)`, in [-1, 1]
         "What the pipeline makes of latents at its end: it is called with a scheduler that goes there at once."
+        self.check_parts()
         z = x.to(self.device, self.dtype)
         answer = z.new_zeros(len(z), *self.width)
         def forward(*args, **kwargs):
@@ -629,10 +640,18 @@ class PipelineDenoiser:
             prompts = [prompts] if isinstance(prompts, (str, int)) else list(prompts)
             y = self.numbers(prompts)
             check_call(self.parts, call)
+            self.check_parts()
             stand_in = StandIn(self, guided, y)
             with swapped(self.net, 'forward', stand_in):
                 return self.pipe(**called(self.parts, prompts, {**self.options, **call}))
         return run
+
+    def check_parts(self)->None:
+        "Raise an `InputError` where the pipeline has got another network or scheduler since it was heard."
+        net, scheduler = network_of(self.pipe), self.pipe.scheduler
+        allowed = 'the one that was heard: after a change call from_pipeline() again'
+        check(net is self.net, 'network', type(net).__name__, allowed)
+        check(scheduler is self.place.scheduler, 'scheduler', type(scheduler).__name__, allowed)
 
     def numbers(self,
         prompts:list, # of a call

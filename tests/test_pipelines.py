@@ -3,6 +3,7 @@
 The pipelines are tiny, with random weights, and made from configurations (`tiny_pipelines.py`).
 """
 import sys
+from types import SimpleNamespace
 
 import pytest, torch
 
@@ -12,7 +13,7 @@ pytest.importorskip('transformers', minversion='5')
 from cfg_course.catalogue import make_guidance
 from cfg_course.core import InputError, present_run
 from cfg_course.guidance import Rule, Term, guide
-from cfg_course.pipelines import from_pipeline
+from cfg_course.pipelines import Heard, bank_of, from_pipeline
 from cfg_course.rules import RULES, apg
 from cfg_course.samplers import ddim_step, sample, trajectory
 from cfg_course.scores import as_batch
@@ -305,6 +306,37 @@ def test_another_condition_is_noticed():
     flux = make('Flux')
     with pytest.raises(InputError, match='guidance'): run(flux, flux, guidance_scale=9.)
     assert clean(denoise) and clean(flux)
+
+
+def test_another_scheduler_or_network_is_noticed():
+    "A pipeline that was changed after it was heard: its new network would run unguided."
+    denoise = make(prompts=['a cat'])
+    old, denoise.pipe.scheduler = denoise.pipe.scheduler, d.EulerDiscreteScheduler.from_config(denoise.pipe.scheduler.config)
+    for f in (lambda: run(denoise, denoise), lambda: denoise.decode(torch.zeros(1, *denoise.shape))):
+        with pytest.raises(InputError, match='scheduler.*from_pipeline'): f()
+    denoise.pipe.scheduler, denoise.pipe.unet = old, FAMILIES['SD 1.5'].pipe().unet
+    with pytest.raises(InputError, match='network.*from_pipeline'): run(denoise, denoise)
+
+
+def test_conditions_in_lists():
+    "Lists and pairs of tensors that are the same for all are passed on; those with a row for each prompt inside are refused."
+    def heard(value): return Heard([dict(z=torch.zeros(len(value[0]) if len(value) == 1 else 3, 2), t=torch.tensor(1), extra=value)], torch.zeros(1), torch.zeros(1), 1., torch.zeros(1))
+    parts = SimpleNamespace(noisy='z', time='t')
+    pair = [torch.ones(4), torch.zeros(4)]
+    assert bank_of(heard(pair), heard(pair), parts).shared == dict(extra=pair)
+    with pytest.raises(InputError, match='extra'): bank_of(heard([torch.ones(1, 5)]), heard([torch.ones(3, 5)]), parts)
+    with pytest.raises(InputError, match='extra'): bank_of(heard(pair), heard([torch.ones(4), torch.ones(4)]), parts)
+
+
+def test_a_compiled_network():
+    pipe = FAMILIES['SD 1.5'].pipe()
+    pipe.unet = torch.compile(pipe.unet, backend='eager')
+    denoise = from_pipeline(pipe, ['a cat', 'a dog'], negative='blurry', steps=STEPS, height=16, width=16)
+    before = dict(vars(pipe.unet))
+    x = run(denoise, guide(denoise, scale=3.))
+    assert x.isfinite().all() and vars(pipe.unet).keys() == before.keys()
+    own = latents_of(pipe, pipe, **FAMILIES['SD 1.5'].ask(3., STEPS, generator=gen()))
+    assert (x - own).abs().max() < 1e-5*own.abs().max()
 
 
 def test_a_batch_that_is_split():
