@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import math
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from .core import check, flag, number, one_of
-from .guidance import LINEAR, Method, Rule, technique
+from .core import check, flag, number, one_of, present_run
+from .guidance import LINEAR, Look, Method, Rule, technique
 from .scores import FROM_X0, expand
 
 # %% auto #0
@@ -152,6 +153,23 @@ def quantiles(
     values = [sample.quantile(share) for sample in a.flatten(1)]
     return like_samples(torch.stack(values) if values else a.new_zeros(0), a)
 
+# %% ../nbs/17_rules.ipynb #5d1e1000
+def of_latents(
+    denoise:Any, # any denoiser
+)->bool: # and not of pixels?
+    "Whether a denoiser, or the one inside it, says that what it denoises are latents."
+    own = getattr(denoise, 'latents', False)
+    inner = getattr(denoise, 'denoise', None)
+    return bool(own) or (inner is not None and of_latents(inner))
+
+def check_pixels(
+    name:str, # of a rule
+    look:Look, # what it knows
+)->None:
+    "Raise an `InputError` where a rule for pixels is given latents, in a pipeline or by a denoiser that says so."
+    latents = of_latents(present_run()) or of_latents(look.strong)
+    check(not latents, f'rule {name}', 'latents, which have no range', f'{PIXELS}; for latents try apg or rescale')
+
 # %% ../nbs/17_rules.ipynb #a447b345
 @rule('static_threshold', 'Saharia et al. 2022, arXiv:2205.11487', 'clip(g, -1, 1)', needs=PIXELS,
     options=dict(bound=number(1e-12)),
@@ -161,6 +179,7 @@ def static_threshold(*,
 )->Rule: # in x0
     "Static thresholding: clip the guided image to the range of the data (Saharia et al. 2022, section 2.3)."
     def combine(u, c, s, look):
+        check_pixels('static_threshold', look)
         g = straight(u, c, s)
         return g.clamp(-bound, bound)
     return Rule(combine)
@@ -174,6 +193,7 @@ def threshold(*,
 )->Rule: # in x0
     "Dynamic thresholding: clip at a quantile, then shrink into the range (Saharia et al. 2022, section 2.3)."
     def combine(u, c, s, look):
+        check_pixels('threshold', look)
         g = straight(u, c, s)
         q = quantiles(g.abs(), quantile).clamp(min=bound)
         return g.clamp(-q, q)*(bound/q)

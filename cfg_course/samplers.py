@@ -9,14 +9,14 @@ import inspect, math
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from itertools import pairwise
-from typing import NamedTuple, Protocol, TypeVar
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
 from .core import NULL, Denoise, Device, InputError, Level, Noise, Option, Run
-from .core import among, check, check_count, check_number, number
+from .core import among, check, check_count, check_number, in_float64, number
 from .denoisers import known_classes
 from .schedules import GRIDS
 
@@ -217,21 +217,25 @@ def make_sampler(
     sigma_min:float|None=None, # last noise level before 0; the grid's own when not given
     sigma_max:float|None=None, # first noise level; the grid's own when not given
     S_churn:float=0., # Heun: amount of churn over the whole run
+    sigmas:Tensor|Sequence[float]|None=None, # noise levels instead of a grid, falling to 0: a pipeline's, say
     **options, # of the step: v for ddpm; S_min, S_max, S_noise for heun
 )->tuple[StepFn, Tensor]: # step function, `(N+1,)` noise levels
     "A step function and its noise levels by name; raises `InputError` for unknown names and values out of range."
     check(sampler in SAMPLERS, 'sampler', sampler, among(sampler, SAMPLERS))
     chosen = SAMPLERS[sampler]
-    sigmas = make_grid(grid or chosen.grid, chosen.steps if steps is None else steps, sigma_min, sigma_max)
+    if sigmas is None:
+        levels = make_grid(grid or chosen.grid, chosen.steps if steps is None else steps, sigma_min, sigma_max)
+    else:
+        levels = own_levels(sigmas, dict(steps=steps, grid=grid, sigma_min=sigma_min, sigma_max=sigma_max))
     check_number('S_churn', S_churn, 0)
     if S_churn:
         check('gamma' in chosen.options, 'S_churn', S_churn, f'only with heun, not with {sampler}')
-        options['gamma'] = churn_rate(S_churn, len(sigmas) - 1)
+        options['gamma'] = churn_rate(S_churn, len(levels) - 1)
     has = ', '.join(chosen.options) or 'no options'
     for k, value in options.items():
         check(k in chosen.options, k, value, f'not with {sampler}, which has {has}')
         chosen.options[k].check(k, value)
-    return partial(chosen.step, **options), sigmas
+    return partial(chosen.step, **options), levels
 
 # %% ../nbs/14_samplers.ipynb #0a7c1e03
 def make_grid(
@@ -253,6 +257,42 @@ def churn_rate(
     "Churn of one step (Karras et al. 2022, algorithm 2)."
     return min(S_churn/steps, 2**.5 - 1)
 
+# %% ../nbs/14_samplers.ipynb #5d1e0000
+def own_levels(
+    sigmas:Tensor|Sequence[float], # noise levels
+    grid:dict[str, Any], # what says which grid instead: steps, grid ...
+)->Tensor: # `(N+1,)` float64, on the CPU
+    "Noise levels that are given; raises `InputError` unless they fall to 0, or where a grid is given beside them."
+    beside = [name for name, value in grid.items() if value is not None]
+    check(not beside, 'sigmas', f'with {" and ".join(beside)}', 'alone: they are the grid')
+    levels = in_float64(sigmas)
+    several = levels.ndim == 1 and len(levels) > 1
+    falls = several and bool(levels.isfinite().all() and (levels.diff() < 0).all() and levels[-1] == 0)
+    check(falls, 'sigmas', levels.tolist(), 'finite noise levels, each below the one before, the last 0')
+    return levels
+
+def model_levels(
+    denoise:Any, # any denoiser
+)->Tensor|None: # `(N+1,)` falling to 0, where it says
+    "The noise levels that a denoiser calls its own, or the one inside it."
+    own = getattr(denoise, 'sigmas', None)
+    inner = getattr(denoise, 'denoise', None)
+    if own is not None or inner is None:
+        return own
+    return model_levels(inner)
+
+def in_range(
+    denoise:Any, # any denoiser
+    options:dict[str, Any], # of `make_sampler`
+)->dict[str, Any]: # the same, within the levels of a denoiser that says which it knows
+    "Begin and end a grid where a model does, unless told otherwise."
+    levels = model_levels(denoise)
+    if levels is None or options.get('sigmas') is not None:
+        return options
+    ends = dict(sigma_min=float(levels[-2]), sigma_max=float(levels[0]))
+    given = {name: value for name, value in options.items() if value is not None}
+    return {**ends, **given}
+
 # %% ../nbs/14_samplers.ipynb #3ce59367
 @torch.no_grad()
 def sample(
@@ -266,10 +306,10 @@ def sample(
     device:Device='cpu', # where the denoiser lives
     progress:bool=False, # show a bar, where there is a terminal?
     loop:Callable[..., Iterator[Step]]=trajectory, # what to do with a batch: `trajectory`, or a procedure
-    **options, # of `make_sampler`: steps, grid, v, S_churn ...
+    **options, # of `make_sampler`: steps, grid, sigmas, v, S_churn ...
 )->Tensor: # `(N, *shape)` float32 on the CPU
     "Samples with labels `y`. Sample i depends on seed and index alone. Raises `InputError` where one is not finite."
-    step, sigmas = make_sampler(sampler, **options)
+    step, sigmas = make_sampler(sampler, **in_range(denoise, options))
     check_count('batch_size', batch_size)
     y = check_labels(denoise, torch.as_tensor(y))
     numbers = range(len(y)) if indices is None else indices
