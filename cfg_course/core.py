@@ -225,7 +225,8 @@ def maybe(
 EXTRAS = dict(
     torchvision='data', accelerate='train', tensorboard='train',
     pandas='measure', scipy='measure', torch_fidelity='measure',
-    matplotlib='figures', seaborn='figures', diffusers='pipelines', huggingface_hub='pipelines')
+    matplotlib='figures', seaborn='figures', diffusers='pipelines', transformers='pipelines',
+    huggingface_hub='pipelines')
 
 # %% ../nbs/00_core.ipynb #0a7c1d06
 def optional(
