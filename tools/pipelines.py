@@ -6,10 +6,13 @@
 
 Each writes a table to `nbs/results` (`--out FOLDER` elsewhere; `--only NAME` for one family). The pipelines are those of
 `tests/tiny_pipelines.py`. Lengths of differences are relative to the largest number of what they are compared with.
+
+`techniques` also asks networks of three research codes where they are: the package k-diffusion, and the sources of EDM and
+SiT in the folders `--edm` and `--sit` (github.com/NVlabs/edm, github.com/willisma/SiT). One that is not there is skipped.
 """
 from __future__ import annotations
 
-import argparse, statistics, sys, time
+import argparse, importlib.util, statistics, sys, time
 from collections.abc import Callable
 from functools import wraps
 from pathlib import Path
@@ -25,10 +28,12 @@ from tiny_pipelines import FAMILIES, IMG2IMG, LINEAR, Family, class_unet, diffus
 
 from cfg_course.adapters import describe, from_diffusers, step_to_sigma
 from cfg_course.catalogue import SHELVES, make_guidance, takes_scale
-from cfg_course.core import Denoise, InputError, write_results
+from cfg_course.comfy import from_edm, from_kdiffusion, from_sit
+from cfg_course.core import Denoise, InputError, rng, write_results
 from cfg_course.guidance import guide
 from cfg_course.pipelines import Answer, PipelineDenoiser, from_pipeline
 from cfg_course.samplers import sample
+from cfg_course.schedules import karras_grid
 
 STEPS, SCALE = 6, 5.
 
@@ -166,6 +171,58 @@ def by_class()->tuple[Denoise, Tensor, tuple]: # denoiser, its noise levels, sha
     return denoise, torch.cat([levels, levels.new_zeros(1)]), (4, 8, 8)
 
 
+CLASSES = 5 # of the research codes' networks
+
+
+def lively(
+    net:torch.nn.Module, # with layers that are zero at the beginning of training
+)->torch.nn.Module: # in evaluation mode
+    "A network none of whose layers is zero."
+    for i, p in enumerate(net.parameters()):
+        p.data += .05*torch.randn(p.shape, generator=rng(7, i))
+    return net.eval()
+
+
+def edm(
+    folder:Path, # of their code
+)->Denoise: # 16 x 16 pixels
+    "A small network of EDM (Karras et al. 2022)."
+    sys.path.insert(0, str(folder))
+    networks = importlib.import_module('training.networks')
+    how = dict(model_channels=16, channel_mult=[1, 2], num_blocks=1, attn_resolutions=[8])
+    return from_edm(lively(networks.EDMPrecond(16, 3, label_dim=CLASSES, model_type='SongUNet', **how)))
+
+
+def kdiffusion(
+    folder:Path|None=None, # not needed: a package
+)->Denoise: # 16 x 16 pixels
+    "A small network of k-diffusion (Crowson)."
+    code = importlib.import_module('k_diffusion')
+    net = code.models.ImageTransformerDenoiserModelV1(4, 64, 128, 3, 3, (4, 4), num_classes=CLASSES + 1)
+    return from_kdiffusion(lively(code.layers.Denoiser(net, sigma_data=.5)), null=CLASSES)
+
+
+def sit(
+    folder:Path, # of their code
+)->Denoise: # latents of 8 x 8
+    "A small network of SiT (Ma et al. 2024)."
+    sys.path.insert(0, str(folder))
+    net = importlib.import_module('models').SiT(8, 2, 4, 32, 4, 2, num_classes=CLASSES, class_dropout_prob=.1)
+    return from_sit(lively(net))
+
+
+RESEARCH = {'EDM': (edm, (3, 16, 16)), 'k-diffusion': (kdiffusion, (3, 16, 16)), 'SiT': (sit, (4, 8, 8))}
+
+FOLDERS:dict[str, Path] = {} # name in `RESEARCH` -> folder
+
+
+def there(
+    name:str, # in `RESEARCH`
+)->bool: # is it?
+    "Whether a research code is there."
+    return name in FOLDERS if name != 'k-diffusion' else importlib.util.find_spec('k_diffusion') is not None
+
+
 def needed(
     name:str, # of a technique
     weaker:Denoise, # a worse denoiser
@@ -212,7 +269,10 @@ def outcome(
 def prepare(
     name:str, # of a family
 )->tuple[Denoise, Tensor, tuple]: # denoiser, its noise levels, shape of a sample
-    "A tiny pipeline as a denoiser."
+    "A tiny pipeline, or the network of a research code, as a denoiser."
+    if name in RESEARCH:
+        make, shape = RESEARCH[name]
+        return make(FOLDERS.get(name)), karras_grid(STEPS, .02, 40.), shape
     if name not in FAMILIES:
         return by_class()
     family = FAMILIES[name]
@@ -225,7 +285,7 @@ def techniques(
 )->list[dict[str, Any]]: # rows
     "The table of all techniques and families."
     rows = []
-    for family in [*FAMILIES, 'UNet2D'] if only is None else [only]:
+    for family in [*FAMILIES, 'UNet2D', *filter(there, RESEARCH)] if only is None else [only]:
         with hushed():
             prepared = prepare(family)
             for kind in KINDS:
@@ -281,7 +341,10 @@ def main()->None:
     parser.add_argument('table', choices=TABLES)
     parser.add_argument('--only', help='one family')
     parser.add_argument('--out', type=Path, default=ROOT/'nbs/results', help='a folder')
+    parser.add_argument('--edm', type=Path, help='sources of EDM')
+    parser.add_argument('--sit', type=Path, help='sources of SiT')
     args = parser.parse_args()
+    FOLDERS.update({name: folder for name, folder in dict(EDM=args.edm, SiT=args.sit).items() if folder})
     import diffusers, transformers
     make, stem = TABLES[args.table]
     rows = make(args.only)
