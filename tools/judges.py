@@ -35,6 +35,7 @@ RECIPES = {
     'digits-noisy': Recipe('digits', dict(steps=1500)),
     'mnist': Recipe('mnist', dict(epochs=3)),
     'mnist-noisy': Recipe('mnist', dict(steps=1500)),
+    'mnist-fit': Recipe('mnist', dict(epochs=3, seed=1), 'fit'),
     'mnist-residual': Recipe('mnist', dict(design='residual', epochs=8), 'fit'),
     'cifar10': Recipe('cifar10', dict(epochs=8, width=48, stages=3, **PHOTOS)),
     'cifar10-noisy': Recipe('cifar10', dict(steps=2500)),
