@@ -65,23 +65,33 @@ def settle(
 )->None:
     "Let the batch norms of a network learn mean and variance, and nothing else learn anything."
     judge.train()
-    for layer in judge.modules():
-        if isinstance(layer, nn.BatchNorm2d):
-            layer.momentum = None # the mean of all batches
+    norms = [layer for layer in judge.modules() if isinstance(layer, nn.BatchNorm2d)]
+    for layer in norms:
+        layer.momentum = None # the mean of all batches
     g = rng(seed, 16)
     with torch.no_grad():
         for _ in range(20):
-            judge.features(to_float(data.x[draw_rows(data, 200, g)]))
+            rows = draw_rows(data, 200, g)
+            judge.features(to_float(data.x[rows]))
     judge.eval()
 
-# %% ../nbs/19a_evidence.ipynb #15670e28
+# %% ../nbs/19a_evidence.ipynb #62b11a76
 @torch.no_grad()
 def all_features(
     judge:Judge, # in evaluation mode
     x:Tensor, # `(N, C, H, W)` uint8
 )->Tensor: # `(N, D)`
     "Features of many images."
-    return torch.cat([judge.features(to_float(part)) for part in x.split(1000)])
+    parts = x.split(1000)
+    return torch.cat([judge.features(to_float(part)) for part in parts])
+
+def even(
+    f:Tensor, # `(N, D)`
+)->tuple[Tensor, Tensor, Tensor]: # `(N, D)` in units of their deviation, `(D,)` mean, `(D,)` deviation
+    "Features that are alike in size."
+    centre = f.mean(0)
+    size = f.std(0) + 1e-6
+    return (f - centre)/size, centre, size
 
 def fit_head(
     judge:Judge, # whose body is ready; its last layer is changed in place
@@ -90,20 +100,26 @@ def fit_head(
     steps:int=1500, # of the optimiser
 )->None:
     "Logistic regression of the classes on features that stay as they are."
-    f = all_features(judge, data.x)
-    centre = f.mean(0)
-    size = f.std(0) + 1e-6
-    f = (f - centre)/size
+    f, centre, size = even(all_features(judge, data.x))
     g = rng(seed, 17)
     layer = nn.Linear(f.shape[1], len(data.classes))
     def loss():
         rows = draw_rows(data, 512, g)
         return F.cross_entropy(layer(f[rows]), data.y[rows])
     descend(layer, loss, steps, 1e-2, .01)
-    last = judge.head[-1]
-    with torch.no_grad():
-        last.weight.copy_(layer.weight/size)
-        last.bias.copy_(layer.bias - last.weight@centre)
+    put_last(judge.head[-1], layer.weight/size, layer.bias, centre)
+
+# %% ../nbs/19a_evidence.ipynb #888a1601
+@torch.no_grad()
+def put_last(
+    last:nn.Linear, # of a judge, changed in place
+    weight:Tensor, # `(K, D)`
+    bias:Tensor, # `(K,)`, of features less their centre
+    centre:Tensor, # `(D,)`
+)->None:
+    "Give the last layer of a judge what was learned of centred features."
+    last.weight.copy_(weight)
+    last.bias.copy_(bias - weight@centre)
 
 # %% ../nbs/19a_evidence.ipynb #f306868d
 def train_unlabelled(
@@ -171,41 +187,58 @@ class Omitted(NamedTuple):
         alone = self.kept[:, :GROUPS]
         return (~alone).sum(-1).double()
 
+    @property
+    def couples(self)->tuple[Tensor, Tensor]: # `(repeats, 45)` float64 each
+        "How many images the two groups of each couple have."
+        sizes = self.sizes
+        return sizes[:, LEFT], sizes[:, RIGHT]
+
 def leave_out(
     y:Tensor, # `(N,)` classes
     repeats:int=4, # how often the images are dealt anew
     seed:int=0, # of the deals
 )->Omitted: # with 55 sets for each deal
     "Deal the images of each class to ten groups, and leave out every group and every two of them."
+    check_count('repeats', repeats)
     check(len(y) >= 2*GROUPS, 'samples', len(y), f'{2*GROUPS} or more')
-    kept = []
-    for i in range(repeats):
-        stays = deal(y, rng(seed, i)) != torch.arange(GROUPS)[:, None]
-        both = stays[LEFT] & stays[RIGHT]
-        kept.append(torch.cat([stays, both]))
-    return Omitted(y, torch.stack(kept))
+    groups = [deal(y, rng(seed, i)) for i in range(repeats)]
+    return Omitted(y, torch.stack([who_stays(group) for group in groups]))
 
-# %% ../nbs/19a_evidence.ipynb #b0fabee2
+# %% ../nbs/19a_evidence.ipynb #178b3f63
+def who_stays(
+    group:Tensor, # `(N,)` 0 to 9
+)->Tensor: # `(10 + 45, N)` bool
+    "Who stays when each group is left out, and when each couple of groups is."
+    stays = group != torch.arange(GROUPS)[:, None]
+    both = stays[LEFT] & stays[RIGHT]
+    return torch.cat([stays, both])
+
 def deal(
     y:Tensor, # `(N,)` classes
     generator:torch.Generator, # source of randomness
 )->Tensor: # `(N,)` 0 to 9
-    "Deal images to groups, class after class."
+    "Deal images to groups, class after class, in a random order of both."
+    classes, kind = y.unique(return_inverse=True)
+    kind = torch.randperm(len(classes), generator=generator)[kind]
     order = torch.randperm(len(y), generator=generator)
-    by_class = order[y[order].argsort(stable=True)]
+    by_class = order[kind[order].argsort(stable=True)]
     group = torch.empty_like(y)
     group[by_class] = torch.arange(len(y)) % GROUPS
     return group
 
-# %% ../nbs/19a_evidence.ipynb #3c711359
+# %% ../nbs/19a_evidence.ipynb #4faad7a6
+def membership()->Tensor: # `(45, 10)` float64
+    "Which two groups each couple is made of."
+    group = torch.arange(GROUPS)
+    first = LEFT[:, None] == group
+    second = RIGHT[:, None] == group
+    return (first | second).double()
+
 def additive_rest(
     q:Tensor, # `(repeats, 45)` a number for each couple of groups
 )->Tensor: # same shape
     "What is left of the numbers of couples when a share for each of the two is taken out."
-    member = torch.zeros(len(LEFT), GROUPS, dtype=q.dtype)
-    rows = torch.arange(len(LEFT))
-    member[rows, LEFT] = 1
-    member[rows, RIGHT] = 1
+    member = membership()
     shares = q@torch.linalg.pinv(member).T
     return q - shares@member.T
 
@@ -221,24 +254,33 @@ def first_variance(
     scaled = (n - sizes)/sizes*away.square()
     return scaled.mean().item()*GROUPS/(GROUPS - 1)
 
+# %% ../nbs/19a_evidence.ipynb #6f04b784
+def second_differences(
+    value:float, # the measure of all images
+    others:Tensor, # `(repeats, 55)` the measure without groups
+    omitted:Omitted, # who was left out
+)->Tensor: # `(repeats, 45)`
+    "What every two groups do alone and together."
+    n = len(omitted.y)
+    a, b = omitted.couples
+    alone = (n - omitted.sizes)**2*others[:, :GROUPS]
+    both = (n - a - b)**2*others[:, GROUPS:]
+    either = alone[:, LEFT] + alone[:, RIGHT]
+    q = n**2*value - either + both
+    return q/(a*b)
+
 def second_variance(
     value:float, # the measure of all images
     others:Tensor, # `(repeats, 55)` the measure without groups
     omitted:Omitted, # who was left out
 )->float: # in squared units of the measure
     "The part of the variance that comes of two images together."
-    n = len(omitted.y)
-    sizes = omitted.sizes
-    a, b = sizes[:, LEFT], sizes[:, RIGHT]
-    alone = others[:, :GROUPS]
-    whole = n**2*value
-    without_a = (n - a)**2*alone[:, LEFT]
-    without_b = (n - b)**2*alone[:, RIGHT]
-    without_both = (n - a - b)**2*others[:, GROUPS:]
-    q = (whole - without_a - without_b + without_both)/(a*b)
-    rest = additive_rest(q).square()*a*b
+    a, b = omitted.couples
+    q = second_differences(value, others, omitted)
+    squares = additive_rest(q).square()*a*b
     freedom = len(LEFT) - GROUPS
-    return rest.sum(1).mean().item()/freedom/(2*n**2)
+    variance = squares.sum(1).mean().item()/freedom
+    return variance/(2*len(omitted.y)**2)
 
 # %% ../nbs/19a_evidence.ipynb #a7bf9607
 class Felt(NamedTuple):
@@ -272,46 +314,61 @@ def error_of(
     second = second_variance(felt.value, felt.others, omitted)
     return (first - min(max(second, 0.), first/2))**.5
 
-# %% ../nbs/19a_evidence.ipynb #ad4bd2f4
+# %% ../nbs/19a_evidence.ipynb #a39744ce
 def downdate(
     v:Tensor, # `(N, D)` vectors, in the basis of the eigenvectors of B
     values:Tensor, # `(D,)` eigenvalues of B, above 0
     c:float, # > 0
-    points:int=200, # of the integral
+    points:int=300, # of the integral
 )->Tensor: # `(N,)`, negative
-    "How much the trace of the root of B falls when $c\\,vv^T$ is taken away."
-    low = values.min().sqrt().log() - 12
-    high = values.max().sqrt().log() + 12
-    u = torch.linspace(low.item(), high.item(), points, dtype=torch.float64)
+    r"How much the trace of the root of B falls when $c\,vv^T$ is taken away."
+    roots = values.sqrt().log()
+    low, high = roots.min().item() - 20, roots.max().item() + 20
+    u = torch.linspace(low, high, points, dtype=torch.float64)
     s = u.exp()
     share = v.square()@(1/(s**2 + values[:, None]))
-    left = (1 - c*share).clamp(min=1e-12)
-    return (left.log()@s)*(u[1] - u[0])/math.pi
+    lost = (c*share).clamp(max=1 - 1e-12)
+    total = torch.log1p(-lost)@s
+    return total*(u[1] - u[0])/math.pi
 
-# %% ../nbs/19a_evidence.ipynb #c7bc0caa
+# %% ../nbs/19a_evidence.ipynb #0ab9fb80
 def fid_without(
     f:Tensor, # `(N, D)` float64 features
     real:Reference, # real images
 )->Tensor: # `(N,)`
     "FID of all images but one, for each of them, without taking N covariances apart."
     r = real.seen.features
-    n = len(f)
-    C = torch.cov(r.T)
-    S = square_root(C)
-    values, basis = torch.linalg.eigh(S@torch.cov(f.T)@S)
-    there = values > 1e-12*values[-1]
     away = f - f.mean(0)
-    v = (away@S@basis)[:, there]
-    whole = values[there].sqrt().sum()
-    fall = downdate(v, values[there], n/(n - 1)**2)
-    grow = (n - 1)/(n - 2)
-    cross = grow**.5*(whole + fall)
-    lengths = away.square().sum(1)
-    trace = grow*(f.var(0).sum() - n/(n - 1)**2*lengths)
-    shift = f.mean(0) - away/(n - 1) - r.mean(0)
-    return shift.square().sum(1) + trace + C.trace() - 2*cross
+    C = torch.cov(r.T)
+    shift = f.mean(0) - away/(len(f) - 1) - r.mean(0)
+    traces = trace_without(away) + C.trace()
+    return shift.square().sum(1) + traces - 2*cross_without(away, square_root(C))
 
-# %% ../nbs/19a_evidence.ipynb #d0182ae3
+# %% ../nbs/19a_evidence.ipynb #8d45ed9d
+def trace_without(
+    away:Tensor, # `(N, D)` features less their mean
+)->Tensor: # `(N,)`
+    "Trace of the covariance without each row."
+    n = len(away)
+    lengths = away.square().sum(1)
+    left = lengths.sum() - n/(n - 1)*lengths
+    return left/(n - 2)
+
+def cross_without(
+    away:Tensor, # `(N, D)` features less their mean
+    S:Tensor, # `(D, D)` root of the covariance of real images
+)->Tensor: # `(N,)`
+    "Trace of the root of S C S without each row."
+    n = len(away)
+    values, basis = torch.linalg.eigh(S@torch.cov(away.T)@S)
+    there = values > 1e-12*values[-1]
+    v = (away@S@basis)[:, there]
+    kept = values[there]
+    fall = downdate(v, kept, n/(n - 1)**2)
+    cross = kept.sqrt().sum() + fall
+    grown = (n - 1)/(n - 2)
+    return cross*grown**.5
+
 def feel_fid(
     seen:Seen, # samples
     real:Reference, # real images
@@ -324,12 +381,15 @@ def feel_fid(
     values = [distance(f[kept]) for kept in omitted.parts]
     return Felt(distance(f), effect, as_others(values, omitted))
 
+# %% ../nbs/19a_evidence.ipynb #d10c1a23
 def as_others(
     values:Sequence[float]|Tensor, # of `parts`
     omitted:Omitted, # groups
 )->Tensor: # `(repeats, 55)` float64
     "Numbers of all parts, a row for each deal."
-    return torch.as_tensor(values, dtype=torch.float64).view(omitted.kept.shape[:2])
+    numbers = torch.as_tensor(values, dtype=torch.float64)
+    shape = omitted.kept.shape[:2]
+    return numbers.view(shape)
 
 # %% ../nbs/19a_evidence.ipynb #66c26d25
 def pair_sums(
@@ -344,22 +404,29 @@ def pair_sums(
         total += ((kept[:, rows]@k)*kept).sum(1)
     return total
 
+def kid_parts(
+    f:Tensor, # `(N, D)` float64 features
+    across:Tensor, # `(N,)` their similarity to real images
+    kept:Tensor, # `(R, N)` float64, 1 for who is in a part
+)->Tensor: # `(R,)`
+    "KID of parts, up to what real images have among themselves."
+    m = kept.sum(1)
+    pairs = m*(m - 1)
+    return pair_sums(f, kept)/pairs - 2*(kept@across)/m
+
 def feel_kid(
     seen:Seen, # samples
     real:Reference, # real images
     omitted:Omitted, # groups
 )->Felt: # KID
     "KID."
-    f = seen.features
-    r = real.seen.features
-    within = own_similarity(f)
+    f, r = seen.features, real.seen.features
+    theirs = own_similarity(r).mean().item()
     across = similarity(f, r)
-    theirs = own_similarity(r).mean()
-    kept = omitted.parts.double()
-    m = kept.sum(1)
-    others = pair_sums(f, kept)/(m*(m - 1)) - 2*(kept@across)/m + theirs
-    value = within.mean() - 2*across.mean() + theirs
-    return Felt(value.item(), 2*(within - across), as_others(others, omitted))
+    effect = 2*(own_similarity(f) - across)
+    others = kid_parts(f, across, omitted.parts.double()) + theirs
+    value = effect.mean().item()/2 - across.mean().item() + theirs
+    return Felt(value, effect, as_others(others, omitted))
 
 # %% ../nbs/19a_evidence.ipynb #97e5b6be
 def of_mean(
@@ -447,22 +514,30 @@ def feel_coverage(
     value = (balls > 0).double().mean().item()
     return Felt(value, effect, as_others(others, omitted))
 
-# %% ../nbs/19a_evidence.ipynb #d7f717f1
+# %% ../nbs/19a_evidence.ipynb #8ccc8791
+def std_effects(
+    x:Tensor, # `(N, P)` float64 pixels
+    y:Tensor, # `(N,)` classes
+)->Tensor: # `(N,)`; 0 for the only one of its class
+    "Effect of each image on `class_std`."
+    effect = torch.zeros(len(x), dtype=torch.float64)
+    groups = [y == k for k in y.unique()]
+    several = [mine for mine in groups if mine.sum() > 1]
+    for mine in several:
+        weight = len(x)/(mine.sum()*len(several))
+        effect[mine] = std_effect(x[mine])*weight
+    return effect
+
 def feel_class_std(
     seen:Seen, # samples
     real:Reference|None, # not used
     omitted:Omitted, # groups
 )->Felt: # class_std
     "Spread of pixels within a class."
+    y = seen.y
     x = to_float(seen.x).flatten(1).double()
-    effect = torch.zeros(len(x), dtype=torch.float64)
-    kinds = [k for k in seen.y.unique() if (seen.y == k).sum() > 1]
-    for k in kinds:
-        mine = seen.y == k
-        weight = len(x)/(mine.sum()*len(kinds))
-        effect[mine] = std_effect(x[mine])*weight
-    values = [class_std(x[kept], seen.y[kept]) for kept in omitted.parts]
-    return Felt(class_std(x, seen.y), effect, as_others(values, omitted))
+    values = [class_std(x[kept], y[kept]) for kept in omitted.parts]
+    return Felt(class_std(x, y), std_effects(x, y), as_others(values, omitted))
 
 # %% ../nbs/19a_evidence.ipynb #b7102800
 FELT:dict[str, Callable[[Seen, Reference, Omitted], Felt]] = dict(
@@ -489,18 +564,35 @@ def estimate(
         return bounded(felt.value, error, len(omitted.y))
     return around(felt.value, error)
 
-# %% ../nbs/19a_evidence.ipynb #c731ac19
+# %% ../nbs/19a_evidence.ipynb #59606d1d
 def feel_all(
     seen:Seen, # samples
     real:Reference, # real images
     omitted:Omitted, # groups
-    metrics:Sequence[str]|None=None, # of `FELT`; all when not given
+    metrics:Sequence[str]|None=None, # of `FELT`; all but FID at infinity, which needs more images, when not given
 )->dict[str, Felt]: # by name
     "Several measures of a set, and how each feels the images."
-    names = FELT if metrics is None else metrics
-    for name in names:
-        check(name in FELT, 'metrics', name, ', '.join(FELT))
+    names = usual_measures() if metrics is None else metrics
+    unknown = [name for name in names if name not in FELT]
+    check(not unknown, 'metrics', ', '.join(unknown), ', '.join(FELT))
     return {name: FELT[name](seen, real, omitted) for name in names}
+
+def usual_measures()->list[str]: # of `FELT`
+    "All measures that a few hundred images allow."
+    return [name for name in FELT if name != 'fid_infinite']
+
+def felt_by_judge(
+    judges:dict[str, Judge], # by name
+    references:dict[str, Reference], # by name
+    x:Tensor, # `(N, C, H, W)` uint8 samples
+    omitted:Omitted, # groups, and the classes
+    metrics:Sequence[str]|None=None, # of `FELT`; all when not given
+)->Iterator[tuple[str, str, Felt]]: # judge, metric, the measure
+    "Every measure under one judge after the other."
+    for judge, seen in looks(judges, references, x, omitted.y):
+        felt = feel_all(seen, references[judge], omitted, metrics)
+        for metric, measure in felt.items():
+            yield judge, metric, measure
 
 # %% ../nbs/19a_evidence.ipynb #15327f69
 def several_judges(
@@ -514,11 +606,10 @@ def several_judges(
 )->pd.DataFrame: # judge, metric, value, low, high
     "Every measure under every judge, with its 95 % interval."
     omitted = leave_out(y, repeats, seed)
-    rows = []
-    for judge, seen in looks(judges, references, x, y):
-        felt = feel_all(seen, references[judge], omitted, metrics)
-        rows += [(judge, k, *estimate(k, f, omitted)) for k, f in felt.items()]
-    return optional('pandas').DataFrame(rows, columns=['judge', 'metric', 'value', 'low', 'high'])
+    felt = felt_by_judge(judges, references, x, omitted, metrics)
+    rows = [(judge, k, *estimate(k, mine, omitted)) for judge, k, mine in felt]
+    columns = ['judge', 'metric', 'value', 'low', 'high']
+    return optional('pandas').DataFrame(rows, columns=columns)
 
 # %% ../nbs/19a_evidence.ipynb #14940ffe
 def looks(
@@ -544,48 +635,56 @@ class Line(NamedTuple):
         "What the line says of n images."
         return self.infinite + self.slope/n
 
-# %% ../nbs/19a_evidence.ipynb #5c955e4b
+# %% ../nbs/19a_evidence.ipynb #16dfb9f7
 def intercept_weights(
     cuts:int, # into up to how many parts the images are cut
-)->tuple[Tensor, Tensor]: # `(cuts,)` each: whose products with the mean FID of parts are FID at infinity, and slope times n
+)->tuple[Tensor, Tensor]: # `(cuts,)` each: weights of the mean FIDs, for FID at infinity and for the slope over n
     "Least squares of a line through 1/n, 2/n ... as weights."
     t = torch.arange(1, cuts + 1, dtype=torch.float64)
     line = torch.stack([torch.ones_like(t), t], 1)
     return torch.linalg.pinv(line).unbind()
 
-def cut(
-    y:Tensor, # `(N,)` classes
-    parts:int, # how many
-    seed:int=0, # of the choice
-)->Tensor: # `(N,)` 0 to parts - 1
-    "Parts of equal size, each with its share of every class."
-    return random_places(y, seed) % parts
 
-def mean_fids(
-    f:Tensor, # `(N, D)` features
+
+def all_cuts(
     y:Tensor, # `(N,)` classes
-    distance:Callable[[Tensor], float], # of `distance_to`
     cuts:int, # into up to how many parts the images are cut
     seed:int=0, # of the parts
-)->Tensor: # `(cuts,)` float64
-    "Mean FID of the parts when the images are not cut, cut in two, in three ..."
+)->list[Tensor]: # `(N,)` bool each: 1 + 2 + ... parts
+    "All parts, when the images are not cut, cut in two, in three ..."
     found = []
     for j in range(1, cuts + 1):
-        part = cut(y, j, seed)
-        fids = [distance(f[part == i]) for i in range(j)]
-        found.append(sum(fids)/j)
-    return torch.tensor(found, dtype=torch.float64)
+        part = random_places(y, seed) % j
+        found += [part == i for i in range(j)]
+    return found
 
-# %% ../nbs/19a_evidence.ipynb #dcba515d
+def weights_of_parts(
+    weights:Tensor, # `(cuts,)` of the means
+)->list[float]: # of the parts
+    "The weight of a mean, shared by its parts."
+    shared = []
+    for j, weight in enumerate(weights.tolist(), 1):
+        shared += [weight/j]*j
+    return shared
+
+# %% ../nbs/19a_evidence.ipynb #0537b906
+def dot(
+    weights:Sequence[float], # as many as numbers
+    numbers:Sequence[float], # any
+)->float: # their weighted sum
+    "Sum of products."
+    pairs = zip(weights, numbers)
+    return sum(w*x for w, x in pairs)
+
 def check_cuts(
     n:int, # images
     dim:int, # features
     cuts:int, # into up to how many parts they are cut
 )->None:
     "Raise an `InputError` where the smallest part has not twice as many images as features."
-    fits = n//cuts >= 2*dim
-    check(cuts > 1, 'cuts', cuts, '2 or more')
-    check(fits, 'samples', n, f'{2*dim*cuts} or more: the smallest of {cuts} cuts must have twice as many as features')
+    check_count('cuts', cuts, 2)
+    least = 2*dim*cuts
+    check(n >= least, 'samples', n, f'{least} or more, twice as many in each of {cuts} parts as there are features')
 
 # %% ../nbs/19a_evidence.ipynb #fa4935ec
 def fid_line(
@@ -597,33 +696,46 @@ def fid_line(
     "FID extrapolated to infinitely many samples (Chong & Forsyth 2020)."
     n, dim = seen.features.shape
     check_cuts(n, dim, cuts)
-    fids = mean_fids(seen.features, seen.y, distance_to(real), cuts, seed)
-    at_zero, slope = intercept_weights(cuts)
-    return Line((at_zero@fids).item(), (slope@fids).item()*n)
+    distance = distance_to(real)
+    fids = [distance(seen.features[part]) for part in all_cuts(seen.y, cuts, seed)]
+    at_zero, slope = (weights_of_parts(w) for w in intercept_weights(cuts))
+    return Line(dot(at_zero, fids), n*dot(slope, fids))
 
-# %% ../nbs/19a_evidence.ipynb #b4adb0a8
+# %% ../nbs/19a_evidence.ipynb #d571eee8
 def feel_fid_infinite(
     seen:Seen, # samples
     real:Reference, # real images
     omitted:Omitted, # groups
     cuts:int=4, # as for `fid_line`
 )->Felt: # FID at infinity
-    "FID at infinity, which feels an image in every part that the image is in."
-    f, y = seen.features, seen.y
+    "FID at infinity, which feels an image in every part that the image is in; the parts stay when images are left out."
+    f = seen.features
+    check_cuts(*f.shape, cuts)
+    parts = all_cuts(seen.y, cuts)
+    weights = weights_of_parts(intercept_weights(cuts)[0])
     distance = distance_to(real)
-    at_zero, _ = intercept_weights(cuts)
     def infinite(kept):
-        return (at_zero@mean_fids(f[kept], y[kept], distance, cuts)).item()
-    effect = torch.zeros(len(f), dtype=torch.float64)
-    for j in range(1, cuts + 1):
-        part = cut(y, j)
-        for i in range(j):
-            mine = part == i
-            own = (1 - mine.sum())*fid_without(f[mine], real)
-            effect[mine] += at_zero[j - 1]*(own - own.mean())
-    everyone = torch.ones(len(f), dtype=torch.bool)
+        fids = [distance(f[part & kept]) for part in parts]
+        return dot(weights, fids)
+    effect = sum(w*part_effect(f, part, real) for w, part in zip(weights, parts))
     others = [infinite(kept) for kept in omitted.parts]
-    return Felt(infinite(everyone), effect, as_others(others, omitted))
+    whole = torch.ones(len(f), dtype=torch.bool)
+    return Felt(infinite(whole), effect, as_others(others, omitted))
+
+def part_effect(
+    f:Tensor, # `(N, D)` features
+    part:Tensor, # `(N,)` bool
+    real:Reference, # real images
+)->Tensor: # `(N,)`, 0 outside of the part
+    "Effect of each image on the FID of a part, for a mean over all images."
+    n = int(part.sum())
+    without = fid_without(f[part], real)
+    effect = torch.zeros(len(f), dtype=torch.float64)
+    effect[part] = (1 - n)*(without - without.mean())*len(f)/n
+    return effect
+
+# %% ../nbs/19a_evidence.ipynb #cfe4131a
+FELT['fid_infinite'] = feel_fid_infinite
 
 # %% ../nbs/19a_evidence.ipynb #1ca3d48f
 def two_sided(
@@ -655,11 +767,11 @@ def paired_differences(
     "Every measure of one setting minus that of another, under every judge, felt pair by pair."
     check(len(x) == len(against), 'images', (len(x), len(against)), 'as many of both settings')
     omitted = leave_out(y, repeats, seed)
-    rows = []
-    for (judge, seen), (_, other) in zip(looks(judges, references, x, y), looks(judges, references, against, y)):
-        mine = feel_all(seen, references[judge], omitted, metrics)
-        theirs = feel_all(other, references[judge], omitted, metrics)
-        rows += [difference_row(judge, k, minus(mine[k], theirs[k]), omitted) for k in mine]
+    ours = felt_by_judge(judges, references, x, omitted, metrics)
+    theirs = felt_by_judge(judges, references, against, omitted, metrics)
+    rows = [
+        difference_row(judge, k, minus(mine, other), omitted)
+        for (judge, k, mine), (_, _, other) in zip(ours, theirs)]
     return optional('pandas').DataFrame(rows)
 
 # %% ../nbs/19a_evidence.ipynb #85cf0c7f
@@ -676,18 +788,18 @@ def difference_row(
         judge=judge, metric=metric, difference=value, error=error,
         low=low, high=high, p=p_value(value, error))
 
-# %% ../nbs/19a_evidence.ipynb #d629742c
+# %% ../nbs/19a_evidence.ipynb #085e2fb7
 def holm(
     p:Sequence[float], # p-values of a family
 )->list[float]: # adjusted, in the same order
     "Holm's correction (1979): below .05 are those that may be called different, wrong in one family of twenty at most."
-    p = torch.as_tensor(p, dtype=torch.float64)
+    p = torch.as_tensor(list(p), dtype=torch.float64)
+    sound = bool(((p >= 0) & (p <= 1)).all())
+    check(sound, 'p', p.tolist(), 'numbers between 0 and 1')
     order = p.argsort()
     left = torch.arange(len(p), 0, -1) # how many are still to be judged
     raised = (left*p[order]).clamp(max=1).cummax(0).values
-    adjusted = torch.empty_like(p)
-    adjusted[order] = raised
-    return adjusted.tolist()
+    return raised[order.argsort()].tolist()
 
 def simultaneous(
     comparisons:int, # how many intervals
@@ -718,42 +830,90 @@ def verdict(
         return 'undecided'
     return WORDS[METRICS[metric].better][difference > 0]
 
-# %% ../nbs/19a_evidence.ipynb #2eb8b13d
+# %% ../nbs/19a_evidence.ipynb #63e44a7c
 def verdicts(
     table:pd.DataFrame, # technique, judge, metric, difference, p: rows of `paired_differences`
     metric:str='fid', # which of them
 )->pd.DataFrame: # technique, least, most, p, holm, verdict
-    "One row for each technique: the smallest and the largest difference, and what all judges say, with Holm's correction."
-    pd = optional('pandas')
+    "For each technique the smallest and the largest difference, and what all judges say, with Holm's correction."
     known = table.metric.unique().tolist()
     check(metric in known, 'metric', metric, f"one of the metrics of the table: {', '.join(known)}")
-    rows = []
-    for technique, mine in table[table.metric == metric].groupby('technique', sort=False):
-        p = agreed(mine.difference, mine.p)
-        rows.append((technique, mine.difference.min(), mine.difference.max(), p))
-    found = pd.DataFrame(rows, columns=['technique', 'least', 'most', 'p'])
+    mine = table[table.metric == metric]
+    check_judges(mine)
+    found = optional('pandas').DataFrame([heard(rows) for _, rows in mine.groupby('technique', sort=False)])
     found['holm'] = holm(found.p)
     words = [verdict(metric, row.least, row.holm) for row in found.itertuples()]
     return found.assign(verdict=words)
 
-# %% ../nbs/19a_evidence.ipynb #2f620799
-def orders(
-    a:Tensor, # `(N,)` numbers
-)->Tensor: # `(N, N)` 1, 0 or -1
-    "Which of two is larger."
-    return (a[:, None] - a[None, :]).sign()
+# %% ../nbs/19a_evidence.ipynb #5b7ac371
+def heard(
+    rows:pd.DataFrame, # of one technique, a row for each judge
+)->dict[str, Any]: # technique, least, most, p
+    "What all judges say of a technique."
+    return dict(
+        technique=rows.technique.iloc[0],
+        least=rows.difference.min(),
+        most=rows.difference.max(),
+        p=agreed(rows.difference, rows.p))
 
-# %% ../nbs/19a_evidence.ipynb #818d1cd4
+def check_judges(
+    rows:pd.DataFrame, # technique, judge
+)->None:
+    "Raise an `InputError` unless every judge speaks once of every technique."
+    judges = set(rows.judge)
+    for technique, mine in rows.groupby('technique', sort=False):
+        spoke = sorted(mine.judge)
+        check(spoke == sorted(judges), f'judges of {technique}', spoke, f'each of {sorted(judges)} once')
+
+# %% ../nbs/19a_evidence.ipynb #0bd15055
+def orders(
+    a:Sequence[float], # numbers of N techniques
+)->Tensor: # `(N, N)` 1, 0 or -1
+    "Which of two is larger; raises `InputError` where all are the same, or one is no number."
+    numbers = torch.as_tensor(list(a), dtype=torch.float64)
+    order = (numbers[:, None] - numbers).sign()
+    ranks = order.any() and numbers.isfinite().all()
+    check(ranks, 'ranking', numbers.tolist(), 'numbers, some of which differ')
+    return order
+
+def agreement(
+    a:Sequence[float], # numbers of N techniques
+    b:Sequence[float], # other numbers of the same
+)->tuple[Tensor, Tensor, Tensor]: # `(N, N)` each: same order (1) or opposite (-1), who differ under a, who under b
+    "What every two techniques say of two rankings; raises `InputError` where one ranks nothing."
+    check(len(a) == len(b), 'rankings', (len(a), len(b)), 'of the same techniques')
+    first = orders(a)
+    second = orders(b)
+    return first*second, first.square(), second.square()
+
+def tau_of(
+    same:Tensor, # `(...)` same order less opposite
+    a:Tensor, # `(...)` pairs that differ under a
+    b:Tensor, # `(...)` pairs that differ under b
+)->Tensor: # `(...)` -1 to 1
+    "Kendall's tau-b of counts."
+    return same/(a*b).sqrt()
+
+# %% ../nbs/19a_evidence.ipynb #fcb19b55
 def kendall(
     a:Sequence[float], # numbers of N techniques
     b:Sequence[float], # other numbers of the same
 )->float: # -1 to 1
     "Kendall's tau-b: pairs in the same order less pairs in the other, over pairs."
-    a = orders(torch.as_tensor(a, dtype=torch.float64))
-    b = orders(torch.as_tensor(b, dtype=torch.float64))
-    size = (a.square().sum()*b.square().sum()).sqrt()
-    return ((a*b).sum()/size).item() if size else math.nan
+    totals = [pairs.sum() for pairs in agreement(a, b)]
+    return tau_of(*totals).item()
 
+# %% ../nbs/19a_evidence.ipynb #fdbacfed
+def times_drawn(
+    n:int, # techniques
+    repeats:int, # draws
+    seed:int, # of them
+)->Tensor: # `(repeats, n)` float64
+    "How often each technique comes when n are drawn with replacement."
+    rows = torch.randint(n, (repeats, n), generator=rng(seed))
+    return F.one_hot(rows, n).sum(1).double()
+
+# %% ../nbs/19a_evidence.ipynb #d5cfa717
 def kendall_interval(
     a:Sequence[float], # numbers of N techniques
     b:Sequence[float], # other numbers of the same
@@ -761,19 +921,30 @@ def kendall_interval(
     seed:int=0, # of them
 )->Estimate: # tau, low, high
     "Kendall's tau with a 95 % interval by drawing techniques with replacement."
-    a = orders(torch.as_tensor(a, dtype=torch.float64))
-    b = orders(torch.as_tensor(b, dtype=torch.float64))
-    n = len(a)
+    pairs = agreement(a, b)
+    n = len(pairs[0])
     check(n > 3, 'techniques', n, '4 or more')
-    rows = torch.randint(n, (repeats, n), generator=rng(seed))
-    counts = torch.zeros(repeats, n, dtype=torch.float64)
-    counts.scatter_add_(1, rows, torch.ones_like(counts))
-    def total(pairs): return ((counts@pairs)*counts).sum(1)
-    draws = total(a*b)/(total(a.square())*total(b.square())).sqrt()
-    tau = ((a*b).sum()/(a.square().sum()*b.square().sum()).sqrt()).item()
-    return tau, *ends(draws)
+    times = times_drawn(n, repeats, seed)
+    totals = [((times@p)*times).sum(1) for p in pairs]
+    tau = kendall(a, b)
+    low, high = ends(tau_of(*totals))
+    return tau, *open_end(tau, low, high, n)
 
-# %% ../nbs/19a_evidence.ipynb #8ae787db
+# %% ../nbs/19a_evidence.ipynb #62e094ed
+def open_end(
+    tau:float, # of two rankings
+    low:float, # end of its interval
+    high:float, # end of its interval
+    n:int, # techniques
+)->tuple[float, float]: # low, high
+    "Where no pair is in opposite order, or none in the same: as many as n/2 pairs may hide in one case of twenty."
+    hidden = 2*(1 - .05**(2/n))
+    if tau > 1 - 1e-9:
+        low = min(low, 1 - hidden)
+    if tau < -1 + 1e-9:
+        high = max(high, hidden - 1)
+    return low, high
+
 def ends(
     draws:Tensor, # `(draws,)`
 )->tuple[float, float]: # low, high
@@ -789,17 +960,23 @@ def mean_squares(
     "How much the means of networks, of sets of images and of judges differ, and what is left."
     N, S, J = table.shape
     mean = table.mean()
-    network = table.mean((1, 2), keepdim=True)
-    image = table.mean(2, keepdim=True)
-    judge = table.mean((0, 1), keepdim=True)
-    rest = table - image - judge + mean
-    def square(away, times, freedom):
-        return times*away.square().sum().item()/freedom, freedom
+    network = table.mean((1, 2), keepdim=True) - mean
+    image = table.mean(2, keepdim=True) - mean
+    judge = table.mean((0, 1), keepdim=True) - mean
     return dict(
-        network=square(network - mean, S*J, N - 1),
-        noise=square(image - network, J, N*(S - 1)),
-        judge=square(judge - mean, N*S, J - 1),
-        rest=square(rest, 1, (N*S - 1)*(J - 1)))
+        network=mean_square(network, S*J, N - 1),
+        noise=mean_square(image - network, J, N*(S - 1)),
+        judge=mean_square(judge, N*S, J - 1),
+        rest=mean_square(table - mean - image - judge, 1, (N*S - 1)*(J - 1)))
+
+def mean_square(
+    away:Tensor, # means less what they are compared with
+    times:int, # numbers in each mean
+    freedom:int, # degrees of freedom
+)->tuple[float, int]: # mean square, degrees of freedom
+    "A mean square."
+    total = times*away.square().sum().item()
+    return total/freedom, freedom
 
 def parts_of(
     squares:dict[str, Any], # source -> mean square, a number or `(draws,)`
@@ -820,15 +997,24 @@ def split_variance(
     seed:int=0, # of them
 )->dict[str, Estimate]: # noise, network, judge, rest: standard deviation, low, high
     "How much a number varies with noise, with the network and with the judge, each with a 95 % interval."
-    check(table.ndim == 3 and min(table.shape) > 1, 'table', tuple(table.shape), 'two or more networks, seeds and judges')
+    check_table(table)
     squares = mean_squares(table)
     g = rng(seed)
-    sampled = {k: square/chi(freedom, draws, g) for k, (square, freedom) in squares.items()}
-    found = parts_of({k: square for k, (square, _) in squares.items()}, table.shape)
-    spread = parts_of(sampled, table.shape)
+    mean = {k: square for k, (square, _) in squares.items()}
+    drawn = {k: square/chi(freedom, draws, g) for k, (square, freedom) in squares.items()}
+    found = parts_of(mean, table.shape)
+    spread = parts_of(drawn, table.shape)
     return {k: (root(found[k]), *ends(root_of(spread[k]))) for k in found}
 
-# %% ../nbs/19a_evidence.ipynb #895c785f
+# %% ../nbs/19a_evidence.ipynb #e736b51b
+def check_table(
+    table:Tensor, # `(networks, seeds, judges)`
+)->None:
+    "Raise an `InputError` for a table that cannot be split."
+    shape = tuple(table.shape)
+    check(table.ndim == 3 and min(shape) > 1, 'table', shape, 'two or more networks, seeds and judges')
+    check(bool(table.isfinite().all()), 'table', 'numbers that are not finite', 'finite ones')
+
 def chi(
     freedom:int, # degrees of freedom
     draws:int, # how many
@@ -844,24 +1030,35 @@ def root(
     "The root, 0 for what is below 0."
     return max(variance, 0.)**.5
 
+# %% ../nbs/19a_evidence.ipynb #b1c2ed30
 def root_of(
     variances:Tensor, # `(draws,)`
 )->Tensor: # same shape
     "Roots, 0 for what is below 0."
     return variances.clamp(min=0).sqrt()
 
-# %% ../nbs/19a_evidence.ipynb #6a534715
+# %% ../nbs/19a_evidence.ipynb #377b7f3e
+def log_chance(
+    k:int, # successes
+    n:int, # trials
+    share:float, # of successes
+)->float: # logarithm of a probability
+    "How likely k successes are."
+    ways = math.log(math.comb(n, k))
+    hits = k*math.log(share)
+    misses = (n - k)*math.log1p(-share)
+    return ways + hits + misses
+
+# %% ../nbs/19a_evidence.ipynb #432f5dcb
 def binomial_p(
     hits:int, # successes
     n:int, # trials
     share:float=.95, # of successes that is claimed
 )->float: # p-value
     "How likely a number of hits that is no likelier than this one is (exact, two-sided)."
-    def log_chance(k):
-        ways = math.lgamma(n + 1) - math.lgamma(k + 1) - math.lgamma(n - k + 1)
-        return ways + k*math.log(share) + (n - k)*math.log1p(-share)
-    logs = [log_chance(k) for k in range(n + 1)]
-    return min(1., sum(math.exp(x) for x in logs if x <= logs[hits] + 1e-9))
+    logs = [log_chance(k, n, share) for k in range(n + 1)]
+    rarer = [x for x in logs if x <= logs[hits] + 1e-9]
+    return min(1., sum(map(math.exp, rarer)))
 
 class Covered(NamedTuple):
     "How often intervals held the mean of what they are about."
