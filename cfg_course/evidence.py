@@ -18,8 +18,8 @@ from .classifiers import Classifier, Judge, descend, draw_rows, load_classifier,
 from .core import check, check_count, mix_seed, optional, rng, to_float
 from .data import Images
 from .metrics import METRICS, Estimate, Reference, Seen, around, bounded, class_means, class_std
-from .metrics import coverage_effect, distance_to, distances, inside, kid_kernel, make_reference, observe
-from .metrics import own_similarity, radii, random_places, recalls, similarity, square_root
+from .metrics import coverage_effect, distance_to, distances, equal_shares, inside, kid_kernel, make_reference
+from .metrics import observe, own_similarity, radii, random_places, recalls, similarity, square_root
 from .metrics import std_effect, stratified_error
 
 if TYPE_CHECKING:
@@ -27,17 +27,18 @@ if TYPE_CHECKING:
 
 # %% auto #0
 __all__ = ['FELT', 'SHARES', 'train_unlabelled', 'judges_of', 'references_of', 'Omitted', 'leave_out', 'Felt', 'minus',
-           'error_of', 'fid_without', 'several_judges', 'Line', 'fid_line', 'paired_differences', 'holm',
+           'error_of', 'fid_without', 'several_judges', 'Line', 'fid_line', 'floor_lines', 'paired_differences', 'holm',
            'simultaneous', 'verdicts', 'kendall', 'kendall_interval', 'split_variance', 'binomial_p', 'Covered',
            'count_covered']
 
-# %% ../nbs/19a_evidence.ipynb #da50dc16
+# %% ../nbs/19a_evidence.ipynb #ed656c16
 def turned(
     x:Tensor, # `(B, C, H, W)`, as high as wide
 )->tuple[Tensor, Tensor]: # `(4B, C, H, W)`, `(4B,)` by how many quarters
     "Images upright, and turned by one, two and three quarters."
     ways = [x.rot90(k, (2, 3)) for k in range(4)]
-    return torch.cat(ways), torch.arange(4).repeat_interleave(len(x))
+    quarters = torch.arange(4).repeat_interleave(len(x))
+    return torch.cat(ways), quarters
 
 def quarters_judge(
     data:Images, # real images; their labels are not looked at
@@ -51,8 +52,11 @@ def quarters_judge(
     g = rng(seed, 15)
     net = Classifier(data.shape, 4, width, stages)
     def loss():
-        x = to_float(data.x[draw_rows(data, 48, g)])
-        x, quarters = turned(mirror(x, g) if flip else x)
+        rows = draw_rows(data, 48, g)
+        x = to_float(data.x[rows])
+        if flip:
+            x = mirror(x, g)
+        x, quarters = turned(x)
         return F.cross_entropy(net(x), quarters)
     steps = int(epochs*(len(data)//48))
     descend(net, loss, steps, 2e-3, .05)
@@ -152,19 +156,29 @@ def judges_of(
     shape:Sequence[int], # (C, H, W) of the images
 )->dict[str, Judge]: # name -> judge
     "Three judges that have not seen the part 'reference'; raises `InputError` where there are none."
-    names = TRIPLES.get(tuple(shape), ())
+    asked = dataset, tuple(shape)
+    names = TRIPLES.get(asked[1], ())
     ours = [name for name in names if name.split('-')[0] in dataset]
-    check(ours, 'dataset, shape', (dataset, tuple(shape)), 'mnist (1, 28, 28), cifar10 (3, 16, 16)')
+    check(ours, 'dataset, shape', asked, 'mnist (1, 28, 28), cifar10 (3, 16, 16)')
     return {name: load_classifier(name)[0] for name in ours}
 
 def references_of(
     judges:dict[str, Judge], # of `judges_of`
     data:Images, # the part 'reference'
-    num:int|None=None, # of them, in equal shares; all when not given
+    num:int|None=None, # of them, in equal shares; as many as can have equal shares when not given
     seed:int=0, # of the choice
 )->dict[str, Reference]: # name -> the same images, as each judge sees them
-    "Real images through the eyes of every judge."
-    return {name: make_reference(judge, data, num, seed) for name, judge in judges.items()}
+    "Real images, of every class the same number as samples have, through the eyes of every judge."
+    most = num or even_number(data.y)
+    return {name: make_reference(judge, data, most, seed) for name, judge in judges.items()}
+
+# %% ../nbs/19a_evidence.ipynb #fdfd2357
+def even_number(
+    y:Tensor, # `(N,)` classes
+)->int: # images
+    "How many images can be taken with equal shares of all classes."
+    _, counts = y.unique(return_counts=True)
+    return int(counts.min())*len(counts)
 
 # %% ../nbs/19a_evidence.ipynb #b84b811e
 GROUPS = 10 # of the images, each with its share of every class
@@ -322,16 +336,25 @@ def downdate(
     points:int=300, # of the integral
 )->Tensor: # `(N,)`, negative
     r"How much the trace of the root of B falls when $c\,vv^T$ is taken away."
-    roots = values.sqrt().log()
-    low, high = roots.min().item() - 20, roots.max().item() + 20
-    u = torch.linspace(low, high, points, dtype=torch.float64)
+    u = grid_of(values, points)
     s = u.exp()
-    share = v.square()@(1/(s**2 + values[:, None]))
-    lost = (c*share).clamp(max=1 - 1e-12)
-    total = torch.log1p(-lost)@s
-    return total*(u[1] - u[0])/math.pi
+    inverse = 1/(s**2 + values[:, None])
+    lost = c*v.square()@inverse
+    logs = torch.log1p(-lost.clamp(max=1 - 1e-12))
+    step = u[1] - u[0]
+    return logs@s*step/math.pi
 
-# %% ../nbs/19a_evidence.ipynb #0ab9fb80
+def grid_of(
+    values:Tensor, # `(D,)` eigenvalues
+    points:int, # how many
+)->Tensor: # `(points,)` float64
+    "Logarithms of s, far below the smallest root and far above the largest."
+    roots = values.sqrt().log()
+    low = roots.min().item() - 20
+    high = roots.max().item() + 20
+    return torch.linspace(low, high, points, dtype=torch.float64)
+
+# %% ../nbs/19a_evidence.ipynb #1a496347
 def fid_without(
     f:Tensor, # `(N, D)` float64 features
     real:Reference, # real images
@@ -340,9 +363,11 @@ def fid_without(
     r = real.seen.features
     away = f - f.mean(0)
     C = torch.cov(r.T)
-    shift = f.mean(0) - away/(len(f) - 1) - r.mean(0)
+    means = f.mean(0) - away/(len(f) - 1)
+    shifts = (means - r.mean(0)).square().sum(1)
     traces = trace_without(away) + C.trace()
-    return shift.square().sum(1) + traces - 2*cross_without(away, square_root(C))
+    cross = cross_without(away, square_root(C))
+    return shifts + traces - 2*cross
 
 # %% ../nbs/19a_evidence.ipynb #8d45ed9d
 def trace_without(
@@ -360,7 +385,8 @@ def cross_without(
 )->Tensor: # `(N,)`
     "Trace of the root of S C S without each row."
     n = len(away)
-    values, basis = torch.linalg.eigh(S@torch.cov(away.T)@S)
+    C = torch.cov(away.T)
+    values, basis = torch.linalg.eigh(S@C@S)
     there = values > 1e-12*values[-1]
     v = (away@S@basis)[:, there]
     kept = values[there]
@@ -379,7 +405,8 @@ def feel_fid(
     distance = distance_to(real)
     effect = (1 - len(f))*fid_without(f, real)
     values = [distance(f[kept]) for kept in omitted.parts]
-    return Felt(distance(f), effect, as_others(values, omitted))
+    others = as_others(values, omitted)
+    return Felt(distance(f), effect, others)
 
 # %% ../nbs/19a_evidence.ipynb #d10c1a23
 def as_others(
@@ -391,17 +418,19 @@ def as_others(
     shape = omitted.kept.shape[:2]
     return numbers.view(shape)
 
-# %% ../nbs/19a_evidence.ipynb #66c26d25
+# %% ../nbs/19a_evidence.ipynb #cfdbd83c
 def pair_sums(
     f:Tensor, # `(N, D)` float64 features
     kept:Tensor, # `(R, N)` float64, 1 for who is in a part
 )->Tensor: # `(R,)`
     "Sum of KID's kernel over the pairs of different rows of each part."
     total = torch.zeros(len(kept), dtype=torch.float64)
-    for rows in torch.arange(len(f)).split(1000):
+    places = torch.arange(len(f))
+    for rows in places.split(1000):
         k = kid_kernel(f[rows], f)
-        k[torch.arange(len(rows)), rows] = 0
-        total += ((kept[:, rows]@k)*kept).sum(1)
+        k[rows[:, None] == places] = 0
+        ours = kept[:, rows]@k
+        total += (ours*kept).sum(1)
     return total
 
 def kid_parts(
@@ -411,8 +440,9 @@ def kid_parts(
 )->Tensor: # `(R,)`
     "KID of parts, up to what real images have among themselves."
     m = kept.sum(1)
-    pairs = m*(m - 1)
-    return pair_sums(f, kept)/pairs - 2*(kept@across)/m
+    within = pair_sums(f, kept)/(m*(m - 1))
+    to_real = kept@across/m
+    return within - 2*to_real
 
 def feel_kid(
     seen:Seen, # samples
@@ -421,12 +451,13 @@ def feel_kid(
 )->Felt: # KID
     "KID."
     f, r = seen.features, real.seen.features
-    theirs = own_similarity(r).mean().item()
+    theirs = own_similarity(r).mean()
     across = similarity(f, r)
-    effect = 2*(own_similarity(f) - across)
-    others = kid_parts(f, across, omitted.parts.double()) + theirs
-    value = effect.mean().item()/2 - across.mean().item() + theirs
-    return Felt(value, effect, as_others(others, omitted))
+    within = own_similarity(f)
+    value = within.mean() - 2*across.mean() + theirs
+    parts = kid_parts(f, across, omitted.parts.double())
+    others = as_others(parts + theirs, omitted)
+    return Felt(value.item(), 2*(within - across), others)
 
 # %% ../nbs/19a_evidence.ipynb #97e5b6be
 def of_mean(
@@ -467,10 +498,20 @@ def feel_feature_spread(
     *unused, # what other measures need
 )->Felt: # feature_spread
     "Spread of features within a class."
-    away = seen.features - class_means(seen.features, seen.y)
+    y = seen.y
+    away = seen.features - class_means(seen.features, y)
     squares = away.square().sum(1)
     value = squares.mean().sqrt().item()
-    return Felt(value, squares/max(2*value, 1e-12))
+    effect = squares*lone_factor(y)/max(2*value, 1e-12)
+    return Felt(value, effect)
+
+def lone_factor(
+    y:Tensor, # `(N,)` classes
+)->Tensor: # `(N,)` n/(n - 1), a little above 1; 1 for the only one of its class
+    "How much more the square of an image counts because its class has no mean without it."
+    _, kind, counts = y.unique(return_inverse=True, return_counts=True)
+    n = counts[kind].double()
+    return n/(n - 1).clamp(min=1)
 
 # %% ../nbs/19a_evidence.ipynb #1dc59928
 def feel_recall(
@@ -484,7 +525,8 @@ def feel_recall(
     everyone = torch.ones(1, len(f), dtype=torch.bool)
     parts = torch.cat([everyone, omitted.parts])
     values = recalls(f, r, list(parts))
-    return Felt(values[0].item(), None, as_others(values[1:], omitted))
+    others = as_others(values[1:], omitted)
+    return Felt(values[0].item(), None, others)
 
 def coverages(
     f:Tensor, # `(N, D)` features of samples
@@ -509,10 +551,10 @@ def feel_coverage(
     f = seen.features
     r = real.seen.features
     _, balls = inside(f, r, 5)
+    covered = balls > 0
     effect = coverage_effect(f, r, balls)
-    others = coverages(f, r, omitted.parts)
-    value = (balls > 0).double().mean().item()
-    return Felt(value, effect, as_others(others, omitted))
+    others = as_others(coverages(f, r, omitted.parts), omitted)
+    return Felt(covered.double().mean().item(), effect, others)
 
 # %% ../nbs/19a_evidence.ipynb #8ccc8791
 def std_effects(
@@ -536,8 +578,34 @@ def feel_class_std(
     "Spread of pixels within a class."
     y = seen.y
     x = to_float(seen.x).flatten(1).double()
-    values = [class_std(x[kept], y[kept]) for kept in omitted.parts]
-    return Felt(class_std(x, y), std_effects(x, y), as_others(values, omitted))
+    effect = std_effects(x, y)
+    values = class_stds(x, y, omitted.parts.double())
+    others = as_others(values, omitted)
+    return Felt(class_std(x, y), effect, others)
+
+def class_stds(
+    x:Tensor, # `(N, P)` float64 pixels
+    y:Tensor, # `(N,)` classes
+    parts:Tensor, # `(R, N)` float64, 1 for who is in a part
+)->Tensor: # `(R,)`
+    "`class_std` of parts, of the classes of which a part has two or more."
+    kinds = [y == k for k in y.unique()]
+    spreads = [pixel_stds(x[mine], parts[:, mine]) for mine in kinds]
+    return torch.stack(spreads).nanmean(0)
+
+# %% ../nbs/19a_evidence.ipynb #bd7504d1
+def pixel_stds(
+    x:Tensor, # `(n, P)` float64 pixels of one class
+    parts:Tensor, # `(R, n)` float64, 1 for who is in a part
+)->Tensor: # `(R,)`; not a number for parts of fewer than two
+    "Standard deviation of a pixel, mean over pixels."
+    away = x - x.mean(0)
+    n = parts.sum(1, keepdim=True)
+    means = parts@away/n
+    squares = parts@away.square() - n*means.square()
+    variances = squares.clamp(min=0)/(n - 1).clamp(min=1)
+    spread = variances.sqrt().mean(1)
+    return spread.where(n[:, 0] > 1, math.nan)
 
 # %% ../nbs/19a_evidence.ipynb #b7102800
 FELT:dict[str, Callable[[Seen, Reference, Omitted], Felt]] = dict(
@@ -701,6 +769,20 @@ def fid_line(
     at_zero, slope = (weights_of_parts(w) for w in intercept_weights(cuts))
     return Line(dot(at_zero, fids), n*dot(slope, fids))
 
+# %% ../nbs/19a_evidence.ipynb #7b17d84d
+def floor_lines(
+    judges:dict[str, Judge], # of `judges_of`
+    references:dict[str, Reference], # of `references_of`
+    data:Images, # real images that nothing was trained on or compared with: the part 'floor'
+    cuts:int=4, # as for `fid_line`
+)->dict[str, Line]: # name -> what a perfect generator would score with n images: `line.at(n)`
+    "The floor of FID: the line of unused real images, of every class the same number."
+    some = data.take(equal_shares(data.y, even_number(data.y)))
+    seen = looks(judges, references, some.x, some.y)
+    return {
+        name: fid_line(images, references[name], cuts)
+        for name, images in seen}
+
 # %% ../nbs/19a_evidence.ipynb #d571eee8
 def feel_fid_infinite(
     seen:Seen, # samples
@@ -774,15 +856,17 @@ def paired_differences(
         for (judge, k, mine), (_, _, other) in zip(ours, theirs)]
     return optional('pandas').DataFrame(rows)
 
-# %% ../nbs/19a_evidence.ipynb #85cf0c7f
+# %% ../nbs/19a_evidence.ipynb #3812c6bf
 def difference_row(
     judge:str, # name
     metric:str, # of `FELT`
     felt:Felt, # a difference
     omitted:Omitted, # groups
 )->dict[str, Any]: # judge, metric, difference, error, low, high, p
-    "A difference as a row of a table."
+    "A difference as a row of a table; that of a share is known to one image in all at best."
     error = error_of(felt, omitted)
+    if metric in SHARES:
+        error = math.hypot(error, 1/len(omitted.y))
     value, low, high = around(felt.value, error)
     return dict(
         judge=judge, metric=metric, difference=value, error=error,
@@ -840,7 +924,8 @@ def verdicts(
     check(metric in known, 'metric', metric, f"one of the metrics of the table: {', '.join(known)}")
     mine = table[table.metric == metric]
     check_judges(mine)
-    found = optional('pandas').DataFrame([heard(rows) for _, rows in mine.groupby('technique', sort=False)])
+    groups = mine.groupby('technique', sort=False)
+    found = optional('pandas').DataFrame([heard(rows) for _, rows in groups])
     found['holm'] = holm(found.p)
     words = [verdict(metric, row.least, row.holm) for row in found.itertuples()]
     return found.assign(verdict=words)
