@@ -308,11 +308,8 @@ def minus(
     b:Felt, # of others that were drawn from the same noise
 )->Felt: # of pairs of images
     "The difference of two measures, felt pair by pair."
-    def less(x, y): return None if x is None else x - y
-    return Felt(
-        a.value - b.value,
-        less(a.effect, b.effect),
-        less(a.others, b.others))
+    less = [None if x is None else x - y for x, y in zip(a, b)]
+    return Felt(*less)
 
 def error_of(
     felt:Felt, # a measure
@@ -589,8 +586,10 @@ def class_stds(
     parts:Tensor, # `(R, N)` float64, 1 for who is in a part
 )->Tensor: # `(R,)`
     "`class_std` of parts, of the classes of which a part has two or more."
-    kinds = [y == k for k in y.unique()]
-    spreads = [pixel_stds(x[mine], parts[:, mine]) for mine in kinds]
+    spreads = []
+    for k in y.unique():
+        mine = y == k
+        spreads.append(pixel_stds(x[mine], parts[:, mine]))
     return torch.stack(spreads).nanmean(0)
 
 # %% ../nbs/19a_evidence.ipynb #bd7504d1
@@ -720,11 +719,8 @@ def all_cuts(
     seed:int=0, # of the parts
 )->list[Tensor]: # `(N,)` bool each: 1 + 2 + ... parts
     "All parts, when the images are not cut, cut in two, in three ..."
-    found = []
-    for j in range(1, cuts + 1):
-        part = random_places(y, seed) % j
-        found += [part == i for i in range(j)]
-    return found
+    place = random_places(y, seed)
+    return [place % j == i for j in range(1, cuts + 1) for i in range(j)]
 
 def weights_of_parts(
     weights:Tensor, # `(cuts,)` of the means
@@ -1035,8 +1031,9 @@ def ends(
 )->tuple[float, float]: # low, high
     "Between which 95 % of the draws are."
     known = draws[draws.isfinite()]
-    low, high = known.quantile(torch.tensor([.025, .975], dtype=known.dtype)).tolist()
-    return low, high
+    low = known.quantile(.025)
+    high = known.quantile(.975)
+    return low.item(), high.item()
 
 # %% ../nbs/19a_evidence.ipynb #12250d39
 def mean_squares(
@@ -1091,14 +1088,15 @@ def split_variance(
     spread = parts_of(drawn, table.shape)
     return {k: (root(found[k]), *ends(root_of(spread[k]))) for k in found}
 
-# %% ../nbs/19a_evidence.ipynb #e736b51b
+# %% ../nbs/19a_evidence.ipynb #24d21275
 def check_table(
     table:Tensor, # `(networks, seeds, judges)`
 )->None:
     "Raise an `InputError` for a table that cannot be split."
     shape = tuple(table.shape)
-    check(table.ndim == 3 and min(shape) > 1, 'table', shape, 'two or more networks, seeds and judges')
-    check(bool(table.isfinite().all()), 'table', 'numbers that are not finite', 'finite ones')
+    fits = len(shape) == 3 and min(shape) > 1
+    check(fits, 'table', shape, 'two or more networks, seeds and judges')
+    check(table.isfinite().all(), 'table', 'numbers that are not finite', 'finite ones')
 
 def chi(
     freedom:int, # degrees of freedom
@@ -1134,7 +1132,7 @@ def log_chance(
     misses = (n - k)*math.log1p(-share)
     return ways + hits + misses
 
-# %% ../nbs/19a_evidence.ipynb #432f5dcb
+# %% ../nbs/19a_evidence.ipynb #0ee1b24c
 def binomial_p(
     hits:int, # successes
     n:int, # trials
@@ -1142,8 +1140,9 @@ def binomial_p(
 )->float: # p-value
     "How likely a number of hits that is no likelier than this one is (exact, two-sided)."
     logs = [log_chance(k, n, share) for k in range(n + 1)]
-    rarer = [x for x in logs if x <= logs[hits] + 1e-9]
-    return min(1., sum(map(math.exp, rarer)))
+    most = logs[hits] + 1e-9
+    rarer = [math.exp(x) for x in logs if x <= most]
+    return min(1., sum(rarer))
 
 class Covered(NamedTuple):
     "How often intervals held the mean of what they are about."
