@@ -1,7 +1,8 @@
 """Train the classifiers that the package ships, and write each with its accuracy on the test images.
 
-A judge sees clean images, a guide (-noisy) noisy ones. The classifiers for images of 16 pixels a side, and the second
-judge of MNIST, are trained on the part 'fit' of the training images, like the generators they judge; the others on all.
+A judge sees clean images, a guide (-noisy) noisy ones; the features of a judge that is -unlabelled know no labels. The
+classifiers for images of 16 pixels a side, and all judges of MNIST but the first, are trained on the part 'fit' of the
+training images, like the generators they judge; the others on all.
 """
 from __future__ import annotations
 
@@ -16,6 +17,7 @@ import torch
 from cfg_course.classifiers import Judge, NoisyClassifier, predict, save_classifier, train_classifier, train_noisy
 from cfg_course.core import InputError, to_float
 from cfg_course.data import Images, load_data
+from cfg_course.evidence import train_unlabelled
 
 WEIGHTS = Path(__file__).resolve().parents[1]/'cfg_course'/'weights'
 
@@ -35,11 +37,14 @@ RECIPES = {
     'digits-noisy': Recipe('digits', dict(steps=1500)),
     'mnist': Recipe('mnist', dict(epochs=3)),
     'mnist-noisy': Recipe('mnist', dict(steps=1500)),
+    'mnist-fit': Recipe('mnist', dict(epochs=3, seed=1), 'fit'),
     'mnist-residual': Recipe('mnist', dict(design='residual', epochs=8), 'fit'),
+    'mnist-unlabelled': Recipe('mnist', dict(epochs=0, width=16), 'fit'),
     'cifar10': Recipe('cifar10', dict(epochs=8, width=48, stages=3, **PHOTOS)),
     'cifar10-noisy': Recipe('cifar10', dict(steps=2500)),
     'cifar10-16': Recipe('cifar10', dict(epochs=50, width=48, stages=3, **PHOTOS), 'fit', 16),
     'cifar10-16-residual': Recipe('cifar10', dict(design='residual', epochs=40, **PHOTOS), 'fit', 16),
+    'cifar10-16-unlabelled': Recipe('cifar10', dict(epochs=0, width=24, stages=3), 'fit', 16),
     'cifar10-16-noisy': Recipe('cifar10', dict(epochs=60, width=64, **PHOTOS), 'fit', 16),
 }
 USUAL = 'digits', 'digits-noisy', 'mnist', 'mnist-noisy'
@@ -75,6 +80,8 @@ def train(
     if is_guide(name):
         options = in_steps(training, len(data))
         return train_noisy(data, progress=True, device=device, **options)
+    if name.endswith('-unlabelled'):
+        return train_unlabelled(data, **training)
     return train_classifier(data, progress=True, device=device, **training)
 
 
