@@ -45,6 +45,7 @@ def concepts(
         deltas = [D_k - D_u[own] for D_k in named.reshape(asks, len(own), *x.shape[1:])]
         D = D_u.index_add(0, own, mix(deltas[0], deltas[1:]))
         return D.to(answers.dtype)
+    composed.denoise = denoise # for what asks what is inside
     return composed
 
 # %% ../nbs/17f_compositions.ipynb #0a7c1f02

@@ -462,7 +462,10 @@ def widen_answers(
     dtype:torch.dtype, # the type in which it is asked
 )->Denoise: # asked and answering in float32 or better
     "A denoiser that works in its own type, for a rule that works in another."
-    return lambda x, sigma, y: widen(denoise(x.to(dtype), sigma, y))
+    def answer(x, sigma, y):
+        return widen(denoise(x.to(dtype), sigma, y))
+    answer.denoise = denoise # for what asks what is inside
+    return answer
 
 def widen_look(
     look:Look, # what a rule may know, in the model's type

@@ -326,6 +326,17 @@ class Bank(NamedTuple):
         "The conditions of a batch."
         return {name: take(value, y) for name, value in self.rows.items()}
 
+    def meanings(self)->list[str]: # names
+        "What says which prompt it is: numbers that differ from prompt to prompt, unlike a size or a scale."
+        return [name for name, value in self.rows.items() if is_meaning(value)]
+
+def is_meaning(
+    value:Any, # tensor or list with a row for each prompt
+)->bool: # is it?
+    "Whether an argument is made of numbers that differ from prompt to prompt."
+    numbers = isinstance(value, Tensor) and value.is_floating_point()
+    return numbers and bool((value != value[:1]).any())
+
 def take(
     value:Any, # tensor or list with a row for each prompt
     y:Tensor, # `(B,)` which
@@ -549,7 +560,7 @@ class PipelineDenoiser:
         "What the network is told about a batch."
         rows = self.bank.of(y)
         if self.change:
-            differing = {k: v for k, v in rows.items() if isinstance(v, Tensor) and v.is_floating_point()}
+            differing = {name: rows[name] for name in self.bank.meanings()}
             rows.update(self.change(differing))
         return {**self.bank.shared, **rows}
 

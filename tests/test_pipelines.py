@@ -54,6 +54,23 @@ def run(denoise, guided, **call): return latents_of(denoise.pipe, denoise.within
 def clean(denoise): return 'forward' not in vars(denoise.net) and 'step' not in vars(denoise.pipe.scheduler) and present_run() is None
 
 
+# Conditions
+
+@pytest.mark.parametrize('family', ['SDXL', 'Flux'])
+def test_conditions_are_what_differs_from_prompt_to_prompt(family):
+    "Sizes and embedded scales are the same for every prompt: who covers a condition with noise leaves them alone."
+    denoise, seen = make(family), {}
+    def look(rows):
+        seen.update(rows)
+        return rows
+    x = torch.randn(2, *denoise.shape)
+    with torch.no_grad():
+        denoise.conditioned(look)(x, 1., Y)
+        assert seen and not any('time_ids' in name or name == 'guidance' for name in seen), list(seen)
+        covered = make_guidance(denoise, 'cads', scale=1.)[0]
+        assert sample(covered, Y, denoise.shape, 'ddim', sigmas=denoise.sigmas).isfinite().all()
+
+
 # Parity
 
 @pytest.mark.parametrize('family,scheduler', CELLS)
@@ -416,6 +433,8 @@ def test_rules_for_pixels_refuse_latents(shared, rule):
     clip = RULES[rule].make()
     strong = make_guidance(shared, 'and', scale=1., options=dict(labels=(1,)))[0].denoise
     for f in (lambda: run(shared, guide(shared, scale=2., rule=clip)), lambda: run(shared, guide(strong, scale=2., rule=clip)),
-              lambda: sample(guide(shared, scale=2., rule=clip), Y, shared.shape, steps=2)):
+              lambda: sample(guide(shared, scale=2., rule=clip), Y, shared.shape, steps=2),
+              lambda: sample(guide(strong, scale=2., rule=clip), Y, shared.shape, steps=2),
+              lambda: guide(shared, scale=2., rule=clip)(torch.zeros(2, *shared.shape).half(), 1., Y)):
         with pytest.raises(InputError, match='pixels'): f()
     assert guide(lambda x, sigma, y: x, scale=2., rule=clip)(torch.ones(1, 1, 4, 4), 1., torch.tensor([0])).isfinite().all()
