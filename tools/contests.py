@@ -28,8 +28,8 @@ from cfg_course.training import make_accelerator
 RESULTS = Path(__file__).resolve().parents[1]/'nbs'/'results'
 STAGES = 'first', 'farther1', 'farther2', 'farther3', 'finer'
 JUDGES = { # model -> names of its judges
-    'mnist-a': ('mnist-fit', 'mnist-residual', 'mnist-third'),
-    'cifar10-16': ('cifar10-16', 'cifar10-16-residual', 'cifar10-16-third')}
+    'mnist-a': ('mnist-fit', 'mnist-residual', 'mnist-unlabelled'),
+    'cifar10-16': ('cifar10-16', 'cifar10-16-residual', 'cifar10-16-unlabelled')}
 METRICS = ('fid', 'kid', 'precision', 'recall', 'density', 'coverage', 'accuracy', 'class_std', 'feature_spread')
 
 
