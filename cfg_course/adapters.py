@@ -232,6 +232,8 @@ def asks_again(*_):
     "Stands for the branches, which a guider cannot ask again."
     raise InputError('rule: got one that asks the model again, allowed in a guider: rules of the two predictions')
 
+asks_again.latents = True # modular pipelines work on latents
+
 class Blind(Look):
     "What a rule may know in a guider to which nobody showed the noisy sample."
     @property

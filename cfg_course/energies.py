@@ -932,15 +932,22 @@ def find_discriminator(
     return net.requires_grad_(False)
 
 # %% ../nbs/18a_energies.ipynb #b3858ad4
+def is_residual(
+    meta:dict[str, Any], # the header of a judge
+)->bool: # is it?
+    "Whether a judge is a residual network, the second kind that was trained on labels."
+    return meta.get('training', {}).get('design') == 'residual'
+
 def judge_for(
     meta:dict[str, Any], # a model's header: data and shape
 )->nn.Module: # a judge of clean images
-    "The last judge of a model's images in the order of names: the second one, where there are two."
+    "The residual judge of a model's images, and the first judge of them where there is no residual one."
     made = meant(meta['data'], Classifier)
     shape = tuple(meta['shape'])
     fitting = [path for path, its in made.items() if shape_of(its) == shape]
     check(fitting, 'energy', 'classifier', f"a judge of {meta['data']}, {shape}; there is none")
-    return load_classifier(fitting[-1])[0]
+    residual = [path for path in fitting if is_residual(made[path])]
+    return load_classifier((residual or fitting)[0])[0]
 
 # %% ../nbs/18a_energies.ipynb #d2281a20
 def find_aids(

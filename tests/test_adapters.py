@@ -157,7 +157,15 @@ def test_solvers(sdxl, i):
     for rule in (LINEAR, ON_IMAGES): assert gap(sdxl(guider(rule), SOLVERS[i]()), theirs) < 1e-5
 
 
-@pytest.mark.parametrize('name', sorted(RULES.keys() - ASK_AGAIN))
+PIXELS = {'threshold', 'static_threshold'}
+
+
+@pytest.mark.parametrize('name', sorted(PIXELS))
+def test_rules_for_pixels(sdxl, name):
+    with pytest.raises(InputError, match='latents'): sdxl(guider(RULES[name].make()), steps=3)
+
+
+@pytest.mark.parametrize('name', sorted(RULES.keys() - ASK_AGAIN - PIXELS))
 def test_every_rule_of_two_predictions(sdxl, sd3, name):
     "In the pipeline it is what `guide` makes of it with a sampler of ours; on SD 3, which begins with noise alone, it runs."
     rule = RULES[name].make
