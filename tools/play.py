@@ -230,13 +230,22 @@ def effect(
     return dict(median=each.median().item(), worst=each.max().item(), same_mode=kept.mean().item(), same_class=read.mean().item())
 
 
+def typical(
+    digits:PictureWorld, # of the page
+)->list[float]: # between which nine in ten lie
+    "Log-likelihoods of a thousand true digits, each in its class."
+    y = torch.arange(1000) % 10
+    logs = digits.log_prob(digits.sample(y, generator=torch.Generator().manual_seed(1)), 0., y)
+    return [round(v, 1) for v in logs.quantile(torch.tensor([.05, .95], dtype=torch.float64)).tolist()]
+
+
 def rounded(
     values:dict, # of `Drawn`
-)->dict: # the same with nine figures
+)->dict: # the same with twelve figures
     "Numbers as short as the tests allow."
     def short(v):
         if isinstance(v, list): return [short(o) for o in v]
-        return float(f'{v:.9g}') if isinstance(v, float) else v
+        return float(f'{v:.12g}') if isinstance(v, float) else v
     return {k: short(v) for k, v in values.items()}
 
 
@@ -244,7 +253,8 @@ def values()->dict: # for the tests
     "What Python says of some digits of the page, and how far its world is from the shipped one."
     digits = shipped()
     tried = [rounded(facts_of(digits, *one)._asdict()) for one in TRIED]
-    return dict(effect={k: round(v, 2) for k, v in effect(digits).items()}, tried=tried)
+    effects = {k: round(v, 2) for k, v in effect(digits).items()}
+    return dict(effect=effects, typical=typical(digits), tried=tried)
 
 
 # Pictures of a page that cannot move

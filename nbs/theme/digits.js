@@ -9,7 +9,6 @@ const Digits = (() => {
   // ---- The file: a line of JSON and the arrays that it names (tools/play.py)
 
   const FORMAT = 'cfg-course digits 1'
-  const KINDS = {f8: Float64Array, f4: Float32Array, i2: Int16Array, i1: Int8Array, u1: Uint8Array}
 
   function sum(bytes) {  // Fletcher's
     let a = 0, b = 0
@@ -20,14 +19,15 @@ const Digits = (() => {
   function read(buffer) {  // facts and arrays; an error for a file that is cut short, mixed up or of another time
     const bytes = new Uint8Array(buffer), end = bytes.indexOf(10) + 1
     if (end < 1 || end > 4096) throw new Error('this is not the file of digits')
-    const facts = JSON.parse(String.fromCharCode(...bytes.subarray(0, end)))
+    let facts = null
+    try { facts = JSON.parse(String.fromCharCode(...bytes.subarray(0, end))) } catch { throw new Error('this is not the file of digits') }
     if (facts.format !== FORMAT) throw new Error('the file of digits is of another version than this page')
     if (sum(bytes.subarray(end)) !== facts.sum) throw new Error('the file of digits arrived damaged')
-    const arrays = {}
+    const arrays = {}, kinds = {f8: Float64Array, f4: Float32Array, i2: Int16Array, i1: Int8Array, u1: Uint8Array}
     let at = end
     for (const [name, [kind, shape]] of Object.entries(facts.arrays)) {
       const size = shape.reduce((a, b) => a*b, 1)
-      arrays[name] = new KINDS[kind](buffer, at, size)
+      arrays[name] = new kinds[kind](buffer, at, size)
       at += arrays[name].byteLength
     }
     return {...facts, ...arrays, M: facts.arrays.directions[1][0], R: facts.arrays.directions[1][1], K: facts.arrays.directions[1][2]}
@@ -53,6 +53,15 @@ const Digits = (() => {
     }
     for (; k < n; k++) s0 += a[i + k]*b[j + k]
     return s0 + s1 + s2 + s3
+  }
+
+  // Add to `out` a sum of rows with weights, four rows at a time
+  function gather(out, rows, at, weights, count, n) {
+    for (let r = 0; r < count; r += 4) {
+      const a = at + r*n, b = r + 1 < count ? a + n : a, c = r + 2 < count ? a + 2*n : a, d = r + 3 < count ? a + 3*n : a
+      const p = weights[r], q = b > a ? weights[r + 1] : 0, s = c > a ? weights[r + 2] : 0, t = d > a ? weights[r + 3] : 0
+      for (let k = 0; k < n; k++) out[k] += p*rows[a + k] + q*rows[b + k] + s*rows[c + k] + t*rows[d + k]
+    }
   }
 
   // ---- The world. A picture is K coordinates along the rows of `basis`, and one more: its length across them all.
@@ -136,24 +145,32 @@ const Digits = (() => {
   function sumOf(w, label) {  // log of the summed likelihoods of a class, or of all
     let top = -Infinity, total = 0
     for (let m = 0; m < w.M; m++) if ((label === NULL || w.labels[m] === label) && w.likely[m] > top) top = w.likely[m]
-    for (let m = 0; m < w.M; m++) if (label === NULL || w.labels[m] === label) total += Math.exp(w.likely[m] - top)
-    return top + Math.log(total)
+    for (let m = 0; m < w.M; m++) if (top > -Infinity && (label === NULL || w.labels[m] === label)) total += Math.exp(w.likely[m] - top)
+    return top === -Infinity ? top : top + Math.log(total)
   }
 
-  // E[x0 | x, label] from what `look` has left. Steps that could change no digit of a picture are left out.
+  function posterior(w) {  // of the classes
+    const all = sumOf(w, NULL)
+    return w.own.map((_, k) => Math.exp(sumOf(w, k) - all))
+  }
+
+  // E[x0 | x, label] from what `look` has left. Steps that are shorter than 1e-9/M are left out: a picture's error is below 1e-9.
   function denoised(w, x, v, label) {
     const {M, R, K, axes, along, means, likely} = w, {wide, gain} = level(w, v), total = sumOf(w, label), D = new Float64Array(K + 1)
+    const steps = new Float64Array(R), one = new Float64Array(1)
     for (let k = 0; k <= K; k++) D[k] = w.floor/wide*x[k]
     for (let m = 0; m < M; m++) {
       if (label !== NULL && w.labels[m] !== label) continue
       const share = v*Math.exp(likely[m] - total)
       if (share < 1e-16*v) continue
-      for (let k = 0; k < K; k++) D[k] += share/wide*means[m*K + k]
+      one[0] = share/wide
+      gather(D, means, m*K, one, 1, K)
+      let length = 0
       for (let r = 0; r < R; r++) {
-        const step = share*gain[m*R + r]*along[m*R + r], a = (m*R + r)*K
-        if (Math.abs(step) < 1e-10) continue
-        for (let k = 0; k < K; k++) D[k] += step*axes[a + k]
+        steps[r] = share*gain[m*R + r]*along[m*R + r]
+        length += steps[r]*steps[r]
       }
+      if (length > 1e-18/M/M) gather(D, axes, m*R*K, steps, R, K)
     }
     return D
   }
@@ -194,7 +211,7 @@ const Digits = (() => {
 
   function picture(w, x, across) {
     const {K, D, basis} = w, p = across.map(v => v*x[K])
-    for (let k = 0; k < K; k++) for (let d = 0, b = k*D; d < D; d++) p[d] += x[k]*basis[b + d]
+    gather(p, basis, 0, x, K, D)
     return p
   }
 
@@ -217,7 +234,7 @@ const Digits = (() => {
       const sigma = LEVELS[i], next = LEVELS[i + 1], v = sigma*sigma
       look(w, x, v, o.digit)
       const u = denoised(w, x, v, NULL), c = denoised(w, x, v, o.digit), guided = RULES[o.rule](u, c, o.scale, x, sigma, begun.deviation)
-      way.push({sigma, x, u, c, guided, sure: Math.exp(sumOf(w, o.digit) - sumOf(w, NULL))})
+      way.push({sigma, x, u, c, guided, sure: posterior(w)})
       const half = before && next > 0 ? Math.log(sigma/next)/Math.log(LEVELS[i - 1]/sigma)/2 : 0
       const D = half ? guided.map((g, k) => g + half*(g - before[k])) : guided
       x = D.map((d, k) => d + next/sigma*(x[k] - d))
@@ -238,7 +255,7 @@ const Digits = (() => {
   const MORE = [255, 158, 41], LESS = [77, 158, 255]  // ink that is added, and taken away
 
   function grey(p, out, size = 1) {
-    for (let d = 0; d < p.length; d++) { out.fill(byte(p[d]*size), 4*d, 4*d + 3); out[4*d + 3] = 255 }
+    for (let d = 0; d < p.length; d++) { out[4*d] = out[4*d + 1] = out[4*d + 2] = byte(p[d]*size); out[4*d + 3] = 255 }
     return out
   }
 
@@ -259,12 +276,12 @@ const Digits = (() => {
     let at = 0
     const place = () => bytes.subarray(size*at, size*++at)
     grey(picture(w, x, across), place())
-    const seen = COLUMNS.map(i => way[i])
-    for (const row of ROWS) for (const {sigma, x, u, c, guided} of seen) {
-      if (row === 'noisy') grey(picture(w, x, across), place(), 1/Math.sqrt(1 + sigma*sigma))
-      else if (row === 'difference') ink(picture(w, c.map((v, k) => o.scale*(v - u[k])), across), place())
-      else grey(picture(w, {none: u, label: c, guided}[row], across), place())
-    }
+    const seen = COLUMNS.map(i => way[i]), [none, own] = ['u', 'c'].map(name => seen.map(s => picture(w, s[name], across)))
+    for (const {sigma, x} of seen) grey(picture(w, x, across), place(), 1/Math.sqrt(1 + sigma*sigma))
+    for (const p of none) grey(p, place())
+    for (const p of own) grey(p, place())
+    own.forEach((p, i) => ink(p.map((v, d) => o.scale*(v - none[i][d])), place()))
+    for (const {guided} of seen) grey(picture(w, guided, across), place())
     const mean = new Float64Array(w.K + 1)
     mean.set(w.means.subarray(mode*w.K, (mode + 1)*w.K))
     grey(picture(w, mean, across), place())
