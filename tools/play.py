@@ -7,7 +7,7 @@
 `values` is what Python says of that world, for tests/test_play.py, and how far it is from the shipped one; `digits` and
 `plane` are the pictures of a page whose figures cannot move. What they were made with is in nbs/play/play.json.
 
-The file is one line of JSON, padded with blanks to a multiple of eight bytes, and then the arrays that it names.
+The file is one line of JSON, padded with blanks to a multiple of eight bytes, then the arrays that it names, then a sum.
 """
 from __future__ import annotations
 
@@ -89,10 +89,10 @@ def to_file(
 
 
 def checksum(
-    body:bytes, # of the file
+    data:bytes, # of the file
 )->int: # of 32 bits
     "A sum that notices a file cut short or mixed up (Fletcher's, modulo 65535 over bytes)."
-    values = np.frombuffer(body, 'u1').astype(np.int64)
+    values = np.frombuffer(data, 'u1').astype(np.int64)
     places = np.arange(len(values), 0, -1, dtype=np.int64)
     return int((values*(places % 65535)).sum() % 65535)*65536 + int(values.sum() % 65535)
 
@@ -103,10 +103,11 @@ def packed(
 )->bytes: # of the file
     "A line of JSON and the arrays, the widest numbers first so that each begins where it may."
     body = b''.join(a.tobytes() for a in arrays.values())
-    facts = dict(format='cfg-course digits 1', source=WORLD, floor=floor, side=SIDE, sum=checksum(body))
+    facts = dict(format='cfg-course digits 1', source=WORLD, floor=floor, side=SIDE)
     facts['arrays'] = {k: [a.dtype.str.strip('<|'), list(a.shape)] for k, a in arrays.items()}
     head = json.dumps(facts)
-    return head.ljust(8*math.ceil((len(head) + 1)/8) - 1).encode() + b'\n' + body
+    whole = head.ljust(8*math.ceil((len(head) + 1)/8) - 1).encode() + b'\n' + body
+    return whole + np.array(checksum(whole), '<f8').tobytes()
 
 
 def unpack(

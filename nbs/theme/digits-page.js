@@ -2,7 +2,7 @@
 // Until a first digit has come, and whenever something is missing, a picture stands there with one sentence.
 
 const DigitsPage = (() => {
-  const {ROWS, COLUMNS, USUAL, asked} = typeof Digits === 'undefined' ? require('./digits.js') : Digits, SIDE = 28, KEYS = Object.keys(USUAL)
+  const {USUAL, asked} = typeof Digits === 'undefined' ? require('./digits.js') : Digits, SIDE = 28, KEYS = Object.keys(USUAL)
 
   const WHY = {
     folder: 'The digits move only where this page comes from a web server: opened from a folder, a browser lets it read no file.',
@@ -48,16 +48,17 @@ const DigitsPage = (() => {
       worker.postMessage({id: ++id, draw: {digit: o.digit, noise: o.noise, scale: o.strength, rule: o.way}})
     }
 
-    function put(canvas, bytes, columns) {
-      canvas.width = columns*SIDE; canvas.height = SIDE
-      const pen = canvas.getContext('2d')
-      for (let i = 0; i < columns; i++) pen.putImageData(new ImageData(bytes.subarray(4*SIDE*SIDE*i, 4*SIDE*SIDE*(i + 1)), SIDE, SIDE), i*SIDE, 0)
+    function put(name, bytes) {
+      const canvas = el(name), columns = bytes.length/4/SIDE/SIDE
+      if (canvas.width !== columns*SIDE || canvas.height !== SIDE) { canvas.width = columns*SIDE; canvas.height = SIDE }
+      canvas.getContext('2d').putImageData(new ImageData(bytes, columns*SIDE, SIDE), 0, 0)
     }
 
     function bars(canvas, groups) {  // ten small bars for each group, from 0 to 1
       const ratio = devicePixelRatio || 1, w = canvas.clientWidth, h = canvas.clientHeight, pen = canvas.getContext('2d')
-      canvas.width = Math.round(w*ratio); canvas.height = Math.round(h*ratio)
-      pen.scale(ratio, ratio)
+      const [wide, high] = [w, h].map(v => Math.round(v*ratio))
+      if (canvas.width !== wide || canvas.height !== high) { canvas.width = wide; canvas.height = high }
+      pen.setTransform(ratio, 0, 0, ratio, 0, 0); pen.clearRect(0, 0, w, h)
       const style = getComputedStyle(root), colour = name => style.getPropertyValue(name).trim(), room = w/groups.length, foot = groups.length === 1 ? 16 : 1
       pen.font = `11px ${style.fontFamily}`; pen.textAlign = 'center'
       groups.forEach((shares, g) => {
@@ -73,16 +74,15 @@ const DigitsPage = (() => {
 
     function draw() {
       if (!answer) return
-      const size = 4*SIDE*SIDE, a = answer, n = COLUMNS.length, part = (from, many) => a.bytes.subarray(size*from, size*(from + many))
-      put(el('digit'), part(0, 1), 1)
-      ROWS.forEach((row, i) => put(el(row), part(1 + i*n, n), n))
-      put(el('mean'), part(1 + ROWS.length*n, 1), 1)
+      const a = answer
+      for (const [name, bytes] of Object.entries(a.bytes)) put(name, bytes)
       bars(el('classes'), [a.logClass.map(Math.exp)])
       bars(el('sure'), a.sure)
       el('nats').textContent = `${number(a.logProb)} nats`
       el('mode').textContent = `${a.mode} of ${a.modes}`
       el('class').textContent = percent(Math.exp(a.logClass[o.digit]))
-      el('levels').innerHTML = a.levels.map(v => `<span>${v.toFixed(1)}</span>`).join('')
+      const heads = a.levels.map(v => `<span>${v.toFixed(1)}</span>`).join('')
+      if (el('levels').innerHTML !== heads) el('levels').innerHTML = heads
       clearTimeout(told)
       told = setTimeout(() => { el('says').textContent = sentence(o, a) }, 400)
     }

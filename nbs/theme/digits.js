@@ -6,7 +6,7 @@ const Digits = (() => {
   if (typeof importScripts === 'function') importScripts('play.js')
   const {karras, stream, NULL} = typeof Play === 'undefined' ? require('./play.js') : Play
 
-  // ---- The file: a line of JSON and the arrays that it names (tools/play.py)
+  // ---- The file: a line of JSON, the arrays that it names, and a sum of all that (tools/play.py)
 
   const FORMAT = 'cfg-course digits 1'
 
@@ -21,8 +21,9 @@ const Digits = (() => {
     if (end < 1 || end > 4096) throw new Error('this is not the file of digits')
     let facts = null
     try { facts = JSON.parse(String.fromCharCode(...bytes.subarray(0, end))) } catch { throw new Error('this is not the file of digits') }
-    if (facts.format !== FORMAT) throw new Error('the file of digits is of another version than this page')
-    if (sum(bytes.subarray(end)) !== facts.sum) throw new Error('the file of digits arrived damaged')
+    if (!facts || facts.format !== FORMAT) throw new Error('the file of digits is of another version than this page')
+    const last = bytes.length - 8, said = last > end ? new DataView(buffer).getFloat64(last, true) : NaN
+    if (sum(bytes.subarray(0, last)) !== said) throw new Error('the file of digits arrived damaged')
     const arrays = {}, kinds = {f8: Float64Array, f4: Float32Array, i2: Int16Array, i1: Int8Array, u1: Uint8Array}
     let at = end
     for (const [name, [kind, shape]] of Object.entries(facts.arrays)) {
@@ -53,6 +54,17 @@ const Digits = (() => {
     }
     for (; k < n; k++) s0 += a[i + k]*b[j + k]
     return s0 + s1 + s2 + s3
+  }
+
+  // Products of `x` with up to four rows, into `out`
+  function four(out, o, x, rows, at, count, n) {
+    const b = at + (count > 1 ? n : 0), c = at + (count > 2 ? 2*n : 0), d = at + (count > 3 ? 3*n : 0)
+    let p = 0, q = 0, s = 0, t = 0
+    for (let k = 0; k < n; k++) { const v = x[k]; p += v*rows[at + k]; q += v*rows[b + k]; s += v*rows[c + k]; t += v*rows[d + k] }
+    out[o] = p
+    if (count > 1) out[o + 1] = q
+    if (count > 2) out[o + 2] = s
+    if (count > 3) out[o + 3] = t
   }
 
   // Add to `out` a sum of rows with weights, four rows at a time
@@ -124,13 +136,15 @@ const Digits = (() => {
       if (base[m] - off[m]*off[m]/wide/2 < far) { w.passed += R + 1; continue }
       const distance = length - 2*dot(x, 0, means, m*K, K) + squares[m]
       let left = distance - x[K]*x[K], log = base[m] - distance/wide/2, r = 0
-      for (; r < R; r++) {
-        const k = m*R + r
-        if (log + left*gain[k]/2 < far) break  // gains fall from one direction to the next
-        const p = dot(x, 0, axes, k*K, K) - marks[k]
-        along[k] = p
-        left -= p*p
-        log += p*p*gain[k]/2
+      while (r < R) {
+        if (log + left*gain[m*R + r]/2 < far) break  // gains fall from one direction to the next
+        const some = Math.min(4, R - r)
+        four(along, m*R + r, x, axes, (m*R + r)*K, some, K)
+        for (const end = r + some; r < end; r++) {
+          const k = m*R + r, p = along[k] -= marks[k]
+          left -= p*p
+          log += p*p*gain[k]/2
+        }
       }
       if (r < R) { w.passed += R - r; continue }
       off[m] = Math.sqrt(Math.max(0, left + x[K]*x[K]))
@@ -221,7 +235,12 @@ const Digits = (() => {
     for (let k = 0; k < w.K; k++) for (let d = 0; d < w.D; d++) sums[k] += w.basis[k*w.D + d]
     sums[w.K] = across.reduce((a, b) => a + b, 0)
     const deviation = o => Math.sqrt(dot(o, 0, o, 0, w.K + 1)/w.D - (dot(o, 0, sums, 0, w.K + 1)/w.D)**2)
-    return w.begun = {noise, x: x.map(v => v*LEVELS[0]), across, deviation}
+    return w.begun = {noise, x: x.map(v => v*LEVELS[0]), across, deviation, first: []}
+  }
+
+  function both(w, x, v, digit) {  // the two guesses, and the posterior of the classes
+    look(w, x, v, digit)
+    return {u: denoised(w, x, v, NULL), c: denoised(w, x, v, digit), sure: posterior(w)}
   }
 
   // A digit and its way. Logs of the class posterior are exact for every class, however small
@@ -232,9 +251,9 @@ const Digits = (() => {
     w.last = null
     for (let i = 0; i < STEPS; i++) {
       const sigma = LEVELS[i], next = LEVELS[i + 1], v = sigma*sigma
-      look(w, x, v, o.digit)
-      const u = denoised(w, x, v, NULL), c = denoised(w, x, v, o.digit), guided = RULES[o.rule](u, c, o.scale, x, sigma, begun.deviation)
-      way.push({sigma, x, u, c, guided, sure: posterior(w)})
+      const {u, c, sure} = i ? both(w, x, v, o.digit) : begun.first[o.digit] ||= both(w, x, v, o.digit)  // noise alone is asked once
+      const guided = RULES[o.rule](u, c, o.scale, x, sigma, begun.deviation)
+      way.push({sigma, x, u, c, guided, sure})
       const half = before && next > 0 ? Math.log(sigma/next)/Math.log(LEVELS[i - 1]/sigma)/2 : 0
       const D = half ? guided.map((g, k) => g + half*(g - before[k])) : guided
       x = D.map((d, k) => d + next/sigma*(x[k] - d))
@@ -254,39 +273,46 @@ const Digits = (() => {
   const byte = v => Math.min(255, Math.max(0, Math.round(127.5*(v + 1))))
   const MORE = [255, 158, 41], LESS = [77, 158, 255]  // ink that is added, and taken away
 
-  function grey(p, out, size = 1) {
-    for (let d = 0; d < p.length; d++) { out[4*d] = out[4*d + 1] = out[4*d + 2] = byte(p[d]*size); out[4*d + 3] = 255 }
-    return out
+  // One picture of a strip of them; `size` is by what it is multiplied
+  function grey(p, out, size = 1, column = 0, columns = 1) {
+    for (let d = 0; d < p.length; d++) {
+      const at = spot(d, column, columns)
+      out[at] = out[at + 1] = out[at + 2] = byte(p[d]*size)
+      out[at + 3] = 255
+    }
   }
 
-  function ink(p, out) {  // as bright as it is: a change of 2 is from black to white
+  const spot = (d, column, columns, side = 28) => 4*((Math.floor(d/side)*columns + column)*side + d % side)
+
+  function ink(p, q, out, size, column, columns) {  // a difference, as bright as it is: a change of 2 is from black to white
     for (let d = 0; d < p.length; d++) {
-      const most = Math.min(1, Math.abs(p[d])/2), colour = p[d] > 0 ? MORE : LESS
-      for (let k = 0; k < 3; k++) out[4*d + k] = most*colour[k]
-      out[4*d + 3] = 255
+      const change = size*(p[d] - q[d]), most = Math.min(1, Math.abs(change)/2), colour = change > 0 ? MORE : LESS, at = spot(d, column, columns)
+      for (let k = 0; k < 3; k++) out[at + k] = most*colour[k]
+      out[at + 3] = 255
     }
-    return out
   }
 
   const ROWS = ['noisy', 'none', 'label', 'difference', 'guided']
 
-  function answer(w, o) {  // what the page needs, as bytes
-    const found = draw(w, o), {x, across, way, logProb, logClass, mode, share, passed} = found, size = 4*w.D
-    const many = 1 + ROWS.length*COLUMNS.length + 1, bytes = new Uint8ClampedArray(size*many)
-    let at = 0
-    const place = () => bytes.subarray(size*at, size*++at)
-    grey(picture(w, x, across), place())
-    const seen = COLUMNS.map(i => way[i]), [none, own] = ['u', 'c'].map(name => seen.map(s => picture(w, s[name], across)))
-    for (const {sigma, x} of seen) grey(picture(w, x, across), place(), 1/Math.sqrt(1 + sigma*sigma))
-    for (const p of none) grey(p, place())
-    for (const p of own) grey(p, place())
-    own.forEach((p, i) => ink(p.map((v, d) => o.scale*(v - none[i][d])), place()))
-    for (const {guided} of seen) grey(picture(w, guided, across), place())
+  function answer(w, o) {  // what the page needs: pictures as bytes, a strip for each row, and numbers
+    const found = draw(w, o), {x, across, way, logProb, logClass, mode, share, passed} = found, n = COLUMNS.length
+    const strip = columns => new Uint8ClampedArray(4*w.D*columns), bytes = {digit: strip(1), mean: strip(1)}
+    for (const row of ROWS) bytes[row] = strip(n)
+    grey(picture(w, x, across), bytes.digit)
+    const seen = COLUMNS.map(i => way[i])
+    seen.forEach(({sigma, x, u, c, guided}, i) => {
+      const none = picture(w, u, across), label = picture(w, c, across)
+      grey(picture(w, x, across), bytes.noisy, 1/Math.sqrt(1 + sigma*sigma), i, n)
+      grey(none, bytes.none, 1, i, n)
+      grey(label, bytes.label, 1, i, n)
+      ink(label, none, bytes.difference, o.scale, i, n)
+      grey(picture(w, guided, across), bytes.guided, 1, i, n)
+    })
     const mean = new Float64Array(w.K + 1)
     mean.set(w.means.subarray(mode*w.K, (mode + 1)*w.K))
-    grey(picture(w, mean, across), place())
-    const within = w.labels.subarray(0, mode).reduce((n, k) => n + (k === o.digit), 0) + 1, of = w.labels.reduce((n, k) => n + (k === o.digit), 0)
-    return {bytes, logProb, logClass, mode: within, modes: of, share, passed, sure: seen.map(s => s.sure), levels: seen.map(s => s.sigma)}
+    grey(picture(w, mean, across), bytes.mean)
+    const count = labels => labels.reduce((total, k) => total + (k === o.digit), 0)
+    return {bytes, logProb, logClass, mode: count(w.labels.subarray(0, mode)) + 1, modes: count(w.labels), share, passed, sure: seen.map(s => s.sure), levels: seen.map(s => s.sigma)}
   }
 
   // ---- What an address asks for; the usual digit for whatever else stands there
@@ -334,7 +360,7 @@ const Digits = (() => {
           scope.postMessage({ready: true})
         } else {
           const begin = performance.now(), found = answer(world, data.draw)
-          scope.postMessage({...found, id: data.id, took: performance.now() - begin}, [found.bytes.buffer])
+          scope.postMessage({...found, id: data.id, took: performance.now() - begin}, Object.values(found.bytes).map(b => b.buffer))
         }
       } catch (e) { scope.postMessage({failed: e && e.message || 'something unknown'}) }
     }
