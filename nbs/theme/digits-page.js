@@ -105,14 +105,17 @@ const DigitsPage = (() => {
       if (data.failed) return fail(`The digits stay a picture: ${data.failed}.`)
       if ('part' in data) { el('wait').value = data.part; return }
       if (data.ready) { busy = false; return ask() }
-      busy = false
+      if ('done' in data) {
+        busy = false
+        for (const [name, bytes] of Object.entries(data.bytes)) put(name, bytes)
+        return next && ask()
+      }
       answer = data
       if (root.querySelector('[data-live]').hidden) { el('wait').hidden = true; Play.wake(root); controls() }
       draw()
       root.dataset.took = Math.round(data.took*10)/10
       root.dataset.shown = Math.round((performance.now() - since)*10)/10
       root.dataset.id = data.id
-      if (next) ask()
     }
 
     function load() {

@@ -294,25 +294,28 @@ const Digits = (() => {
 
   const ROWS = ['noisy', 'none', 'label', 'difference', 'guided']
 
-  function answer(w, o) {  // what the page needs: pictures as bytes, a strip for each row, and numbers
-    const found = draw(w, o), {x, across, way, logProb, logClass, mode, share, passed} = found, n = COLUMNS.length
-    const strip = columns => new Uint8ClampedArray(4*w.D*columns), bytes = {digit: strip(1), mean: strip(1)}
-    for (const row of ROWS) bytes[row] = strip(n)
+  const strip = (w, columns) => new Uint8ClampedArray(4*w.D*columns)
+
+  function answer(w, found, o) {  // the digit, its mode's average, and numbers
+    const {x, across, way, logProb, logClass, mode, share, passed} = found, bytes = {digit: strip(w, 1), mean: strip(w, 1)}, mean = new Float64Array(w.K + 1)
+    mean.set(w.means.subarray(mode*w.K, (mode + 1)*w.K))
     grey(picture(w, x, across), bytes.digit)
-    const seen = COLUMNS.map(i => way[i])
-    seen.forEach(({sigma, x, u, c, guided}, i) => {
-      const none = picture(w, u, across), label = picture(w, c, across)
+    grey(picture(w, mean, across), bytes.mean)
+    const count = labels => labels.reduce((total, k) => total + (k === o.digit), 0), seen = COLUMNS.map(i => way[i])
+    return {bytes, logProb, logClass, mode: count(w.labels.subarray(0, mode)) + 1, modes: count(w.labels), share, passed, sure: seen.map(s => s.sure), levels: seen.map(s => s.sigma)}
+  }
+
+  function strips(w, {across, way}, o) {  // the way: a strip of pictures for each of `ROWS`
+    const n = COLUMNS.length, bytes = Object.fromEntries(ROWS.map(row => [row, strip(w, n)]))
+    COLUMNS.forEach((step, i) => {
+      const {sigma, x, u, c, guided} = way[step], none = picture(w, u, across), label = picture(w, c, across)
       grey(picture(w, x, across), bytes.noisy, 1/Math.sqrt(1 + sigma*sigma), i, n)
       grey(none, bytes.none, 1, i, n)
       grey(label, bytes.label, 1, i, n)
       ink(label, none, bytes.difference, o.scale, i, n)
       grey(picture(w, guided, across), bytes.guided, 1, i, n)
     })
-    const mean = new Float64Array(w.K + 1)
-    mean.set(w.means.subarray(mode*w.K, (mode + 1)*w.K))
-    grey(picture(w, mean, across), bytes.mean)
-    const count = labels => labels.reduce((total, k) => total + (k === o.digit), 0)
-    return {bytes, logProb, logClass, mode: count(w.labels.subarray(0, mode)) + 1, modes: count(w.labels), share, passed, sure: seen.map(s => s.sure), levels: seen.map(s => s.sigma)}
+    return {bytes}
   }
 
   // ---- What an address asks for; the usual digit for whatever else stands there
@@ -331,7 +334,7 @@ const Digits = (() => {
     return o
   }
 
-  // ---- The worker: `{load}` answers with progress and then `ready`; `{draw, id}` with a digit
+  // ---- The worker: `{load}` answers with progress and then `ready`; `{draw, id}` with a digit and then with its way
 
   async function fetched(url, expected, tell) {
     const reply = await fetch(url)
@@ -359,14 +362,16 @@ const Digits = (() => {
           world = build(await fetched(data.load, data.bytes, part => scope.postMessage({part})))
           scope.postMessage({ready: true})
         } else {
-          const begin = performance.now(), found = answer(world, data.draw)
-          scope.postMessage({...found, id: data.id, took: performance.now() - begin}, Object.values(found.bytes).map(b => b.buffer))
+          const begin = performance.now(), found = draw(world, data.draw)
+          const tell = (said, more) => scope.postMessage({...said, ...more}, Object.values(said.bytes).map(b => b.buffer))
+          tell(answer(world, found, data.draw), {id: data.id, took: performance.now() - begin})  // first what the slider is about
+          tell(strips(world, found, data.draw), {done: data.id})
         }
       } catch (e) { scope.postMessage({failed: e && e.message || 'something unknown'}) }
     }
   }
 
-  return {build, look, denoised, sumOf, level, inside, picture, start, draw, answer, asked, serve, RULES, ROWS, COLUMNS, LEVELS, INSIDE, USUAL, MOST, sum}
+  return {build, look, denoised, sumOf, level, inside, picture, start, draw, answer, strips, asked, serve, RULES, ROWS, COLUMNS, LEVELS, INSIDE, USUAL, MOST, sum}
 })()
 
 if (typeof module !== 'undefined') module.exports = Digits
