@@ -146,6 +146,17 @@ def test_arrow_is_shown_where_the_guesses_differ_and_in_view():
     assert sum(run_js(code)) >= 138  # of 140; a dot may be outside all the way
 
 
+@needs_node
+def test_the_ringed_dot_has_an_arrow_to_see():
+    "In every setting that the page begins with, guidance acts there; and mostly the arrow crosses a tenth of the view."
+    code = '''return Object.values(Play.PRESETS).map(o => {
+              const draw = Play.sampler(o), paths = [...Array(30).keys()].map(draw), sigmas = Play.karras(o.steps, ...Play.WORLDS[o.world].levels)
+              const k = Play.telling(o, paths, sigmas), i = Play.widest(o, paths[k], sigmas), {u, c, guided} = Play.guesses(o, paths[k][i], sigmas[i])
+              return [o.lo < sigmas[i] && sigmas[i] <= o.hi, Math.hypot(guided[0] - u[0], guided[1] - u[1])/Play.WORLDS[o.world].view[2]/2] })'''
+    inside, long = zip(*run_js(code))
+    assert all(inside) and sum(v > .1 for v in long) >= len(long) - 2 and min(long) > .004, long
+
+
 # Addresses
 
 SENSE = ['#world=tree&scale=3', '#scale=0', '#world=modes&label=1&steps=64', '#lo=0.011220184543019634&hi=0.5011872336272722',

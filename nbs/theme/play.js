@@ -90,14 +90,26 @@ function guesses(o, p, sigma) {
   return {u, c, guided: g}
 }
 
-// The step of a path at which the two guesses are farthest apart, of those whose guided point can be seen
-function widest(o, points, sigmas) {
+// How far apart the two guesses are at each step of a path; -1 where guidance does not act, or where the guided point is out of view
+function apart(o, points, sigmas) {
   const [x, y, half] = WORLDS[o.world].view
-  const apart = sigmas.slice(0, -1).map((sigma, i) => {
+  return sigmas.slice(0, -1).map((sigma, i) => {
+    if (sigma <= o.lo || sigma > o.hi) return -1
     const {u, c, guided} = guesses(o, points[i], sigma), seen = Math.max(Math.abs(guided[0] - x), Math.abs(guided[1] - y)) < .9*half
     return seen ? Math.hypot(c[0] - u[0], c[1] - u[1]) : -1
   })
-  return apart.indexOf(Math.max(...apart))
+}
+
+// The step at which they are farthest apart
+function widest(o, points, sigmas) {
+  const far = apart(o, points, sigmas)
+  return far.indexOf(Math.max(...far))
+}
+
+// The number of a path with an arrow that is easy to see: of a middling length, since the longest leave the view
+function telling(o, paths, sigmas) {
+  const most = paths.map(points => Math.max(...apart(o, points, sigmas))), order = most.map((_, k) => k).sort((a, b) => most[a] - most[b])
+  return order[Math.floor(.8*order.length)]
 }
 
 // ---- Samplers: noise levels, and three steps from one to the next
@@ -249,7 +261,7 @@ function show(root) {
   const el = name => root.querySelector(`[data-play="${name}"]`), all = name => [...root.querySelectorAll(name)]
   const canvas = el('plane'), chart = el('chart'), still = matchMedia('(prefers-reduced-motion: reduce)').matches
   const yards = {}, grids = {}
-  let o = {...PRESETS.paper}, seed = 1, samples = [], facts = null, curve = [], shown = 1, job = 0, film = 0, ground = {}, marked = 7
+  let o = {...PRESETS.paper}, seed = 1, samples = [], facts = null, curve = [], shown = 1, job = 0, film = 0, ground = {}, marked = 0, chosen = false
 
   const world = () => WORLDS[o.world]
   const color = name => getComputedStyle(root).getPropertyValue(name).trim()
@@ -454,12 +466,14 @@ function show(root) {
     setTimeout(() => mine === job && slices(work, done, mine))
   }
 
-  function redraw(moving) {
+  function redraw(moving, fresh) {
     job++; film++
     el('level').textContent = '…'
     const numbers = n => [...Array(n).keys()], drawing = [], draw = sampler(o, seed), mine = job
     slices(numbers(SAMPLES).map(i => () => drawing.push(draw(i))), () => {
-      samples = drawing; facts = measured(samples.map(p => p.at(-1)), yard())
+      samples = drawing
+      if (fresh && !chosen) marked = telling(o, samples.slice(0, 30), karras(o.steps, ...world().levels))
+      facts = measured(samples.map(p => p.at(-1)), yard())
       report()
       if (moving && !still) play(); else { shown = 1; plane() }
       if (curve.length) return
@@ -497,7 +511,7 @@ function show(root) {
     Object.assign(o, change)
     facts = null
     if (other) curve = []; else if (curve.length) curves()  // the curves have all scales, so only their mark moves
-    controls(); redraw(moving)
+    controls(); redraw(moving, other)
     if (!first) remember(o)
   }
 
@@ -511,13 +525,13 @@ function show(root) {
   el('again').addEventListener('click', () => samples.length && play())
   el('noise').addEventListener('click', () => { seed++; set({}, true) })
   for (const name of ['tilted', 'arrow']) el(name).addEventListener('change', () => samples.length && plane())
-  el('other').addEventListener('click', () => { marked = (marked + 1) % SAMPLES; if (samples.length) plane() })
+  el('other').addEventListener('click', () => { marked = (marked + 1) % SAMPLES; chosen = true; if (samples.length) plane() })
   canvas.addEventListener('click', e => {  // the nearest dot is marked
     if (!samples.length) return
     const side = canvas.clientWidth, [x, y, half] = world().view, sigmas = karras(o.steps, ...world().levels), [i, f] = moment(sigmas)
     const at = [x + half*(2*e.offsetX/side - 1), y + half*(1 - 2*e.offsetY/side)]
     const far = samples.map((_, k) => { const p = stands(k, i, f, sigmas); return Math.hypot(p[0] - at[0], p[1] - at[1]) })
-    marked = far.indexOf(Math.min(...far))
+    marked = far.indexOf(Math.min(...far)); chosen = true
     plane()
   })
   all('[data-class]').forEach(b => b.addEventListener('click', () => set({label: +b.dataset.class}, true)))
@@ -533,8 +547,8 @@ function show(root) {
   set(asked(location.hash), true, true)
 }
 
-function open(root) { try { show(root) } catch { wake(root, false) } }
+function enliven(root) { try { show(root) } catch { wake(root, false) } }
 
-const Play = {NULL, PRESETS, USUAL, threeGaussians, unequalModes, fractalTree, WORLDS, blurred, look, guided, guesses, widest, asked, remember, asks, wake, karras, path, stream, sampler, drawn, spread, yardstick, measured}
+const Play = {NULL, PRESETS, USUAL, threeGaussians, unequalModes, fractalTree, WORLDS, blurred, look, guided, guesses, widest, telling, asked, remember, asks, wake, karras, path, stream, sampler, drawn, spread, yardstick, measured}
 if (typeof module !== 'undefined') module.exports = Play
-if (typeof document !== 'undefined') document.addEventListener('DOMContentLoaded', () => document.querySelectorAll('.play').forEach(open))
+if (typeof document !== 'undefined') document.addEventListener('DOMContentLoaded', () => document.querySelectorAll('.play').forEach(enliven))
