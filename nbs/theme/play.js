@@ -81,6 +81,37 @@ function guided(model, o, weak = null) {
   }
 }
 
+// The guesses at a noisy point: weak, strong, and what guidance makes of them
+function guesses(o, p, sigma) {
+  const {model, weak} = WORLDS[o.world], u = [0, 0], c = [0, 0], g = [0, 0], worse = o.weak === 'worse'
+  look(worse ? weak : model, p[0], p[1], sigma, worse ? o.label : NULL, u)
+  look(model, p[0], p[1], sigma, o.label, c)
+  guided(model, o, worse ? weak : null)(p[0], p[1], sigma, g)
+  return {u, c, guided: g}
+}
+
+// How far apart the two guesses are at each step of a path; -1 where guidance does not act, or where the guided point is out of view
+function apart(o, points, sigmas) {
+  const [x, y, half] = WORLDS[o.world].view
+  return sigmas.slice(0, -1).map((sigma, i) => {
+    if (sigma <= o.lo || sigma > o.hi) return -1
+    const {u, c, guided} = guesses(o, points[i], sigma), seen = Math.max(Math.abs(guided[0] - x), Math.abs(guided[1] - y)) < .9*half
+    return seen ? Math.hypot(c[0] - u[0], c[1] - u[1]) : -1
+  })
+}
+
+// The step at which they are farthest apart
+function widest(o, points, sigmas) {
+  const far = apart(o, points, sigmas)
+  return far.indexOf(Math.max(...far))
+}
+
+// The number of a path with an arrow that is easy to see: of a middling length, since the longest leave the view
+function telling(o, paths, sigmas) {
+  const most = paths.map(points => Math.max(...apart(o, points, sigmas))), order = most.map((_, k) => k).sort((a, b) => most[a] - most[b])
+  return order[Math.floor(.8*order.length)]
+}
+
 // ---- Samplers: noise levels, and three steps from one to the next
 
 function karras(steps, low = .002, high = 80, rho = 7) {
@@ -189,11 +220,48 @@ const PRESETS = {
 for (const name in PRESETS) PRESETS[name] = {...USUAL, ...PRESETS[name]}
 const SCALES = [0, .5, 1, 1.5, 2, 3, 4, 6, 8], SAMPLES = 400, GRID = 140
 
+// ---- The address: what it asks of the plane, and the usual setting for whatever else stands there
+
+const NUMBER = /^\d{1,3}(\.\d{1,20})?$/, has = (o, k) => Object.prototype.hasOwnProperty.call(o, k)
+
+function asked(hash) {
+  const usual = {...PRESETS.paper}, found = {...usual}
+  let words
+  try { words = new URLSearchParams(String(hash).slice(1)) } catch { return usual }
+  for (const k of Object.keys(usual)) {
+    if (!words.has(k)) continue
+    const text = words.get(k)
+    if (words.getAll(k).length > 1 || typeof usual[k] === 'number' && !NUMBER.test(text)) return usual
+    found[k] = typeof usual[k] === 'number' ? +text : text
+  }
+  const fine = has(WORLDS, found.world) && has(STEPS, found.step) && ['label', 'worse'].includes(found.weak) && found.scale <= 8
+    && found.lo < found.hi && found.hi <= 100 && Number.isInteger(found.steps) && found.steps >= 4 && found.steps <= 64
+    && WORLDS[found.world].parts.some(p => p.label === found.label)
+  return fine ? found : usual
+}
+
+// What the figures of the page have to say in the address, written at leisure: browsers refuse a hundred changes in half a minute
+const said = {}
+let late = 0
+function remember(o) {
+  Object.assign(said, o)
+  clearTimeout(late)
+  late = setTimeout(() => { try { history.replaceState(null, '', '#' + new URLSearchParams(said)) } catch { /* not in every frame */ } }, 250)
+}
+
+const asks = (hash, names) => names.some(k => new RegExp(`[#&]${k}=`).test(hash))
+
+function wake(root, lives = true) {  // the controls come, the picture goes; or the other way round
+  for (const e of root.querySelectorAll('[data-live]')) e.hidden = !lives
+  for (const e of root.querySelectorAll('[data-still]')) e.hidden = lives
+  for (const e of root.querySelectorAll('[data-why]')) e.hidden = lives
+}
+
 function show(root) {
   const el = name => root.querySelector(`[data-play="${name}"]`), all = name => [...root.querySelectorAll(name)]
   const canvas = el('plane'), chart = el('chart'), still = matchMedia('(prefers-reduced-motion: reduce)').matches
   const yards = {}, grids = {}
-  let o = {...PRESETS.paper}, seed = 1, samples = [], facts = null, curve = [], shown = 1, job = 0, film = 0, ground = {}
+  let o = {...PRESETS.paper}, seed = 1, samples = [], facts = null, curve = [], shown = 1, job = 0, film = 0, ground = {}, marked = 0, chosen = false
 
   const world = () => WORLDS[o.world]
   const color = name => getComputedStyle(root).getPropertyValue(name).trim()
@@ -271,34 +339,104 @@ function show(root) {
     return ground
   }
 
-  // `shown` runs from 0 (noise) to 1 (samples); in between, the paper's coordinates, in which noise has unit size
+  const shrink = s => 1/Math.sqrt(1 + s*s), signed = v => v.toFixed(1).replace('-', '\u2212').replace(/^\u22120\.0$/, '0.0')
+  const place = p => `(${p.map(signed).join(', ')})`
+
+  // Where dot k stands at a moment of the film, in the paper's coordinates, in which noise has unit size
+  function stands(k, i, f, sigmas) {
+    const y = world().view[1], [a, b] = [samples[k][i], samples[k][i + 1]].map((q, j) => [q[0]*shrink(sigmas[i + j]), (q[1] - y)*shrink(sigmas[i + j]) + y])
+    return [a[0] + f*(b[0] - a[0]), a[1] + f*(b[1] - a[1])]
+  }
+
+  function moment(sigmas) {  // step and share of it
+    const at = shown*(sigmas.length - 1), i = Math.min(Math.floor(at), sigmas.length - 2)
+    return [i, at - i]
+  }
+
+  function axes(pen, side, spot) {
+    const [x, y, half] = world().view, unit = half > 3 ? 2 : 1
+    pen.fillStyle = pen.strokeStyle = color('--muted'); pen.lineWidth = 1
+    pen.font = `11px ${getComputedStyle(root).fontFamily}`
+    pen.textAlign = 'center'
+    for (let v = Math.ceil((x - half)/unit)*unit; v <= x + half; v += unit) {
+      const [u] = spot(v, 0)
+      pen.beginPath(); pen.moveTo(u, side); pen.lineTo(u, side - 4); pen.stroke()
+      if (u > 34 && u < side - 12) pen.fillText(`${v}`.replace('-', '\u2212'), u, side - 7)
+    }
+    for (let v = Math.ceil((y - half)/unit)*unit; v <= y + half; v += unit) {
+      const [, u] = spot(0, v)
+      pen.beginPath(); pen.moveTo(0, u); pen.lineTo(4, u); pen.stroke()
+      if (u > 12 && u < side - 34) { pen.textAlign = 'left'; pen.fillText(`${v}`.replace('-', '\u2212'), 7, u + 4); pen.textAlign = 'center' }
+    }
+    pen.textAlign = 'right'
+    pen.fillText('first coordinate', side - 8, side - 21)
+    pen.save(); pen.translate(30, 8); pen.rotate(-Math.PI/2); pen.fillText('second coordinate', 0, 0); pen.restore()
+  }
+
+  // The marked dot: its way so far, its two guesses, and the arrow from one through the other to the guided point
+  function arrow(pen, spot, sigmas) {
+    const path = samples[marked], [now, share] = moment(sigmas), i = shown === 1 ? widest(o, path, sigmas) : now, {u, c, guided} = guesses(o, path[i], sigmas[i])
+    const way = [...Array(now + 1).keys()].map(k => stands(marked, k, 0, sigmas)).concat([stands(marked, now, share, sigmas)]).map(p => spot(...p))
+    const from = spot(...stands(marked, i, 0, sigmas)), [a, b, end] = [u, c, guided].map(p => spot(...p)), ink = color('--ink'), rim = color('--paper')
+    pen.lineJoin = 'round'
+    pen.strokeStyle = ink; pen.lineWidth = 1; pen.globalAlpha = .6
+    pen.beginPath(); way.forEach((p, k) => k ? pen.lineTo(...p) : pen.moveTo(...p)); pen.stroke()
+    pen.setLineDash([3, 3])
+    for (const p of [a, b]) { pen.beginPath(); pen.moveTo(...from); pen.lineTo(...p); pen.stroke() }
+    pen.setLineDash([]); pen.globalAlpha = 1
+    const long = Math.hypot(end[0] - a[0], end[1] - a[1]), turn = Math.atan2(end[1] - a[1], end[0] - a[0]), head = Math.min(11, .6*long)
+    for (const [paint, width] of [[rim, 5], [ink, 2.2]]) {
+      pen.strokeStyle = pen.fillStyle = paint; pen.lineWidth = width
+      pen.beginPath(); pen.moveTo(...a); pen.lineTo(...end); pen.stroke()
+      pen.beginPath(); pen.moveTo(...end)
+      for (const side of [.42, -.42]) pen.lineTo(end[0] - head*Math.cos(turn + side), end[1] - head*Math.sin(turn + side))
+      pen.closePath(); pen.fill()
+    }
+    const disc = (p, fill, r) => { pen.beginPath(); pen.arc(...p, r, 0, 7); pen.fillStyle = fill; pen.fill(); pen.strokeStyle = rim; pen.lineWidth = 1.5; pen.stroke() }
+    disc(a, color('--any'), 5); disc(b, color('--own-line'), 5)
+    pen.font = `600 12px ${getComputedStyle(root).fontFamily}`; pen.textAlign = 'left'
+    const side = canvas.clientWidth, words = o.weak === 'worse' ? 'worse' : 'no label'
+    if (long > 24) for (const [p, text, fill, low] of [[a, words, '--any', 16], [b, o.weak === 'worse' ? 'better' : 'label', '--own-line', -9], [end, 'guided', '--ink', 16]]) {
+      if (text === 'guided' && Math.hypot(p[0] - b[0], p[1] - b[1]) < 12) continue
+      const at = [Math.min(side - 54, Math.max(4, p[0] + 7)), Math.min(side - 6, Math.max(14, p[1] + low))]
+      pen.strokeStyle = rim; pen.lineWidth = 4; pen.strokeText(text, ...at); pen.fillStyle = color(fill); pen.fillText(text, ...at)
+    }
+    pen.beginPath(); pen.arc(...way.at(-1), 6, 0, 7); pen.strokeStyle = rim; pen.lineWidth = 4; pen.stroke(); pen.strokeStyle = ink; pen.lineWidth = 2; pen.stroke()
+    const sigma = sigmas[i], names = o.weak === 'worse' ? ['the worse model guesses', 'the better one'] : ['without the label the guess is', 'with it']
+    el('says').textContent = `The ringed dot at noise level ${sigma < .1 ? sigma.toPrecision(1) : sigma.toPrecision(2)}: ${names[0]} ${place(u)}, ${names[1]} ${place(c)}, guided ${place(guided)}.`
+  }
+
+  // `shown` runs from 0 (noise) to 1 (samples)
   function plane() {
     const [pen, side] = sized(canvas), [x, y, half] = world().view
     const spot = (a, b) => [side*((a - x)/half + 1)/2, side*(1 - (b - y)/half)/2]
     pen.drawImage(backdrop(side), 0, 0, side, side)
-    const sigmas = karras(o.steps, ...world().levels), at = shown*(sigmas.length - 1), i = Math.min(Math.floor(at), sigmas.length - 2)
-    const shrink = s => 1/Math.sqrt(1 + s*s), [dot, out] = ['--dot', '--out'].map(color)
+    axes(pen, side, spot)
+    const sigmas = karras(o.steps, ...world().levels), [i, f] = moment(sigmas), [dot, out] = ['--dot', '--out'].map(color)
     pen.globalAlpha = .8
     samples.forEach((p, k) => {
-      const [a, b] = [p[i], p[i + 1]].map((q, j) => [q[0]*shrink(sigmas[i + j]), (q[1] - y)*shrink(sigmas[i + j]) + y])
-      const f = at - i, [u, v] = spot(a[0] + f*(b[0] - a[0]), a[1] + f*(b[1] - a[1]))
       pen.fillStyle = shown === 1 && facts && facts.which[k] ? out : dot
-      pen.beginPath(); pen.arc(u, v, 2, 0, 7); pen.fill()
+      pen.beginPath(); pen.arc(...spot(...stands(k, i, f, sigmas)), 2, 0, 7); pen.fill()
     })
     pen.globalAlpha = 1
-    const sigma = sigmas[Math.round(at)]
+    if (el('arrow').checked) arrow(pen, spot, sigmas); else el('says').textContent = ''
+    const sigma = sigmas[Math.round(i + f)]
     el('level').textContent = shown === 1 ? 'samples' : `noise level ${sigma < .1 ? sigma.toPrecision(1) : sigma.toPrecision(2)}`
     el('time').value = shown
   }
 
+  const EDGE = [46, 8, 10, 38]  // left, right, top and bottom of the chart
+
   function curves() {
-    const [pen, w, h] = sized(chart), [l, r, t, b] = [30, 8, 10, 26], most = Math.max(1, ...curve.map(c => c.spread))
+    const [pen, w, h] = sized(chart), [l, r, t, b] = EDGE, most = Math.max(1, ...curve.map(c => c.spread))
     const spot = (s, v) => [l + (w - l - r)*s/8, h - b - (h - t - b)*v/most]
     pen.strokeStyle = pen.fillStyle = color('--rule'); pen.lineWidth = 1
     pen.beginPath(); pen.moveTo(l, t); pen.lineTo(l, h - b); pen.lineTo(w - r, h - b); pen.stroke()
     pen.fillStyle = color('--muted'); pen.font = `11px ${getComputedStyle(root).fontFamily}`
     pen.textAlign = 'center'
     for (const s of [0, 1, 2, 3, 4, 6, 8]) pen.fillText(s, spot(s, 0)[0], h - b + 14)
+    pen.fillText('guidance scale s', l + (w - l - r)/2, h - 6)
+    pen.save(); pen.translate(12, t + (h - t - b)/2); pen.rotate(-Math.PI/2); pen.fillText('share', 0, 0); pen.restore()
     pen.textAlign = 'right'
     for (const v of [0, .5, 1]) pen.fillText(v, l - 5, spot(0, v)[1] + 4)
     pen.strokeStyle = color('--muted'); pen.setLineDash([3, 3])
@@ -322,18 +460,23 @@ function show(root) {
   // Long work in slices of a few milliseconds; a newer job ends an older one
   function slices(work, done, mine = job) {
     const start = performance.now()
-    while (performance.now() - start < 12) if (!work.length) return done(); else work.shift()()
+    try {
+      while (performance.now() - start < 12) if (!work.length) return done(); else work.shift()()
+    } catch { job++; return wake(root, false) }
     setTimeout(() => mine === job && slices(work, done, mine))
   }
 
-  function redraw(moving) {
+  function redraw(moving, fresh) {
     job++; film++
     el('level').textContent = '…'
     const numbers = n => [...Array(n).keys()], drawing = [], draw = sampler(o, seed), mine = job
     slices(numbers(SAMPLES).map(i => () => drawing.push(draw(i))), () => {
-      samples = drawing; facts = measured(samples.map(p => p.at(-1)), yard())
+      samples = drawing
+      if (fresh && !chosen) marked = telling(o, samples.slice(0, 30), karras(o.steps, ...world().levels))
+      facts = measured(samples.map(p => p.at(-1)), yard())
       report()
       if (moving && !still) play(); else { shown = 1; plane() }
+      if (curve.length) return
       const found = []
       slices(SCALES.flatMap(scale => {
         const ends = [], draw = sampler({...o, scale}, seed)
@@ -362,20 +505,14 @@ function show(root) {
     all('[data-about]').forEach(p => { p.hidden = !chosen(p.dataset.about) })
   }
 
-  function set(change, moving = false) {
-    if (change.world && change.world !== o.world) o.label = 0
+  function set(change, moving = false, first = false) {
+    if (change.world && change.world !== o.world && !('label' in change)) o.label = 0
+    const other = Object.keys(change).some(k => k !== 'scale' && change[k] !== o[k]) || !Object.keys(change).length
     Object.assign(o, change)
-    facts = null; curve = []
-    controls(); redraw(moving)
-    history.replaceState(null, '', '#' + new URLSearchParams(o))
-  }
-
-  function fromAddress() {
-    const asked = Object.fromEntries(new URLSearchParams(location.hash.slice(1))), known = {...PRESETS.paper}
-    for (const [k, v] of Object.entries(asked)) if (k in known) known[k] = typeof known[k] === 'number' ? +v : v
-    const fine = known.world in WORLDS && known.step in STEPS && ['label', 'worse'].includes(known.weak) && known.scale >= 0 && known.scale <= 8
-      && known.lo >= 0 && known.lo < known.hi && known.hi <= 100 && Number.isInteger(known.steps) && known.steps >= 4 && known.steps <= 64 && WORLDS[known.world].parts.some(p => p.label === known.label)
-    return fine ? known : {...PRESETS.paper}
+    facts = null
+    if (other) curve = []; else if (curve.length) curves()  // the curves have all scales, so only their mark moves
+    controls(); redraw(moving, other)
+    if (!first) remember(o)
   }
 
   for (const name of ['world', 'weak', 'step']) el(name).addEventListener('change', e => set({[name]: e.target.value}, name !== 'weak'))
@@ -387,16 +524,31 @@ function show(root) {
   el('time').addEventListener('input', e => { film++; shown = +e.target.value; plane() })
   el('again').addEventListener('click', () => samples.length && play())
   el('noise').addEventListener('click', () => { seed++; set({}, true) })
-  el('tilted').addEventListener('change', plane)
+  for (const name of ['tilted', 'arrow']) el(name).addEventListener('change', () => samples.length && plane())
+  el('other').addEventListener('click', () => { marked = (marked + 1) % SAMPLES; chosen = true; if (samples.length) plane() })
+  canvas.addEventListener('click', e => {  // the nearest dot is marked
+    if (!samples.length) return
+    const side = canvas.clientWidth, [x, y, half] = world().view, sigmas = karras(o.steps, ...world().levels), [i, f] = moment(sigmas)
+    const at = [x + half*(2*e.offsetX/side - 1), y + half*(1 - 2*e.offsetY/side)]
+    const far = samples.map((_, k) => { const p = stands(k, i, f, sigmas); return Math.hypot(p[0] - at[0], p[1] - at[1]) })
+    marked = far.indexOf(Math.min(...far)); chosen = true
+    plane()
+  })
   all('[data-class]').forEach(b => b.addEventListener('click', () => set({label: +b.dataset.class}, true)))
   all('[data-preset]').forEach(b => b.addEventListener('click', () => set(PRESETS[b.dataset.preset], true)))
-  chart.addEventListener('click', e => set({scale: Math.round(10*Math.min(8, Math.max(0, 8*(e.offsetX - 30)/(chart.clientWidth - 38))))/10}))
+  chart.addEventListener('click', e => set({scale: Math.round(10*Math.min(8, Math.max(0, 8*(e.offsetX - EDGE[0])/(chart.clientWidth - EDGE[0] - EDGE[1]))))/10}))
   const again = () => { if (samples.length) { plane(); curves() } }
   addEventListener('resize', again)
   new MutationObserver(again).observe(document.body, {attributes: true, attributeFilter: ['class']})
-  set(fromAddress(), true)
+  addEventListener('hashchange', () => { if (asks(location.hash, Object.keys(USUAL).concat('world', 'scale'))) set(asked(location.hash), true, true) })
+  if (asks(location.hash, Object.keys(USUAL).concat('world', 'scale'))) remember(asked(location.hash))
+  if (![canvas, chart].every(c => c.getContext('2d'))) throw new Error('nothing to draw on')
+  wake(root)
+  set(asked(location.hash), true, true)
 }
 
-const Play = {NULL, PRESETS, USUAL, threeGaussians, unequalModes, fractalTree, WORLDS, blurred, look, guided, karras, path, stream, sampler, drawn, spread, yardstick, measured}
+function enliven(root) { try { show(root) } catch { wake(root, false) } }
+
+const Play = {NULL, PRESETS, USUAL, threeGaussians, unequalModes, fractalTree, WORLDS, blurred, look, guided, guesses, widest, telling, asked, remember, asks, wake, karras, path, stream, sampler, drawn, spread, yardstick, measured}
 if (typeof module !== 'undefined') module.exports = Play
-if (typeof document !== 'undefined') document.addEventListener('DOMContentLoaded', () => document.querySelectorAll('.play').forEach(show))
+if (typeof document !== 'undefined') document.addEventListener('DOMContentLoaded', () => document.querySelectorAll('.play').forEach(enliven))
