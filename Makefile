@@ -79,7 +79,7 @@ compare: $(VENV_DEV)/.installed ## execute notebooks and compare with the stored
 site: $(VENV_DEV)/.installed ## build the website in _docs (needs the Quarto command)
 	@command -v quarto >/dev/null || { echo 'no quarto here; get it from https://quarto.org/docs/get-started, then: make site' >&2; exit 2; }
 	@rm -rf _proc
-	$(DEV) OMP_NUM_THREADS=1 nbdev_proc_nbs --n_workers $(WORKERS)
+	$(DEV) OMP_NUM_THREADS=1 python tools/pages.py --n_workers $(WORKERS)
 	$(DEV) quarto render _proc --no-execute --no-cache >_proc/site.log 2>&1 || { cat _proc/site.log >&2; exit 1; }
 	@! grep -E 'WARN|ERROR' _proc/site.log || { echo 'Quarto warned: mend the above where it comes from' >&2; exit 1; }
 	@rm -rf _docs && mv _proc/_docs _docs && echo "the site is in _docs: $$(ls _docs/*.html | wc -l) pages, no warning"
