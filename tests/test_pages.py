@@ -143,3 +143,70 @@ assert ')->pd.DataFrame: # the rows' in MarkdownRenderer(read_results)._repr_mar
 def test_the_site_is_staged_by_the_tool_that_can():
     assert 'python tools/pages.py' in (ROOT/'Makefile').read_text(encoding='utf-8')
     assert 'nbdev_proc_nbs' not in (ROOT/'Makefile').read_text(encoding='utf-8')
+
+
+# Words of the glossary
+
+GLOSSARY = (NBS_DIR/'glossary.qmd').read_text(encoding='utf-8')
+ENTRY = re.compile(r'^\[(?P<name>[^\]]+)\]\{#(?P<id>[\w-]+)(?P<options>[^}]*)\}\n:\s+(?P<says>.+)\n(?P<more>(?:    .+\n)+)', re.M)
+ENTRIES = {m['id']: m for m in ENTRY.finditer(GLOSSARY + '\n')}
+ASKED_FOR = """denoiser score noise-level guidance-scale weak-branch tilt judge shelf fid kid precision recall coverage
+    effective-scale doob-transform negative-prompt guidance-interval autoguidance""".split()
+
+
+def test_every_entry_is_read():
+    assert len(ENTRIES) == len(re.findall(r'^:\s', GLOSSARY, re.M)) == len(re.findall(r'^\[.*\{#', GLOSSARY, re.M)) > 40
+    assert set(ASKED_FOR) <= set(ENTRIES)
+
+
+@pytest.mark.parametrize('name', ENTRIES)
+def test_an_entry_is_one_sentence_and_a_link(name):
+    says, more = ENTRIES[name]['says'], ENTRIES[name]['more']
+    assert len(says.split()) < 30 and says.endswith('.') and len(re.findall(r'[.!?](?:\s|$)', says)) == 1, says
+    assert all(len(o.split()) < 30 for o in re.split(r'(?<=[.!?])\s', re.sub(r'\]\([^)]*\)', '', more))), more
+    assert not re.search(r'[$\[*"<]', says), 'a title is text alone'
+    assert re.search(r'\]\([\w.]+\.(ipynb|qmd)(#[\w-]+)?\)', more), 'no chapter to read on'
+
+
+def terms(page): return re.findall(r'<a\s+href="glossary.qmd#([\w-]+)"\s+class="term"\s+title="([^"]*)">(.*?)</a>', page, re.S)
+def words(page): return [(k, text_of(t)) for k, _, t in terms(page)]
+
+
+@needs_pandoc
+def test_the_first_use_of_a_term_bears_its_sentence():
+    page = render('The denoiser is asked twice. Another denoiser is a weak\nbranch (guidance scale), of KIDs.')
+    assert words(page) == [('denoiser', 'denoiser'), ('weak-branch', 'weak branch'), ('guidance-scale', 'guidance scale'), ('kid', 'KIDs')]
+    assert [html.unescape(t) for _, t, _ in terms(page)] == [ENTRIES[k]['says'] for k, _, _ in terms(page)]
+    assert '(<a' in page.replace('\n', ' ') and '</a>), of' in page
+
+
+@needs_pandoc
+@pytest.mark.parametrize('text', ['## A denoiser', '`denoiser`', '$denoiser$', '[A denoiser](x.html)', '```\ndenoiser\n```',
+    '::: {.cell-output}\ndenoiser\n:::', '::: {.callout-note}\ndenoiser\n:::', '| denoiser |\n|---|\n| denoiser |', 'denoisers2',
+    'un-denoiser', 'We judge it, and to judge is hard.', 'a kid', 'In double precision.', '![A denoiser](x.png)', '*A denoiser.*'])
+def test_what_bears_no_term(text):
+    assert words(render(text)) == []
+    assert words(render(text + '\n\nA denoiser.\n')) == [('denoiser', 'denoiser')]
+
+
+@needs_pandoc
+def test_a_longer_term_is_not_taken_for_a_shorter():
+    assert words(render('The score. The Inception score, and the Inception score; precision and recall.')) == [
+        ('score', 'The score'), ('inception-score', 'Inception score'), ('precision', 'precision'), ('recall', 'recall')]
+
+
+@needs_pandoc
+def test_terms_need_their_page_and_can_be_left_out(tmp_path):
+    assert words(render('A denoiser.', cwd=tmp_path)) == words(render('A denoiser.', terms='false')) == []
+    assert words(render('A denoiser.', title='API')) == []
+    assert words(render(GLOSSARY)) == []
+
+
+def test_terms_are_read_without_a_mouse():
+    style = (THEME/'site.scss').read_text(encoding='utf-8')
+    assert re.search(r'a\.term:focus-visible::after \{[^}]*content: attr\(title\)', style)
+    assert re.search(r'a\.term \{[^}]*underline', style)
+
+
+def test_the_glossary_is_found():
+    assert 'glossary.qmd' in (NBS_DIR/'sidebar.yml').read_text() and 'href: glossary.qmd' in (ROOT/'_quarto.yml').read_text()
