@@ -2,7 +2,7 @@
 
 Pandoc comes with the development tools (pypandoc-binary), on PATH, or inside Quarto.
 """
-import html, importlib.util, re, shutil, subprocess, sys
+import html, importlib.util, json, os, re, shutil, subprocess, sys
 
 import pytest
 
@@ -210,3 +210,151 @@ def test_terms_are_read_without_a_mouse():
 
 def test_the_glossary_is_found():
     assert 'glossary.qmd' in (NBS_DIR/'sidebar.yml').read_text() and 'href: glossary.qmd' in (ROOT/'_quarto.yml').read_text()
+
+
+# Boxes that open, heads of tables, and what is wider than the page
+
+@needs_pandoc
+def test_closed_boxes_open_by_keyboard():
+    page = render('::: {.callout-tip collapse="true" title="Solution"}\nIt is 2 < 3.\n:::\n\n::: {.callout-note collapse="true" title="Proof"}\nSo.\n:::')
+    assert re.findall(r'<details class="box ([^"]*)"><summary>(\w+)</summary>', page) == [('callout-tip-folded solution', 'Solution'), ('callout-note-folded', 'Proof')]
+    assert page.count('</details>') == 2 and 'class="callout' not in page
+    for stays in ('::: {.callout-warning title="Open"}\nx\n:::', '::: {#nte-a .callout-note collapse="true"}\nx\n:::'):
+        assert '<details' not in render(stays)
+
+
+def test_chapters_have_closed_boxes_of_that_kind_alone():
+    boxes = [m for p in NBS_DIR.glob('*.ipynb') for m in re.findall(r'\{([^{}]*callout[^{}]*)\}', p.read_text(encoding='utf-8'))]
+    assert all('#' not in o for o in boxes if 'collapse' in o)
+
+
+FRAMES = [ # what pandas writes, and the heads that a reader should find
+    ('scale', None, [['row', 'scale', 'value']]), ('index', None, [['scale', 'value']]),
+    ('columns', None, [[r'scale \ what', 'value', 'cost']]), ('levels', None, [['', 'FID'], [r'w \ drop', '0.1', '0.2']])]
+
+
+def frame(kind):
+    "A table of pandas."
+    pd = pytest.importorskip('pandas')
+    plain = pd.DataFrame(dict(scale=[1, 2], value=[3, 4]))
+    if kind == 'scale': return plain
+    if kind == 'index': return plain.set_index('scale')
+    if kind == 'columns': return plain.assign(cost=1).set_index('scale').rename_axis(columns='what')
+    columns = pd.MultiIndex.from_tuples([('FID', .1), ('FID', .2)], names=[None, 'drop'])
+    return pd.DataFrame([[1, 2]], index=pd.Index([0], name='w'), columns=columns)
+
+
+def heads(page): return [[text_of(t).strip() for t in re.findall(r'<th(?:\s[^>]*)?>(.*?)</th>', row, re.S)] for row in re.findall(r'<tr.*?</tr>', page.partition('</thead>')[0], re.S)]
+
+
+@needs_pandoc
+@pytest.mark.parametrize('kind,_,expected', FRAMES)
+def test_heads_of_tables_are_not_empty(kind, _, expected):
+    page = render('```{=html}\n' + frame(kind).to_html() + '\n```')
+    found = heads(page)
+    assert all(all(row) for row in found), found
+    assert found[-1] == expected[-1] and len(found) == len(expected)
+    assert page.count('<td>') == frame(kind).to_html().count('<td>')
+
+
+@needs_pandoc
+def test_heads_of_written_tables_are_not_empty():
+    assert heads(render('|  | b |\n|---|---|\n| 1 | 2 |')) == [['row', 'b']]
+
+
+@needs_pandoc
+def test_no_table_of_a_chapter_has_an_empty_head():
+    outputs = [''.join(o.get('data', {}).get('text/html', '')) for p in NBS_DIR.glob('*.ipynb') for c in json.loads(p.read_text(encoding='utf-8'))['cells'] for o in c.get('outputs', ())]
+    page = render('\n\n'.join('```{=html}\n' + re.sub(r'<tbody.*?</tbody>|\n\s*', '', o, flags=re.S) + '\n```' for o in outputs if '<th' in o))
+    assert page.count('<thead>') > 50 and re.findall(r'<th[^>]*>\s*</th>', page) == []
+
+
+STYLE = (THEME/'site.scss').read_text(encoding='utf-8')
+
+
+@pytest.mark.parametrize('box', [r'\.katex-display', r'div\.sourceCode pre', r'\.cell-output', 'main table'])
+def test_what_scrolls_shows_that_it_does(box):
+    assert re.search(rf'^{box} \{{ @include scrolls\(', STYLE, re.M)
+    mixin = re.search(r'@mixin scrolls\(.*?^\}', STYLE, re.M | re.S)[0]
+    assert 'overflow: auto' in mixin and 'background-attachment: local, local, scroll, scroll' in mixin
+    later = STYLE[STYLE.index(mixin) + len(mixin):]
+    assert not re.search(rf'^{box} \{{[^}}]*overflow', later, re.M), 'set once, by the mixin'
+
+
+def test_what_scrolls_is_reached_by_keyboard():
+    script = (THEME/'reach.js').read_text(encoding='utf-8')
+    assert all(box in script for box in ('.katex-display', 'div.sourceCode pre', '.cell-output pre', 'main table')) and 'tabIndex = 0' in script
+    site = (ROOT/'_quarto.yml').read_text(encoding='utf-8')
+    assert 'theme/reach.js' in re.search(r'resources: (.*)', site)[1] and 'src="theme/reach.js"' in site
+
+
+def test_links_are_told_by_a_line():
+    assert re.search(r'^main :is\(p, li, dd, td,[^{]* a:not\([^{]*\{\s*text-decoration: underline', STYLE, re.M)
+
+
+# Search
+
+ASKED = json.loads((THEME/'asked.json').read_text(encoding='utf-8'))
+QUERIES = {'which scale': 'choice', 'guidance scale stable diffusion 7.5': 'choice', 'oversaturated images': 'rules', 'cfg rescale': 'rules',
+    'negative prompt': 'branches', 'autoguidance vs cfg': 'comparison', 'how does classifier-free guidance work': 'story',
+    'CFG++ difference': 'procedures', 'w versus s': 'guidance', 'guidance interval': 'ablations'}
+DOCS = ROOT/'_docs'
+
+
+def page_names(): return {re.sub(r'^\d+[a-z]?_', '', p.stem) for kind in ('*.ipynb', '*.qmd') for p in NBS_DIR.glob(kind)}
+
+
+def test_questions_lead_to_pages():
+    every = [q.lower() for questions in ASKED.values() for q in questions]
+    assert set(ASKED) <= page_names() and len(every) == len(set(every))
+
+
+@pytest.mark.parametrize('query', QUERIES)
+def test_a_query_is_among_the_questions_of_its_page(query):
+    assert query.lower() in [q.lower() for q in ASKED[QUERIES[query]]]
+
+
+PAGE = """<html><head><meta name="description" content="What it &amp; they do."></head><body><main class="content">
+<p>Intro.</p><section id="one" class="level2"><h2>One</h2><p>Prose x &lt; y, it's <em>so</em>.</p>
+<details class="code-fold exported"><summary><code>half(x)</code></summary><div class="sourceCode"><pre><code>secret_code</code></pre></div></details>
+<details class="box callout-note-folded"><summary>Proof</summary><p>Proven.</p></details><p>After.</p></section>
+<section id="exercises" class="level2"><h2>Exercises</h2><p>A question?</p><details class="box callout-tip-folded solution"><summary>Solution</summary>
+<p>secret answer</p><pre><code>secret_code</code></pre></details></section></main></body></html>"""
+
+
+def run_search(folder):
+    "What theme/search.lua makes of the index of a built site."
+    command = [*PANDOC, '--from', 'markdown', '--to', 'plain', '--lua-filter', str(THEME/'search.lua')]
+    done = subprocess.run(command, input='', cwd=NBS_DIR, capture_output=True, text=True, env=os.environ | dict(QUARTO_PROJECT_OUTPUT_DIR=str(folder)))
+    assert done.returncode == 0 and not done.stderr, done.stderr
+    return json.loads((folder/'search.json').read_text(encoding='utf-8'))
+
+
+@needs_pandoc
+def test_prose_is_indexed_and_code_and_solutions_are_not(tmp_path):
+    docs = []
+    for name in ('choice', 'other'):
+        (tmp_path/f'{name}.html').write_text(PAGE, encoding='utf-8')
+        for id in ('', '#exercises', '#one'):
+            docs.append(dict(objectID=f'{name}.html{id}', href=f'{name}.html{id}', title=name, section=id, text='secret_code secret answer' if id else 'Intro.', crumbs=['Theory']))
+    (tmp_path/'search.json').write_text(json.dumps(docs), encoding='utf-8')
+    found = run_search(tmp_path)
+    assert 'secret' not in json.dumps(found) and len({d['objectID'] for d in found}) == len(found)
+    text = {d['objectID']: d['text'] for d in found}
+    assert text['choice.html#one'] == 'Prose x &lt; y, it&#39;s so . Proof Proven. After.' and text['choice.html'] == 'Intro.'
+    questions = [d for d in found if d['href'] == 'choice.html#title-block-header']
+    assert [d['section'] for d in questions] == ['', *ASKED['choice']] and {d['text'] for d in questions} == {'What it &amp; they do.'}
+    assert [d['href'].partition('#')[2] for d in found[-2:]] == ['exercises']*2 and found[:len(questions)] == questions
+    assert run_search(tmp_path) == found
+
+
+@pytest.mark.skipif(not (DOCS/'search.json').is_file(), reason='no site in _docs: make site')
+@pytest.mark.parametrize('query', QUERIES)
+def test_the_built_index_has_the_query_first(query):
+    found = json.loads((DOCS/'search.json').read_text(encoding='utf-8'))
+    first = next(d for d in found if query.lower() in (d['section'] + d['title']).lower())
+    assert first['href'].startswith(QUERIES[query] + '.html')
+
+
+def test_the_index_is_made_after_rendering():
+    assert 'theme/search.lua' in re.search(r'post-render: (.*)', (ROOT/'_quarto.yml').read_text(encoding='utf-8'))[1]

@@ -206,6 +206,18 @@ local function by_home(shown, home)
   return above
 end
 
+-- A box that is closed at first, such as a proof or a solution: <details> opens by keyboard, Quarto's own box does not.
+local function fold_box(div)
+  local kind = div.classes:find_if(function(class) return class:find('^callout%-') end)
+  if not kind or div.attributes.collapse ~= 'true' or div.identifier ~= '' then return nil end
+  local title = div.attributes.title or 'More'
+  local class = kind .. '-folded' .. (title == 'Solution' and ' solution' or '')
+  local blocks = pandoc.Blocks {pandoc.RawBlock('html', ('<details class="box %s"><summary>%s</summary>'):format(class, escape(title)))}
+  blocks:extend(div.content)
+  blocks:insert(pandoc.RawBlock('html', '</details>'))
+  return blocks
+end
+
 local function Pandoc(doc)
   local shown, rest = take_shown(doc.blocks)
   local above = by_home(shown, homes(rest))
@@ -224,4 +236,4 @@ local function Pandoc(doc)
   return doc
 end
 
-return {{Pandoc = Pandoc}}
+return {{Pandoc = Pandoc}, {Div = fold_box}}
