@@ -358,3 +358,41 @@ def test_the_built_index_has_the_query_first(query):
 
 def test_the_index_is_made_after_rendering():
     assert 'theme/search.lua' in re.search(r'post-render: (.*)', (ROOT/'_quarto.yml').read_text(encoding='utf-8'))[1]
+
+
+# Publishing
+
+def workflow(name):
+    yaml = pytest.importorskip('yaml')
+    return yaml.safe_load((ROOT/'.github'/'workflows'/f'{name}.yml').read_text(encoding='utf-8'))
+
+
+def steps(job): return [o.get('run') or o['uses'].partition('@')[0] for o in job['steps']]
+
+
+def test_the_site_is_built_looked_at_and_published():
+    jobs = workflow('docs')['jobs']
+    run = steps(jobs['build'])
+    assert run.index('quarto-dev/quarto-actions/setup') < run.index('make site') < next(i for i, o in enumerate(run) if o.startswith('make visit'))
+    assert 'actions/upload-pages-artifact' in run and jobs['build']['steps'][run.index('actions/upload-pages-artifact')]['with']['path'] == '_docs'
+    assert steps(jobs['publish']) == ['actions/deploy-pages'] and jobs['publish']['needs'] == 'build'
+    assert jobs['publish']['permissions'] == {'pages': 'write', 'id-token': 'write'}
+
+
+def test_a_tag_becomes_a_release():
+    found = workflow('release')
+    assert found[True]['push']['tags'] == ['v*'] # YAML reads `on` as true
+    build, publish = found['jobs']['build'], found['jobs']['publish']
+    run = steps(build)
+    assert run.index('python -m build') < run.index('twine check --strict dist/*') < run.index('actions/upload-artifact')
+    assert steps(publish) == ['actions/download-artifact', 'pypa/gh-action-pypi-publish']
+    assert publish['needs'] == 'build' and publish['if'] == "github.ref_type == 'tag'" and publish['permissions'] == {'id-token': 'write'}
+    assert 'secrets.' not in json.dumps(found) and not any('password' in (o.get('with') or {}) for o in publish['steps'])
+
+
+@pytest.mark.parametrize('tag, fits', [('v{}', True), ('{}', False), ('v{}.1', False), ('v9.9.9', False)])
+def test_the_tag_has_to_be_the_version(tag, fits):
+    from notebooks import settings
+    check = next(o['run'] for o in workflow('release')['jobs']['build']['steps'] if 'tag is the version' in o.get('name', ''))
+    name = tag.format(settings()['version'])
+    assert (subprocess.run(['bash', '-c', check], cwd=ROOT, env=os.environ | dict(GITHUB_REF_NAME=name)).returncode == 0) == fits
