@@ -396,3 +396,62 @@ def test_the_tag_has_to_be_the_version(tag, fits):
     check = next(o['run'] for o in workflow('release')['jobs']['build']['steps'] if 'tag is the version' in o.get('name', ''))
     name = tag.format(settings()['version'])
     assert (subprocess.run(['bash', '-c', check], cwd=ROOT, env=os.environ | dict(GITHUB_REF_NAME=name)).returncode == 0) == fits
+
+
+# The live pages without Quarto
+
+sys.path.insert(0, str(ROOT/'tools'))
+import play # noqa: E402
+
+
+def test_the_live_pages_have_the_filters_of_the_site(): assert list(play.FILTERS) == FILTERS
+
+
+@pytest.mark.parametrize('look', ['light', 'dark'])
+def test_the_style_is_css(look):
+    css = play.style(look)
+    assert not re.search(r'[$]|@include|@mixin|rgba\(#|^\s*//', css, re.M) and css.count('{') == css.count('}') > 100
+    assert len(re.findall(r'background-attachment', css)) >= 4
+
+
+@needs_pandoc
+def test_the_live_pages_are_put_together(tmp_path):
+    out = tmp_path/'live'
+    done = subprocess.run([sys.executable, 'tools/play.py', '--out', str(out)], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0 and not done.stderr
+    for name in play.LIVE:
+        page = (out/f'{name}.html').read_text(encoding='utf-8')
+        loads = re.findall(r'(?:src|href)="([^"#:?]+\.(?:js|css|svg|png))', page)
+        assert loads and [o for o in loads if not (out/o).is_file()] == []
+        links = re.findall(r'href="([\w/.-]+)\.(html|qmd|ipynb)', page)
+        assert {kind for _, kind in links} == {'html'} and {o for o, _ in links} <= page_names()
+    again = subprocess.run([sys.executable, 'tools/play.py', '--out', str(out)], cwd=ROOT, capture_output=True, text=True)
+    assert again.returncode == 1 and again.stderr.count('\n') == 1 and 'overwritten' in again.stderr
+
+
+@needs_pandoc
+def test_the_live_pages_are_served_to_this_machine():
+    from urllib.error import HTTPError
+    from urllib.request import urlopen
+    server = subprocess.Popen([sys.executable, 'tools/play.py', '--port', '0'], cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    try:
+        base = re.match(r'http://127\.0\.0\.1:\d+/', server.stdout.readline())[0]
+        for name in play.LIVE if not (DOCS/'index.html').is_file() else ('index', 'play'):
+            assert urlopen(f'{base}{name}.html').status == 200
+        for lost in ('guidance-that-is-not.html', '../settings.ini', '%3Cscript%3E', ''.join(['a']*3000)):
+            with pytest.raises(HTTPError) as e: urlopen(base + lost)
+            assert b'<script>' not in e.value.read() and e.value.code in (404, 414)
+        port = base.rpartition(':')[2].strip('/')
+        second = subprocess.run([sys.executable, 'tools/play.py', '--port', port], cwd=ROOT, capture_output=True, text=True)
+        assert second.returncode == 1 and second.stderr.count('\n') == 1 and port in second.stderr
+    finally:
+        server.terminate()
+        server.wait()
+
+
+def test_without_pandoc_one_line_says_what_to_do():
+    script = "import sys; sys.modules['pypandoc'] = None; sys.argv = ['play.py', '--out', sys.argv[1]]; import runpy; runpy.run_path('tools/play.py', run_name='__main__')"
+    import tempfile
+    with tempfile.TemporaryDirectory() as folder:
+        done = subprocess.run([sys.executable, '-c', script, folder + '/live'], cwd=ROOT, capture_output=True, text=True, env=os.environ | dict(PATH=folder))
+    assert done.returncode == 1 and done.stderr.strip() == play.NO_PANDOC
