@@ -2,6 +2,8 @@
 PYTHON ?= python3
 VENV ?= .venv
 VENV_DEV ?= .venv-dev
+VENV_PLAY ?= .venv-play
+PORT ?= 8000
 WORKERS ?= 2
 # extras of the package that the commands are installed with: `make demo` trains, measures and draws
 EXTRAS ?= train,measure,figures
@@ -13,7 +15,7 @@ DEV = PATH="$$(cd "$(VENV_DEV)/bin" && pwd):$$PATH"
 TEST = $(DEV) MPLBACKEND=Agg TQDM_DISABLE=1 HF_HUB_OFFLINE=1
 
 .DELETE_ON_ERROR:
-.PHONY: help venv venv-dev demo test mutants fuzz prepare run-nb compare site docs visit clean
+.PHONY: help venv venv-dev demo play test mutants fuzz prepare run-nb compare site docs visit clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-10s %s\n", $$1, $$2}' Makefile
@@ -43,6 +45,14 @@ demo: $(VENV)/.installed ## train on digits, measure accuracy against the guidan
 	@echo
 	@echo "Accuracy against the guidance scale, a picture:  out/demo/scales.png"
 	@echo "Guided MNIST digits, the shipped model:          out/demo-mnist/grid.png"
+
+play: $(VENV_PLAY)/.installed ## serve the live pages on this machine, without Quarto: make play [PORT=8000]
+	$(VENV_PLAY)/bin/python tools/play.py --port $(PORT)
+
+$(VENV_PLAY)/.installed:
+	$(PYTHON) -m venv $(VENV_PLAY)
+	$(VENV_PLAY)/bin/pip install -q pypandoc-binary
+	@touch $@
 
 test: $(VENV_DEV)/.installed ## everything that CI checks: notebooks clean and exported, their tests, pytest, ruff
 	$(TEST) python tools/check_sync.py
