@@ -284,8 +284,12 @@ def test_what_scrolls_shows_that_it_does(box):
 def test_what_scrolls_is_reached_by_keyboard():
     script = (THEME/'reach.js').read_text(encoding='utf-8')
     assert all(box in script for box in ('.katex-display', 'div.sourceCode pre', '.cell-output pre', 'main table')) and 'tabIndex = 0' in script
-    site = (ROOT/'_quarto.yml').read_text(encoding='utf-8')
-    assert 'theme/reach.js' in re.search(r'resources: (.*)', site)[1] and 'src="theme/reach.js"' in site
+
+
+@needs_pandoc
+def test_each_page_bears_the_script_that_does_so():
+    script = (THEME/'reach.js').read_text(encoding='utf-8')
+    assert f'<script>\n{script}</script>' in render('Text.') and '</' not in script
 
 
 def test_links_are_told_by_a_line():

@@ -11,7 +11,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 NBS, DOCS = ROOT/'nbs', ROOT/'_docs'
 LIVE = 'story', 'play', 'glossary'
-FILTERS = 'site.lua', 'fold.lua', 'terms.lua', 'tables.lua'
+FILTERS = 'site.lua', 'fold.lua', 'terms.lua', 'tables.lua', 'reach.lua'
 CARRIED = 'theme', 'katex', 'story', 'results'
 NO_PANDOC = 'No Pandoc here. To get it: pip install pypandoc-binary; or build the whole site with Quarto: make site'
 ELSEWHERE = ('<p>{name} is not among the pages that are served here. It is a notebook, <code>nbs/</code>, to open in Jupyter; '
@@ -30,7 +30,7 @@ TEMPLATE = '''<!DOCTYPE html>
 <body><nav aria-label="Pages">NAVIGATION</nav>
 <main class="content"><header id="title-block-header"><h1 class="title">$title$</h1><div class="description">$description$</div></header>
 $body$
-</main><script src="theme/reach.js" defer></script><script>
+</main><script>
 for (const e of document.querySelectorAll('span.math'))
   katex.render(e.textContent, e, {displayMode: e.classList.contains('display'), throwOnError: false})
 </script></body></html>
