@@ -115,7 +115,8 @@ def test_a_name_without_code_on_the_page_folds_too():
 def test_lessons_fold_where_they_check_or_are_long():
     short, check, long = 'x = 1\nx + 1', 'assert claim("so it is", 1 - 1, 0)', '\n'.join(f'x{i} = {i}' for i in range(9))
     assert folds(render(cell(short, exported=False))) == []
-    for code, more in ((check, 'show the check'), ('test_eq(1, 1)', 'show the check'), (long, 'show code')):
+    wide = '\n'.join(f'x{i} = {"1 + "*30}1' for i in range(4))
+    for code, more in ((check, 'show the check'), ('test_eq(1, 1)', 'show the check'), (long, 'show code'), (wide, 'show code')):
         (what, _, summary, _), = folds(render(cell(code, exported=False, output='::: {.cell-output}\nSeen.\n:::')))
         assert (what, summary_of(summary)) == ('lesson', more)
     assert 'Seen.' in outside(render(cell(check, exported=False, output='::: {.cell-output}\nSeen.\n:::')))

@@ -2,7 +2,7 @@
 -- nbdev writes for every public name a rule, a link to its source, a heading, its signature with comments and its
 -- docstring, and beside it the code, which says the same once more. Here the heading and the docstring stay, and below
 -- those of one cell stands one <details>, whose <summary> is the signature and whose inside is the code.
-local LINES = 6 -- a lesson of so many lines stays open
+local LINES, WIDTH = 6, 80 -- a lesson of so many lines stays open; a wide one counts for more
 local CHECKS = {'assert', 'test_%w+%('}
 
 local function trim(text) return (text:gsub('^%s+', ''):gsub('%s+$', '')) end
@@ -74,7 +74,11 @@ local function definitions(code)
   return found
 end
 
-local function lines(code) return select(2, code:gsub('\n', '\n')) + 1 end
+local function lines(code)
+  local count = 0
+  for line in (code .. '\n'):gmatch('(.-)\n') do count = count + math.max(1, math.ceil(#line/WIDTH)) end
+  return count
+end
 
 local function is_check(code)
   for _, pattern in ipairs(CHECKS) do if ('\n' .. code):find('%f[%w_]' .. pattern) then return true end end
