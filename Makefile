@@ -2,6 +2,8 @@
 PYTHON ?= python3
 VENV ?= .venv
 VENV_DEV ?= .venv-dev
+VENV_PLAY ?= .venv-play
+PORT ?= 8000
 WORKERS ?= 2
 # extras of the package that the commands are installed with: `make demo` trains, measures and draws
 EXTRAS ?= train,measure,figures
@@ -13,7 +15,7 @@ DEV = PATH="$$(cd "$(VENV_DEV)/bin" && pwd):$$PATH"
 TEST = $(DEV) MPLBACKEND=Agg TQDM_DISABLE=1 HF_HUB_OFFLINE=1
 
 .DELETE_ON_ERROR:
-.PHONY: help venv venv-dev demo test mutants fuzz prepare run-nb compare site docs visit clean
+.PHONY: help venv venv-dev demo play test mutants fuzz prepare run-nb compare site docs visit clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-10s %s\n", $$1, $$2}' Makefile
@@ -43,6 +45,14 @@ demo: $(VENV)/.installed ## train on digits, measure accuracy against the guidan
 	@echo
 	@echo "Accuracy against the guidance scale, a picture:  out/demo/scales.png"
 	@echo "Guided MNIST digits, the shipped model:          out/demo-mnist/grid.png"
+
+play: $(VENV_PLAY)/.installed ## serve the live pages on this machine, without Quarto: make play [PORT=8000]
+	$(VENV_PLAY)/bin/python tools/serve.py --port $(PORT)
+
+$(VENV_PLAY)/.installed:
+	$(PYTHON) -m venv $(VENV_PLAY)
+	$(VENV_PLAY)/bin/pip install -q pypandoc-binary
+	@touch $@
 
 test: $(VENV_DEV)/.installed ## everything that CI checks: notebooks clean and exported, their tests, pytest, ruff
 	$(TEST) python tools/check_sync.py
@@ -79,7 +89,7 @@ compare: $(VENV_DEV)/.installed ## execute notebooks and compare with the stored
 site: $(VENV_DEV)/.installed ## build the website in _docs (needs the Quarto command)
 	@command -v quarto >/dev/null || { echo 'no quarto here; get it from https://quarto.org/docs/get-started, then: make site' >&2; exit 2; }
 	@rm -rf _proc
-	$(DEV) OMP_NUM_THREADS=1 nbdev_proc_nbs --n_workers $(WORKERS)
+	$(DEV) OMP_NUM_THREADS=1 python tools/pages.py --n_workers $(WORKERS)
 	$(DEV) quarto render _proc --no-execute --no-cache >_proc/site.log 2>&1 || { cat _proc/site.log >&2; exit 1; }
 	@! grep -E 'WARN|ERROR' _proc/site.log || { echo 'Quarto warned: mend the above where it comes from' >&2; exit 1; }
 	@rm -rf _docs && mv _proc/_docs _docs && echo "the site is in _docs: $$(ls _docs/*.html | wc -l) pages, no warning"

@@ -46,6 +46,10 @@ LOOK = """(() => {
     raw: document.querySelectorAll('.math:not(:has(.katex))').length,
     images: [...document.images].filter(i => i.complete && !i.naturalWidth).map(i => i.src),
     unresolved: [...document.querySelectorAll('.quarto-unresolved-ref')].map(e => e.textContent),
+    heads: [...document.querySelectorAll('main th')].filter(e => !e.textContent.trim()).length,
+    code: [...document.querySelectorAll('details.exported[open]')].map(name),
+    unreached: [...document.querySelectorAll('main :is(pre, table, .katex-display)')].filter(e => e.checkVisibility() && e.scrollWidth
+      > e.clientWidth + 1 && getComputedStyle(e).overflowX == 'auto' && e.tabIndex < 0 && !e.closest('[tabindex="0"]')).map(name),
     ids: [...document.querySelectorAll('[id]')].map(e => e.id), links: [...document.links].map(a => a.href)}
 })()"""
 
@@ -218,8 +222,10 @@ def page_faults(
     "Judge what is on the page."
     side = [f'scrolls sideways by {seen["over"]} px: ' + '; '.join(seen['culprits'])] if seen['over'] > 0 else []
     raw = [f'{seen["raw"]} formulas are not set'] if seen['raw'] else []
-    lists = dict(formulas='formula', images='image does not load', unresolved='reference to nothing')
-    return side + raw + [f'{what}: {x}' for key, what in lists.items() for x in seen[key]]
+    heads = [f'{seen["heads"]} heads of tables are empty'] if seen.get('heads') else []
+    lists = dict(formulas='formula', images='image does not load', unresolved='reference to nothing',
+                 code='exported code is open', unreached='scrolls, but not by keyboard')
+    return side + raw + heads + [f'{what}: {x}' for key, what in lists.items() for x in seen.get(key, ())]
 
 
 def visit(

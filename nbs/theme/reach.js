@@ -1,0 +1,19 @@
+// Boxes that scroll sideways can be reached and scrolled by keyboard. Those that do not scroll are left out of its way.
+const BOXES = '.katex-display, div.sourceCode pre, .cell-output, .cell-output pre, main table'
+
+function tend(box) {
+  const scrolls = box.scrollWidth > box.clientWidth + 1 && !box.parentElement.closest('[data-reach]')
+  if (scrolls == 'reach' in box.dataset) return
+  if (scrolls) {
+    box.dataset.reach = ''
+    box.tabIndex = 0
+  } else {
+    delete box.dataset.reach
+    box.removeAttribute('tabindex')
+  }
+}
+
+const watch = new ResizeObserver(seen => seen.forEach(entry => tend(entry.target)))
+const begin = () => document.querySelectorAll(BOXES).forEach(box => watch.observe(box))
+if (document.readyState == 'complete') begin()
+else addEventListener('load', begin)

@@ -1,0 +1,89 @@
+-- After rendering: what the search box knows of each section is its prose, without code and without solutions; and of
+-- each page, first of all, its description and the questions by which people look for it (theme/asked.json).
+local TOP = '#title-block-header' -- the place on each page to which those lead
+
+local function read(path)
+  local file = io.open(path, 'rb')
+  return file and file:read('a')
+end
+
+local function write(path, text)
+  local file = assert(io.open(path, 'wb'))
+  file:write(text)
+  file:close()
+end
+
+-- A page
+
+local function without(html, pattern, stop)
+  local kept, at = {}, 1
+  while true do
+    local from = html:find(pattern, at)
+    if not from then break end
+    kept[#kept + 1] = html:sub(at, from - 1)
+    at = select(2, html:find(stop, from, true)) or #html
+    at = at + 1
+  end
+  kept[#kept + 1] = html:sub(at)
+  return table.concat(kept)
+end
+
+-- The text of a piece of a page, with < and its like as they are in HTML. Nothing here is folded within a fold.
+local function words(html)
+  for _, name in ipairs({'script', 'style', 'pre'}) do html = without(html, '<' .. name .. '%f[%s>]', '</' .. name .. '>') end
+  html = without(html, '<details[^>]*class="[^"]*code%-fold', '</details>')
+  html = without(html, '<details[^>]*class="[^"]*solution', '</details>')
+  return (html:gsub('<[^>]*>', ' '):gsub('%s+', ' '):gsub("'", '&#39;'):gsub('"', '&quot;'):gsub('^ ', ''):gsub(' $', ''))
+end
+
+-- Id of a section -> its prose without the heading. Sections of this level stand one after the other.
+local function sections(html)
+  local found, starts = {}, {}
+  html = html:match('<main.*</main>') or html
+  for from, id in html:gmatch('()<section%s+id="([^"]+)"%s+class="level2') do starts[#starts + 1] = {from = from, id = id} end
+  for i, one in ipairs(starts) do
+    local piece = html:sub(one.from, starts[i + 1] and starts[i + 1].from - 1 or #html)
+    found[one.id] = words((piece:gsub('<h2.-</h2>', '', 1)))
+  end
+  return found
+end
+
+-- The index
+
+local function escape(text) return (text:gsub('&', '&amp;'):gsub('<', '&lt;'):gsub('>', '&gt;'):gsub('"', '&quot;'):gsub("'", '&#39;')) end
+
+-- What stands for a page before its sections: its description, and each question with the description as answer.
+local function entries(doc, href, html, questions)
+  local says = html:match('<meta%s+name="description"%s+content="(.-)"') or ''
+  local found = {{section = '', text = says}}
+  for _, question in ipairs(questions) do found[#found + 1] = {section = question, text = says} end
+  for i, one in ipairs(found) do
+    one.objectID, one.href, one.title, one.crumbs = href .. TOP .. '-' .. i, href .. TOP, doc.title, doc.crumbs
+  end
+  return found
+end
+
+local function improve(docs, folder, asked)
+  local known, top, rest, last = {}, pandoc.List {}, pandoc.List {}, pandoc.List {}
+  for _, doc in ipairs(docs) do
+    local href, id = doc.href:match('^([^#]*)#?(.*)$')
+    if known[href] == nil then
+      local html = read(folder .. '/' .. href) or ''
+      known[href] = sections(html)
+      top:extend(entries(doc, href, html, asked[href:gsub('%.html$', '')] or {}))
+    end
+    doc.text = known[href][id] or doc.text
+    local list = id == 'exercises' and last or rest
+    list:insert(doc)
+  end
+  return top .. rest .. last
+end
+
+local folder = os.getenv('QUARTO_PROJECT_OUTPUT_DIR')
+local index = folder and read(folder .. '/search.json')
+if index then
+  local asked = pandoc.json.decode(read('theme/asked.json') or '{}', false)
+  local docs = pandoc.json.decode(index, false)
+  local own = function(doc) return not doc.href:find(TOP, 1, true) end -- of an earlier run
+  write(folder .. '/search.json', pandoc.json.encode(improve(pandoc.List(docs):filter(own), folder, asked)))
+end

@@ -1,0 +1,462 @@
+"""What the site's filters make of a page, with Pandoc alone: code that folds, terms that explain themselves.
+
+Pandoc comes with the development tools (pypandoc-binary), on PATH, or inside Quarto.
+"""
+import html, importlib.util, json, os, re, shutil, subprocess, sys
+
+import pytest
+
+from notebooks import NBS_DIR, ROOT
+
+THEME = NBS_DIR/'theme'
+FILTERS = re.findall(r'path: theme/(\w+\.lua)', (ROOT/'_quarto.yml').read_text(encoding='utf-8'))
+
+
+def find_pandoc():
+    "The command that runs Pandoc, or None."
+    if importlib.util.find_spec('pypandoc'):
+        import pypandoc
+        return [pypandoc.get_pandoc_path()]
+    if shutil.which('pandoc'): return ['pandoc']
+    return ['quarto', 'pandoc'] if shutil.which('quarto') else None
+
+
+PANDOC = find_pandoc()
+needs_pandoc = pytest.mark.skipif(PANDOC is None, reason='no Pandoc here: pip install pypandoc-binary')
+
+
+def render(markdown, cwd=NBS_DIR, **metadata):
+    "A page's HTML, as the filters of the site leave it."
+    filters = [o for f in FILTERS for o in ('--lua-filter', str(THEME/f))]
+    about = [f'--metadata={k}={v}' for k, v in metadata.items()]
+    command = [*PANDOC, '-f', 'markdown', '-t', 'html', '--wrap=none', *filters, *about]
+    done = subprocess.run(command, input=markdown, cwd=cwd, capture_output=True, text=True)
+    assert done.returncode == 0 and not done.stderr, done.stderr
+    return done.stdout
+
+
+def cell(code, exported=True, output=''):
+    "A cell of code as Quarto hands it to the filters."
+    fold = ' code-fold="show" code-summary="Exported source"' if exported else ''
+    return f'\n::: {{#c0ffee .cell}}\n```` {{.python .cell-code{fold}}}\n{code}\n````\n{output}\n:::\n'
+
+
+def shown(name, signature, docstring='*It does.*'):
+    "What nbdev writes of a public name."
+    link = '[source](https://example.org){target="_blank" style="float:right; font-size:smaller"}'
+    return f'\n---\n\n{link}\n\n### {name}\n\n```python\n{signature}\n```\n\n{docstring}\n\n'
+
+
+def text_of(part): return html.unescape(re.sub(r'<[^>]+>', '', part))
+def folds(page): return re.findall(r'<details class="code-fold (\w+)"([^>]*)>\s*<summary>(.*?)</summary>(.*?)</details>', page, re.S)
+def summary_of(part): return ' '.join(text_of(part).split())
+def outside(page): return re.sub(r'<details.*?</details>', '', page, flags=re.S)
+
+
+HALF = '''def half(
+    x:dict[str, int]|None=None, # a number, with (brackets), and: a colon
+    *,
+    mark:str='#, (', # a string with marks
+    shape:tuple=(1, 2), # of two
+)->float: # half
+    "It does."
+    return x/2'''
+KINDS = {
+    'a function': (HALF, "half(x=None, *, mark='#, (', shape=(1, 2))"),
+    'decorated': (f'@torch.no_grad()\n{HALF}', "half(x=None, *, mark='#, (', shape=(1, 2))"),
+    'without parameters': ('def half(): return 1', 'half()'),
+    'a class': ('class Half(NamedTuple):\n    "It is."\n    x:int # whole\n    def of(self): return 1', 'class Half(NamedTuple)'),
+    'a class without a base': ('class Half:\n    pass', 'class Half'),
+    'two': ('def a(x): return x\n\ndef b(y:int=2): return y', 'a(x) b(y=2)'),
+    'a constant': ('HALF = 1/2', 'HALF'),
+    'less and greater': ('def a(f=1 < 2 > 1): pass', 'a(f=1 < 2 > 1)'),
+}
+
+
+@needs_pandoc
+@pytest.mark.parametrize('kind', KINDS)
+def test_exported_code_folds_to_its_signature(kind):
+    code, signature = KINDS[kind]
+    page = render(cell(code))
+    (what, attributes, summary, inside), = folds(page)
+    assert what == 'exported' and 'open' not in attributes
+    assert summary_of(summary) == f'{signature} show code'
+    assert text_of(inside).strip() == code and 'def ' not in outside(page) and 'code-summary' not in page
+
+
+@needs_pandoc
+def test_imports_fold():
+    (_, _, summary, _), = folds(render(cell('import torch\nfrom torch import Tensor')))
+    assert summary_of(summary) == 'imports show code'
+
+
+@needs_pandoc
+@pytest.mark.parametrize('order', ['ab', 'ba'])
+def test_nothing_is_printed_twice(order):
+    "Headings and docstrings of a cell's names stand above its code, in its order, and their signatures once."
+    a, b = shown('a', 'def a(\n    x:int, # whole\n):', '*First $x^2$.*'), shown('b', 'def b(\n    y:int, # whole\n):', '*Second.*')
+    code = cell('def a(\n    x:int, # whole\n):\n    "First $x^2$."\n    return b(x)\n\ndef b(\n    y:int, # whole\n):\n    return y')
+    page = render((a + code + b if order == 'ab' else b + code + a) + '\nAfter.\n')
+    left = text_of(outside(page))
+    assert page.count('whole') == 2 and 'whole' not in left and len(folds(page)) == 1
+    assert '<hr' not in page and page.index('id="a"') < page.index('id="b"') < page.index('<details')
+    assert left.index('First') < left.index('Second.') < left.index('After.')
+    assert 'aria-label="source of a"' in page and 'style=' not in page
+
+
+@needs_pandoc
+def test_a_name_without_code_on_the_page_folds_too():
+    page = render(shown('half', 'def half(\n    x:int, # whole\n)->int: # half'))
+    (what, _, summary, inside), = folds(page)
+    assert summary_of(summary) == 'half(x) show types' and 'whole' in inside and 'whole' not in outside(page)
+
+
+@needs_pandoc
+def test_lessons_fold_where_they_check_or_are_long():
+    short, check, long = 'x = 1\nx + 1', 'assert claim("so it is", 1 - 1, 0)', '\n'.join(f'x{i} = {i}' for i in range(9))
+    assert folds(render(cell(short, exported=False))) == []
+    wide = '\n'.join(f'x{i} = {"1 + "*30}1' for i in range(4))
+    for code, more in ((check, 'show the check'), ('test_eq(1, 1)', 'show the check'), (long, 'show code'), (wide, 'show code')):
+        (what, _, summary, _), = folds(render(cell(code, exported=False, output='::: {.cell-output}\nSeen.\n:::')))
+        assert (what, summary_of(summary)) == ('lesson', more)
+    assert 'Seen.' in outside(render(cell(check, exported=False, output='::: {.cell-output}\nSeen.\n:::')))
+
+
+def test_every_public_name_can_be_documented():
+    "nbdev evaluates annotations; those that name what only type checkers import are printed as they are written."
+    script = '''
+import sys, runpy, importlib, pkgutil
+sys.path.insert(0, 'tools')
+import pages, cfg_course
+from fastcore.docments import MarkdownRenderer
+for m in pkgutil.iter_modules(cfg_course.__path__):
+    module = importlib.import_module(f'cfg_course.{m.name}')
+    for name in getattr(module, '__all__', []):
+        o = getattr(module, name)
+        if callable(o): MarkdownRenderer(o)._repr_markdown_()
+from cfg_course.core import read_results
+assert ')->pd.DataFrame: # the rows' in MarkdownRenderer(read_results)._repr_markdown_()
+'''
+    done = subprocess.run([sys.executable, '-c', script], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-800:]
+
+
+def test_the_site_is_staged_by_the_tool_that_can():
+    assert 'python tools/pages.py' in (ROOT/'Makefile').read_text(encoding='utf-8')
+    assert 'nbdev_proc_nbs' not in (ROOT/'Makefile').read_text(encoding='utf-8')
+
+
+# Words of the glossary
+
+GLOSSARY = (NBS_DIR/'glossary.qmd').read_text(encoding='utf-8')
+ENTRY = re.compile(r'^\[(?P<name>[^\]]+)\]\{#(?P<id>[\w-]+)(?P<options>[^}]*)\}\n:\s+(?P<says>.+)\n(?P<more>(?:    .+\n)+)', re.M)
+ENTRIES = {m['id']: m for m in ENTRY.finditer(GLOSSARY + '\n')}
+ASKED_FOR = """denoiser score noise-level guidance-scale weak-branch tilt judge shelf fid kid precision recall coverage
+    effective-scale doob-transform negative-prompt guidance-interval autoguidance""".split()
+
+
+def test_every_entry_is_read():
+    assert len(ENTRIES) == len(re.findall(r'^:\s', GLOSSARY, re.M)) == len(re.findall(r'^\[.*\{#', GLOSSARY, re.M)) > 40
+    assert set(ASKED_FOR) <= set(ENTRIES)
+
+
+@pytest.mark.parametrize('name', ENTRIES)
+def test_an_entry_is_one_sentence_and_a_link(name):
+    says, more = ENTRIES[name]['says'], ENTRIES[name]['more']
+    assert len(says.split()) < 30 and says.endswith('.') and len(re.findall(r'[.!?](?:\s|$)', says)) == 1, says
+    assert all(len(o.split()) < 30 for o in re.split(r'(?<=[.!?])\s', re.sub(r'\]\([^)]*\)', '', more))), more
+    assert not re.search(r'[$\[*"<]', says), 'a title is text alone'
+    assert re.search(r'\]\([\w.]+\.(ipynb|qmd)(#[\w-]+)?\)', more), 'no chapter to read on'
+
+
+def terms(page): return re.findall(r'<a\s+href="glossary.qmd#([\w-]+)"\s+class="term"\s+title="([^"]*)">(.*?)</a>', page, re.S)
+def words(page): return [(k, text_of(t)) for k, _, t in terms(page)]
+
+
+@needs_pandoc
+def test_the_first_use_of_a_term_bears_its_sentence():
+    page = render('The denoiser is asked twice. Another denoiser is a weak\nbranch (guidance scale), of KIDs.')
+    assert words(page) == [('denoiser', 'denoiser'), ('weak-branch', 'weak branch'), ('guidance-scale', 'guidance scale'), ('kid', 'KIDs')]
+    assert [html.unescape(t) for _, t, _ in terms(page)] == [ENTRIES[k]['says'] for k, _, _ in terms(page)]
+    assert '(<a' in page.replace('\n', ' ') and '</a>), of' in page
+
+
+@needs_pandoc
+@pytest.mark.parametrize('text', ['## A denoiser', '`denoiser`', '$denoiser$', '[A denoiser](x.html)', '```\ndenoiser\n```',
+    '::: {.cell-output}\ndenoiser\n:::', '::: {.callout-note}\ndenoiser\n:::', '| denoiser |\n|---|\n| denoiser |', 'denoisers2',
+    'un-denoiser', 'We judge it, and to judge is hard.', 'a kid', 'In double precision.', '![A denoiser](x.png)', '*A denoiser.*'])
+def test_what_bears_no_term(text):
+    assert words(render(text)) == []
+    assert words(render(text + '\n\nA denoiser.\n')) == [('denoiser', 'denoiser')]
+
+
+@needs_pandoc
+def test_a_longer_term_is_not_taken_for_a_shorter():
+    assert words(render('The score. The Inception score, and the Inception score; precision and recall.')) == [
+        ('score', 'The score'), ('inception-score', 'Inception score'), ('precision', 'precision'), ('recall', 'recall')]
+
+
+@needs_pandoc
+def test_terms_need_their_page_and_can_be_left_out(tmp_path):
+    assert words(render('A denoiser.', cwd=tmp_path)) == words(render('A denoiser.', terms='false')) == []
+    assert words(render('A denoiser.', title='API')) == []
+    assert words(render(GLOSSARY)) == []
+
+
+def test_terms_are_read_without_a_mouse():
+    style = (THEME/'site.scss').read_text(encoding='utf-8')
+    assert re.search(r'a\.term:focus-visible::after \{[^}]*content: attr\(title\)', style)
+    assert re.search(r'a\.term \{[^}]*underline', style)
+
+
+def test_the_glossary_is_found():
+    assert 'glossary.qmd' in (NBS_DIR/'sidebar.yml').read_text() and 'href: glossary.qmd' in (ROOT/'_quarto.yml').read_text()
+
+
+# Boxes that open, heads of tables, and what is wider than the page
+
+@needs_pandoc
+def test_closed_boxes_open_by_keyboard():
+    page = render('::: {.callout-tip collapse="true" title="Solution"}\nIt is 2 < 3.\n:::\n\n::: {.callout-note collapse="true" title="Proof"}\nSo.\n:::')
+    assert re.findall(r'<details class="box ([^"]*)"><summary>(\w+)</summary>', page) == [('callout-tip-folded solution', 'Solution'), ('callout-note-folded', 'Proof')]
+    assert page.count('</details>') == 2 and 'class="callout' not in page
+    for stays in ('::: {.callout-warning title="Open"}\nx\n:::', '::: {#nte-a .callout-note collapse="true"}\nx\n:::'):
+        assert '<details' not in render(stays)
+
+
+def test_chapters_have_closed_boxes_of_that_kind_alone():
+    boxes = [m for p in NBS_DIR.glob('*.ipynb') for m in re.findall(r'\{([^{}]*callout[^{}]*)\}', p.read_text(encoding='utf-8'))]
+    assert all('#' not in o for o in boxes if 'collapse' in o)
+
+
+FRAMES = [ # what pandas writes, and the heads that a reader should find
+    ('scale', None, [['row', 'scale', 'value']]), ('index', None, [['scale', 'value']]),
+    ('columns', None, [[r'scale \ what', 'value', 'cost']]), ('levels', None, [['', 'FID'], [r'w \ drop', '0.1', '0.2']])]
+
+
+def frame(kind):
+    "A table of pandas."
+    pd = pytest.importorskip('pandas')
+    plain = pd.DataFrame(dict(scale=[1, 2], value=[3, 4]))
+    if kind == 'scale': return plain
+    if kind == 'index': return plain.set_index('scale')
+    if kind == 'columns': return plain.assign(cost=1).set_index('scale').rename_axis(columns='what')
+    columns = pd.MultiIndex.from_tuples([('FID', .1), ('FID', .2)], names=[None, 'drop'])
+    return pd.DataFrame([[1, 2]], index=pd.Index([0], name='w'), columns=columns)
+
+
+def heads(page): return [[text_of(t).strip() for t in re.findall(r'<th(?:\s[^>]*)?>(.*?)</th>', row, re.S)] for row in re.findall(r'<tr.*?</tr>', page.partition('</thead>')[0], re.S)]
+
+
+@needs_pandoc
+@pytest.mark.parametrize('kind,_,expected', FRAMES)
+def test_heads_of_tables_are_not_empty(kind, _, expected):
+    page = render('```{=html}\n' + frame(kind).to_html() + '\n```')
+    found = heads(page)
+    assert all(all(row) for row in found), found
+    assert found[-1] == expected[-1] and len(found) == len(expected)
+    assert page.count('<td>') == frame(kind).to_html().count('<td>')
+
+
+@needs_pandoc
+def test_heads_of_written_tables_are_not_empty():
+    assert heads(render('|  | b |\n|---|---|\n| 1 | 2 |')) == [['row', 'b']]
+
+
+@needs_pandoc
+def test_no_table_of_a_chapter_has_an_empty_head():
+    outputs = [''.join(o.get('data', {}).get('text/html', '')) for p in NBS_DIR.glob('*.ipynb') for c in json.loads(p.read_text(encoding='utf-8'))['cells'] for o in c.get('outputs', ())]
+    page = render('\n\n'.join('```{=html}\n' + re.sub(r'<tbody.*?</tbody>|\n\s*', '', o, flags=re.S) + '\n```' for o in outputs if '<th' in o))
+    assert page.count('<thead>') > 50 and re.findall(r'<th[^>]*>\s*</th>', page) == []
+
+
+STYLE = (THEME/'site.scss').read_text(encoding='utf-8')
+
+
+@pytest.mark.parametrize('box', [r'\.katex-display', r'div\.sourceCode pre', r'\.cell-output', 'main table'])
+def test_what_scrolls_shows_that_it_does(box):
+    assert re.search(rf'^{box} \{{ @include scrolls\(', STYLE, re.M)
+    mixin = re.search(r'@mixin scrolls\(.*?^\}', STYLE, re.M | re.S)[0]
+    assert 'overflow: auto' in mixin and 'background-attachment: local, local, scroll, scroll' in mixin
+    later = STYLE[STYLE.index(mixin) + len(mixin):]
+    assert not re.search(rf'^{box} \{{[^}}]*overflow', later, re.M), 'set once, by the mixin'
+
+
+def test_what_scrolls_is_reached_by_keyboard():
+    script = (THEME/'reach.js').read_text(encoding='utf-8')
+    assert all(box in script for box in ('.katex-display', 'div.sourceCode pre', '.cell-output pre', 'main table')) and 'tabIndex = 0' in script
+
+
+@needs_pandoc
+def test_each_page_bears_the_script_that_does_so():
+    script = (THEME/'reach.js').read_text(encoding='utf-8')
+    assert f'<script>\n{script}</script>' in render('Text.') and '</' not in script
+
+
+def test_links_are_told_by_a_line():
+    assert re.search(r'^main :is\(p, li, dd, td,[^{]* a:not\([^{]*\{\s*text-decoration: underline', STYLE, re.M)
+
+
+# Search
+
+ASKED = json.loads((THEME/'asked.json').read_text(encoding='utf-8'))
+QUERIES = {'which scale': 'choice', 'guidance scale stable diffusion 7.5': 'choice', 'oversaturated images': 'rules', 'cfg rescale': 'rules',
+    'negative prompt': 'branches', 'autoguidance vs cfg': 'comparison', 'how does classifier-free guidance work': 'story',
+    'CFG++ difference': 'procedures', 'w versus s': 'guidance', 'guidance interval': 'ablations'}
+DOCS = ROOT/'_docs'
+
+
+def page_names(): return {re.sub(r'^\d+[a-z]?_', '', p.stem) for kind in ('*.ipynb', '*.qmd') for p in NBS_DIR.glob(kind)}
+
+
+def test_questions_lead_to_pages():
+    every = [q.lower() for questions in ASKED.values() for q in questions]
+    assert set(ASKED) <= page_names() and len(every) == len(set(every))
+
+
+@pytest.mark.parametrize('query', QUERIES)
+def test_a_query_is_among_the_questions_of_its_page(query):
+    assert query.lower() in [q.lower() for q in ASKED[QUERIES[query]]]
+
+
+PAGE = """<html><head><meta name="description" content="What it &amp; they do."></head><body><main class="content">
+<p>Intro.</p><section id="one" class="level2"><h2>One</h2><p>Prose x &lt; y, it's <em>so</em>.</p>
+<details class="code-fold exported"><summary><code>half(x)</code></summary><div class="sourceCode"><pre><code>secret_code</code></pre></div></details>
+<details class="box callout-note-folded"><summary>Proof</summary><p>Proven.</p></details><p>After.</p></section>
+<section id="exercises" class="level2"><h2>Exercises</h2><p>A question?</p><details class="box callout-tip-folded solution"><summary>Solution</summary>
+<p>secret answer</p><pre><code>secret_code</code></pre></details></section></main></body></html>"""
+
+
+def run_search(folder):
+    "What theme/search.lua makes of the index of a built site."
+    command = [*PANDOC, '--from', 'markdown', '--to', 'plain', '--lua-filter', str(THEME/'search.lua')]
+    done = subprocess.run(command, input='', cwd=NBS_DIR, capture_output=True, text=True, env=os.environ | dict(QUARTO_PROJECT_OUTPUT_DIR=str(folder)))
+    assert done.returncode == 0 and not done.stderr, done.stderr
+    return json.loads((folder/'search.json').read_text(encoding='utf-8'))
+
+
+@needs_pandoc
+def test_prose_is_indexed_and_code_and_solutions_are_not(tmp_path):
+    docs = []
+    for name in ('choice', 'other'):
+        (tmp_path/f'{name}.html').write_text(PAGE, encoding='utf-8')
+        for id in ('', '#exercises', '#one'):
+            docs.append(dict(objectID=f'{name}.html{id}', href=f'{name}.html{id}', title=name, section=id, text='secret_code secret answer' if id else 'Intro.', crumbs=['Theory']))
+    (tmp_path/'search.json').write_text(json.dumps(docs), encoding='utf-8')
+    found = run_search(tmp_path)
+    assert 'secret' not in json.dumps(found) and len({d['objectID'] for d in found}) == len(found)
+    text = {d['objectID']: d['text'] for d in found}
+    assert text['choice.html#one'] == 'Prose x &lt; y, it&#39;s so . Proof Proven. After.' and text['choice.html'] == 'Intro.'
+    questions = [d for d in found if d['href'] == 'choice.html#title-block-header']
+    assert [d['section'] for d in questions] == ['', *ASKED['choice']] and {d['text'] for d in questions} == {'What it &amp; they do.'}
+    assert [d['href'].partition('#')[2] for d in found[-2:]] == ['exercises']*2 and found[:len(questions)] == questions
+    assert run_search(tmp_path) == found
+
+
+@pytest.mark.skipif(not (DOCS/'search.json').is_file(), reason='no site in _docs: make site')
+@pytest.mark.parametrize('query', QUERIES)
+def test_the_built_index_has_the_query_first(query):
+    found = json.loads((DOCS/'search.json').read_text(encoding='utf-8'))
+    first = next(d for d in found if query.lower() in (d['section'] + d['title']).lower())
+    assert first['href'].startswith(QUERIES[query] + '.html')
+
+
+def test_the_index_is_made_after_rendering():
+    assert 'theme/search.lua' in re.search(r'post-render: (.*)', (ROOT/'_quarto.yml').read_text(encoding='utf-8'))[1]
+
+
+# Publishing
+
+def workflow(name):
+    yaml = pytest.importorskip('yaml')
+    return yaml.safe_load((ROOT/'.github'/'workflows'/f'{name}.yml').read_text(encoding='utf-8'))
+
+
+def steps(job): return [o.get('run') or o['uses'].partition('@')[0] for o in job['steps']]
+
+
+def test_the_site_is_built_looked_at_and_published():
+    jobs = workflow('docs')['jobs']
+    run = steps(jobs['build'])
+    assert run.index('quarto-dev/quarto-actions/setup') < run.index('make site') < next(i for i, o in enumerate(run) if o.startswith('make visit'))
+    assert 'actions/upload-pages-artifact' in run and jobs['build']['steps'][run.index('actions/upload-pages-artifact')]['with']['path'] == '_docs'
+    assert steps(jobs['publish']) == ['actions/deploy-pages'] and jobs['publish']['needs'] == 'build'
+    assert jobs['publish']['permissions'] == {'pages': 'write', 'id-token': 'write'}
+
+
+def test_a_tag_becomes_a_release():
+    found = workflow('release')
+    assert found[True]['push']['tags'] == ['v*'] # YAML reads `on` as true
+    build, publish = found['jobs']['build'], found['jobs']['publish']
+    run = steps(build)
+    assert run.index('python -m build') < run.index('twine check --strict dist/*') < run.index('actions/upload-artifact')
+    assert steps(publish) == ['actions/download-artifact', 'pypa/gh-action-pypi-publish']
+    assert publish['needs'] == 'build' and publish['if'] == "github.ref_type == 'tag'" and publish['permissions'] == {'id-token': 'write'}
+    assert 'secrets.' not in json.dumps(found) and not any('password' in (o.get('with') or {}) for o in publish['steps'])
+
+
+@pytest.mark.parametrize('tag, fits', [('v{}', True), ('{}', False), ('v{}.1', False), ('v9.9.9', False)])
+def test_the_tag_has_to_be_the_version(tag, fits):
+    from notebooks import settings
+    check = next(o['run'] for o in workflow('release')['jobs']['build']['steps'] if 'tag is the version' in o.get('name', ''))
+    name = tag.format(settings()['version'])
+    assert (subprocess.run(['bash', '-c', check], cwd=ROOT, env=os.environ | dict(GITHUB_REF_NAME=name)).returncode == 0) == fits
+
+
+# The live pages without Quarto
+
+sys.path.insert(0, str(ROOT/'tools'))
+import serve # noqa: E402
+
+
+def test_the_live_pages_have_the_filters_of_the_site(): assert list(serve.FILTERS) == FILTERS
+
+
+@pytest.mark.parametrize('look', ['light', 'dark'])
+def test_the_style_is_css(look):
+    css = serve.style(look)
+    assert not re.search(r'[$]|@include|@mixin|rgba\(#|^\s*//', css, re.M) and css.count('{') == css.count('}') > 100
+    assert len(re.findall(r'background-attachment', css)) >= 4
+
+
+@needs_pandoc
+def test_the_live_pages_are_put_together(tmp_path):
+    out = tmp_path/'live'
+    done = subprocess.run([sys.executable, 'tools/serve.py', '--out', str(out)], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0 and not done.stderr
+    for name in serve.LIVE:
+        page = (out/f'{name}.html').read_text(encoding='utf-8')
+        loads = re.findall(r'(?:src|href)="([^"#:?]+\.(?:js|css|svg|png))', page)
+        assert loads and [o for o in loads if not (out/o).is_file()] == []
+        links = re.findall(r'href="([\w/.-]+)\.(html|qmd|ipynb)', page)
+        assert {kind for _, kind in links} == {'html'} and {o for o, _ in links} <= page_names()
+    again = subprocess.run([sys.executable, 'tools/serve.py', '--out', str(out)], cwd=ROOT, capture_output=True, text=True)
+    assert again.returncode == 1 and again.stderr.count('\n') == 1 and 'overwritten' in again.stderr
+
+
+@needs_pandoc
+def test_the_live_pages_are_served_to_this_machine():
+    from urllib.error import HTTPError
+    from urllib.request import urlopen
+    server = subprocess.Popen([sys.executable, 'tools/serve.py', '--port', '0'], cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    try:
+        base = re.match(r'http://127\.0\.0\.1:\d+/', server.stdout.readline())[0]
+        for name in serve.LIVE if not (DOCS/'index.html').is_file() else ('index', 'play'):
+            assert urlopen(f'{base}{name}.html').status == 200
+        for lost in ('guidance-that-is-not.html', '../settings.ini', '%3Cscript%3E', ''.join(['a']*3000)):
+            with pytest.raises(HTTPError) as e: urlopen(base + lost)
+            assert b'<script>' not in e.value.read() and e.value.code in (404, 414)
+        port = base.rpartition(':')[2].strip('/')
+        second = subprocess.run([sys.executable, 'tools/serve.py', '--port', port], cwd=ROOT, capture_output=True, text=True)
+        assert second.returncode == 1 and second.stderr.count('\n') == 1 and port in second.stderr
+    finally:
+        server.terminate()
+        server.wait()
+
+
+def test_without_pandoc_one_line_says_what_to_do():
+    script = "import sys; sys.modules['pypandoc'] = None; sys.argv = ['serve.py', '--out', sys.argv[1]]; import runpy; runpy.run_path('tools/serve.py', run_name='__main__')"
+    import tempfile
+    with tempfile.TemporaryDirectory() as folder:
+        done = subprocess.run([sys.executable, '-c', script, folder + '/live'], cwd=ROOT, capture_output=True, text=True, env=os.environ | dict(PATH=folder))
+    assert done.returncode == 1 and done.stderr.strip() == serve.NO_PANDOC
