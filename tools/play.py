@@ -11,7 +11,6 @@ The file is one line of JSON, padded with blanks to a multiple of eight bytes, t
 """
 from __future__ import annotations
 
-import argparse
 import json
 import math
 from collections.abc import Callable, Iterator
@@ -29,6 +28,7 @@ from cfg_course.mixtures import three_gaussians
 from cfg_course.pictures import PictureWorld, find_world, orthonormal
 from cfg_course.rules import apg, rescale
 from cfg_course.samplers import Step, make_sampler, trajectory
+from parts import make_parts
 
 OUT = Path(__file__).resolve().parents[1]/'nbs'/'play'
 WORLD, K = 'digits-world', 256 # coordinates that are kept
@@ -297,17 +297,7 @@ PARTS: dict[str, Callable[[], dict]] = dict(world=world, values=values, digits=d
 
 def main()->None:
     "Parse the command line and make the files."
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('parts', nargs='*', metavar='PART', help=f'of {", ".join(PARTS)}; all when not given')
-    asked = parser.parse_args().parts or list(PARTS)
-    unknown = [o for o in asked if o not in PARTS]
-    if unknown:
-        parser.error(f'no part {unknown[0]!r}; there are {", ".join(PARTS)}')
-    OUT.mkdir(exist_ok=True)
-    note = OUT/'play.json'
-    made = json.loads(note.read_text()) if note.exists() else {}
-    made |= {name: PARTS[name]() for name in asked}
-    note.write_text(json.dumps({k: made[k] for k in PARTS if k in made}) + '\n')
+    make_parts(__doc__, PARTS, OUT/'play.json')
 
 
 if __name__ == '__main__': main()

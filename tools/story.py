@@ -9,8 +9,6 @@ were made with is written into nbs/story/story.json.
 """
 from __future__ import annotations
 
-import argparse
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -25,6 +23,7 @@ from cfg_course.denoisers import find_model
 from cfg_course.guidance import guide
 from cfg_course.mixtures import three_gaussians
 from cfg_course.samplers import make_sampler, sample, trajectory
+from parts import make_parts
 
 OUT = Path(__file__).resolve().parents[1]/'nbs'/'story'
 GUIDE = OUT.parent/'results'/'repair_guide.png'
@@ -185,17 +184,7 @@ PARTS: dict[str, Callable[[], dict]] = dict(strip=strip, path=path, world=world,
 
 def main()->None:
     "Parse the command line and make the pictures."
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('parts', nargs='*', metavar='PART', help=f'of {", ".join(PARTS)}; all when not given')
-    asked = parser.parse_args().parts or list(PARTS)
-    unknown = [o for o in asked if o not in PARTS]
-    if unknown:
-        parser.error(f'no part {unknown[0]!r}; there are {", ".join(PARTS)}')
-    OUT.mkdir(exist_ok=True)
-    note = OUT/'story.json'
-    made = json.loads(note.read_text()) if note.exists() else {}
-    made |= {name: PARTS[name]() for name in asked}
-    note.write_text(json.dumps({k: made[k] for k in PARTS if k in made}, indent=1) + '\n')
+    make_parts(__doc__, PARTS, OUT/'story.json', indent=1)
 
 
 if __name__ == '__main__': main()
