@@ -279,14 +279,19 @@ def test_heun(name):
         for _ in range(2): assert gap(heun(patcher, kind, LEVELS, 4., start), wanted) < 1e-7
 
 
-def test_heun_with_churn_is_one_run():
-    "Noise that is added within a run does not end it."
-    counts, patcher = [], Patcher()
+def counting(counts):
+    "A rule that counts, in its memory, the steps of which it knows."
     def count(u, c, s, look):
         look.memory['n'] = look.memory.get('n', 0*c) + 1
         counts.append(look.memory['n'].max().item())
         return c
-    patcher.set_model_sampler_cfg_function(to_comfy(Rule(count), looks=2))
+    return Rule(count)
+
+
+def test_heun_with_churn_is_one_run():
+    "Noise that is added within a run does not end it."
+    counts, patcher = [], Patcher()
+    patcher.set_model_sampler_cfg_function(to_comfy(counting(counts), looks=2))
     heun(patcher, 'eps', [10., 9., 8., 7., 0.], 4., 10*randn(1), churn=.3)
     assert counts == [1, 2, 2, 3, 3, 4, 4]
 
@@ -294,11 +299,7 @@ def test_heun_with_churn_is_one_run():
 def test_heun_unsaid_counts_levels():
     "A level that is asked about twice is one step; only its last answer is remembered."
     counts, patcher = [], Patcher()
-    def count(u, c, s, look):
-        look.memory['n'] = look.memory.get('n', 0*c) + 1
-        counts.append(look.memory['n'].max().item())
-        return c
-    patcher.set_model_sampler_cfg_function(to_comfy(Rule(count)))
+    patcher.set_model_sampler_cfg_function(to_comfy(counting(counts)))
     heun(patcher, 'eps', [10., 9., 8., 0.], 4., 10*randn(1))
     assert counts == [1, 2, 2, 3, 3]
 
