@@ -5,7 +5,7 @@ from cfg_course.sharing import paired
 from ledger import row
 
 
-@row('eq-share-pair', cell='42ae5d4a', mutant='the covariance is added', tolerance=1e-10)
+@row('eq-share-pair', cell='41d5a001', mutant='the covariance is added', tolerance=1e-10)
 def pair(t):
     "Difference and variance that the table of pairs gives, for numbers that share as much luck as they like."
     n, shared = t.whole('n', 5, 60), t.number('shared luck', -2, 2)
