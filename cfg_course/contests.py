@@ -5,15 +5,16 @@
 # %% ../nbs/20a_contests.ipynb #20ac0005
 from __future__ import annotations
 
-import csv, io, math
+import math
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .catalogue import SHELVES, addable, list_families, parse_guidance
-from .core import InputError, check, optional, parse, shorten, write_json, writing
+from .core import InputError, check, optional, parse, shorten
 from .denoisers import find_model, fingerprint
 from .sweeps import KEYS, Drawn, Point, Yardstick, as_text, describe_point, estimate_text, find_guidance
+from .sweeps import read_text, write_table
 from .sweeps import find_images, fingerprints, fit_steps, plan_row, point_of, time_model
 from .training import make_accelerator
 
@@ -265,11 +266,20 @@ VERSION = 1 # of the protocol
 
 ROW = ['candidate', 'strength', *KEYS, 'nfe', 'judge', 'metric', 'value', 'low', 'high']
 
-def plan_of(
-    entries:Iterable[Entry], # all settings of a round
-)->list[list[str]]: # names and strengths
-    "The settings of a round by name."
-    return [[e.candidate, as_text(float(e.strength))] for e in entries]
+def name_of(
+    entry:Entry, # a setting
+)->tuple[str, str]: # candidate, strength
+    "A setting by name, as a table spells it."
+    return entry.candidate, as_text(float(entry.strength))
+
+def by_setting(
+    rows:Iterable[dict[str, str]], # column -> text
+)->dict[tuple[str, str], list[dict[str, str]]]: # name of a setting -> its rows
+    "Rows, setting by setting."
+    found = {}
+    for row in rows:
+        found.setdefault((row['candidate'], row['strength']), []).append(row)
+    return found
 
 def contest_config(
     entries:Sequence[Entry], # all settings of a round
@@ -283,15 +293,16 @@ def contest_config(
         judges={name: fingerprint(yard.judge) for name, yard in judges.items()},
         metrics={name: list(yard.metrics) for name, yard in judges.items()},
         reference={name: yard.compared_with('') for name, yard in judges.items()},
-        plan=plan_of(entries))
+        plan=[list(name_of(e)) for e in entries])
 
 def head_of(
     entry:Entry, # a setting
     nfe:float, # network evaluations of an image
 )->dict[str, str]: # column -> text
     "What all rows of a setting begin with."
+    candidate, strength = name_of(entry)
     facts = describe_point(entry.point)
-    return dict(candidate=entry.candidate, strength=as_text(float(entry.strength)), **facts, nfe=as_text(float(nfe)))
+    return dict(candidate=candidate, strength=strength, **facts, nfe=as_text(float(nfe)))
 
 def rows_of(
     entry:Entry, # a setting
@@ -327,11 +338,8 @@ def whole_settings(
     config:dict[str, Any], # of `contest_config`
 )->list[dict[str, str]]: # those of settings that have all of their rows
     "Drop the rows of a setting that somebody cut."
-    mine = {}
-    for row in rows:
-        mine.setdefault((row['candidate'], row['strength']), []).append(row)
     full = 1 + sum(map(len, config['metrics'].values()))
-    kept = [found for found in mine.values() if len(found) == full or found[0]['metric'] == 'failed']
+    kept = [found for found in by_setting(rows).values() if len(found) == full or found[0]['metric'] == 'failed']
     return [row for found in kept for row in found]
 
 def read_part(
@@ -343,31 +351,10 @@ def read_part(
     note_path = path.with_suffix('.json')
     check(note_path.is_file(), 'out', str(path), 'a table with its note (.json) beside it')
     note = parse(note_path.read_bytes())
-    with open(path, encoding='utf-8', newline='') as f:
-        rows = list(csv.DictReader(f))
-    sound = isinstance(note, dict) and all(list(row) == ROW for row in rows)
+    table = read_text(path)
+    sound = isinstance(note, dict) and list(table.columns) == ROW
     check(sound and isinstance(note.get('config'), dict), 'out', str(path), 'a part of a contest, not damaged')
-    return whole_settings(rows, note['config']), note
-
-def table_text(
-    rows:Iterable[dict[str, str]], # column -> text
-)->str: # lines
-    "Rows as a .csv file has them."
-    text = io.StringIO()
-    table = csv.DictWriter(text, ROW, lineterminator='\n')
-    table.writeheader()
-    table.writerows(rows)
-    return text.getvalue()
-
-def write_part(
-    rows:Sequence[dict[str, str]], # column -> text
-    note:dict[str, Any], # for the .json
-    path:Path, # a .csv file
-)->None:
-    "Write the note, then the table; each is whole or not there."
-    write_json(note, path.with_suffix('.json'))
-    with writing(path) as tmp:
-        Path(tmp).write_text(table_text(rows), encoding='utf-8')
+    return whole_settings(table.to_dict('records'), note['config']), note
 
 def check_same(
     path:Path, # of a part
@@ -396,21 +383,21 @@ def run_shard(
     rows, note = read_part(path)
     if note:
         check_same(path, note['config'], config)
-    known = {(row['candidate'], row['strength']) for row in rows}
+    known = by_setting(rows)
     failed = note.get('failed', {})
     for k, entry in enumerate(mine, 1):
-        name, strength = entry.candidate, as_text(float(entry.strength))
-        if (name, strength) in known:
+        name = name_of(entry)
+        if name in known:
             continue
         try:
             drawn = find_images(entry.point, config['weights'], keep_in, acc, batch_size, middle='mean')
             new = rows_of(entry, drawn, judges) if acc.is_main_process else []
         except InputError as e:
             new = [failed_row(entry)]
-            failed[f'{name} {strength}'] = str(e)
+            failed[' '.join(name)] = str(e)
         rows += new
         if acc.is_main_process:
-            write_part(rows, dict(config=config, failed=failed), path)
+            write_table(rows, dict(config=config, failed=failed), path, ROW)
         if say:
             say(k, len(mine), entry)
     return rows
@@ -427,15 +414,12 @@ def merge_shards(
     config = found[0][1]['config']
     for path, (_, note) in zip(paths, found):
         check_same(path, note['config'], config)
-    rows = {}
-    for part, _ in found:
-        for row in part:
-            rows.setdefault((row['candidate'], row['strength']), []).append(row)
+    rows = by_setting(row for part, _ in found for row in part)
     lacking = [' '.join(key) for key in config['plan'] if tuple(key) not in rows]
     check(not lacking, 'shards', ', '.join(lacking[:5]), f'all settings of the plan; {len(lacking)} are not drawn yet')
     failed = {k: words for _, note in found for k, words in note['failed'].items()}
     ordered = [row for key in config['plan'] for row in rows[tuple(key)]]
-    write_part(ordered, dict(config=config, failed=dict(sorted(failed.items()))), Path(out))
+    write_table(ordered, dict(config=config, failed=dict(sorted(failed.items()))), Path(out), ROW)
     return Path(out)
 
 # %% ../nbs/20a_contests.ipynb #20ac0023

@@ -26,10 +26,10 @@ if TYPE_CHECKING:
     import pandas as pd
 
 # %% auto #0
-__all__ = ['FELT', 'SHARES', 'train_unlabelled', 'judges_of', 'references_of', 'Omitted', 'leave_out', 'Felt', 'minus',
-           'error_of', 'fid_without', 'several_judges', 'Line', 'fid_line', 'floor_lines', 'paired_differences', 'holm',
-           'simultaneous', 'verdicts', 'kendall', 'kendall_interval', 'split_variance', 'binomial_p', 'Covered',
-           'count_covered']
+__all__ = ['FELT', 'SHARES', 'train_unlabelled', 'judge_names', 'judges_of', 'references_of', 'Omitted', 'leave_out', 'Felt',
+           'minus', 'error_of', 'fid_without', 'several_judges', 'Line', 'fid_line', 'floor_lines',
+           'paired_differences', 'holm', 'simultaneous', 'verdicts', 'kendall', 'kendall_interval', 'split_variance',
+           'binomial_p', 'Covered', 'count_covered']
 
 # %% ../nbs/19a_evidence.ipynb #ed656c16
 def turned(
@@ -151,16 +151,23 @@ TRIPLES = {
     (3, 16, 16): ('cifar10-16', 'cifar10-16-residual', 'cifar10-16-unlabelled')}
 
 # %% ../nbs/19a_evidence.ipynb #0407e40f
+def judge_names(
+    dataset:str, # mnist, cifar10, or the name of a folder with the photographs
+    shape:Sequence[int], # (C, H, W) of the images
+)->list[str]: # of three judges
+    "Who judges some images; raises `InputError` where there is nobody."
+    asked = dataset, tuple(shape)
+    names = TRIPLES.get(asked[1], ())
+    ours = [name for name in names if name.split('-')[0] in dataset]
+    check(ours, 'dataset, shape', asked, 'mnist (1, 28, 28), cifar10 (3, 16, 16)')
+    return ours
+
 def judges_of(
     dataset:str, # mnist, cifar10, or the name of a folder with the photographs
     shape:Sequence[int], # (C, H, W) of the images
 )->dict[str, Judge]: # name -> judge
     "Three judges that have not seen the part 'reference'; raises `InputError` where there are none."
-    asked = dataset, tuple(shape)
-    names = TRIPLES.get(asked[1], ())
-    ours = [name for name in names if name.split('-')[0] in dataset]
-    check(ours, 'dataset, shape', asked, 'mnist (1, 28, 28), cifar10 (3, 16, 16)')
-    return {name: load_classifier(name)[0] for name in ours}
+    return {name: load_classifier(name)[0] for name in judge_names(dataset, shape)}
 
 def references_of(
     judges:dict[str, Judge], # of `judges_of`

@@ -1261,18 +1261,20 @@ def write_table(
     rows:list[dict[str, str]], # column -> text
     note:dict[str, Any], # for the .json
     out:Path, # a .csv file
+    columns:Sequence[str]=COLUMNS, # of the table
 )->None:
     "Write the note, then the table; each is whole or not there."
-    table = as_table(rows)
+    table = as_table(rows, columns)
     write_json(note, out.with_suffix('.json'))
     with writing(out) as tmp:
         table.to_csv(tmp, index=False, errors=AS_IT_IS)
 
 def as_table(
     rows:list[dict[str, str]], # column -> text
+    columns:Sequence[str]=COLUMNS, # of the table
 )->pd.DataFrame: # of texts
     "Rows as a table."
-    return optional('pandas').DataFrame(rows, columns=COLUMNS)
+    return optional('pandas').DataFrame(rows, columns=columns)
 
 # %% ../nbs/20_sweeps.ipynb #9b0217e8
 def commit()->str|None: # none outside of a source tree

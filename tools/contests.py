@@ -22,14 +22,12 @@ from cfg_course.contests import Candidate, Entry, Round, candidates, enter, fart
 from cfg_course.contests import entry_of, merge_shards, redo, run_shard, shard_of, tuning_score
 from cfg_course.core import InputError, check, write_json
 from cfg_course.denoisers import find_model
+from cfg_course.evidence import judge_names
 from cfg_course.sweeps import Yardstick, find_images, fingerprints, make_yardstick
 from cfg_course.training import make_accelerator
 
 RESULTS = Path(__file__).resolve().parents[1]/'nbs'/'results'
 STAGES = 'first', 'farther1', 'farther2', 'farther3', 'finer'
-JUDGES = { # model -> names of its judges
-    'mnist-a': ('mnist-fit', 'mnist-residual', 'mnist-unlabelled'),
-    'cifar10-16': ('cifar10-16', 'cifar10-16-residual', 'cifar10-16-unlabelled')}
 METRICS = ('fid', 'kid', 'precision', 'recall', 'density', 'coverage', 'accuracy', 'class_std', 'feature_spread')
 
 
@@ -133,9 +131,9 @@ def judges_of(
 )->dict[str, Yardstick]: # by name
     "The judges of a model, with real images that none of them has seen."
     meta = find_model(model)[1]
-    check(args.judges or model in JUDGES, 'judges', None, f'names of classifiers; only those of {", ".join(JUDGES)} are known')
+    names = args.judges or judge_names(meta['data'], meta['shape'])
     how = dict(reference=args.reference, data_dir=args.data_dir, shape=meta['shape'], split=args.real)
-    return {name: make_yardstick(meta['data'], METRICS, name, **how) for name in args.judges or JUDGES[model]}
+    return {name: make_yardstick(meta['data'], METRICS, name, **how) for name in names}
 
 
 def say(
