@@ -6,13 +6,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .catalogue import SHELVES, addable, list_families, parse_guidance
 from .core import InputError, check, optional, parse, shorten
 from .denoisers import find_model, fingerprint
+from .evidence import Felt, Omitted, difference_row, estimate, feel_all, leave_out, minus, p_value, verdicts
 from .sweeps import KEYS, Drawn, Point, Yardstick, as_text, describe_point, estimate_text, find_guidance
 from .sweeps import read_text, write_table
 from .sweeps import find_images, fingerprints, fit_steps, plan_row, point_of, time_model
@@ -23,8 +25,9 @@ if TYPE_CHECKING:
 
 # %% auto #0
 __all__ = ['GRID', 'FRACTIONS', 'PULLS', 'KNOBS', 'GIVEN', 'SEVERAL', 'OUT', 'Candidate', 'candidates', 'Round', 'particles_of',
-           'fitted', 'enter', 'tuning_score', 'best_place', 'rounded', 'farther', 'between', 'finer', 'Entry',
-           'find_points', 'shard_of', 'run_shard', 'merge_shards', 'entry_of', 'redo', 'hours_of', 'asks_gradient']
+           'fitted', 'enter', 'tuning_score', 'best_place', 'rounded', 'farther', 'between', 'tuned', 'finer', 'Entry',
+           'find_points', 'shard_of', 'run_shard', 'no_rivals', 'merge_shards', 'entry_of', 'redo', 'differences_from',
+           'judged', 'hours_of', 'asks_gradient']
 
 # %% ../nbs/20a_contests.ipynb #20ac0009
 GRID = (1.1, 1.25, 1.5, 2., 3., 5.) # guidance scales
@@ -125,6 +128,11 @@ PLAIN = (
 
 FORMS = (Candidate('cfgpp, dpmpp', 'cfgpp', options=(('form', 'dpmpp'),), **KNOBS['cfgpp']),)
 
+PAIRS = ( # an interval or a rule with a weak branch
+    Candidate('autoguidance, middle', 'autoguidance', interval=(.28, 2.9)),
+    Candidate('pag, middle', 'pag', interval=(.28, 2.9)),
+    Candidate('apg+autoguidance', 'apg+autoguidance'))
+
 # %% ../nbs/20a_contests.ipynb #20ac000f
 def candidates(
     weak:str, # name of a worse model, for autoguidance
@@ -132,7 +140,7 @@ def candidates(
     "Everybody who takes part."
     alone = [entrant(e.name) for e in list_families() if e.name not in OUT and e.name != 'cfg']
     added = [term_of(name) for name, method in addable().items() if method.strength is not None and name not in OUT]
-    return [with_weak_model(c, weak) for c in (*PLAIN, *alone, *FORMS, *added)]
+    return [with_weak_model(c, weak) for c in (*PLAIN, *alone, *FORMS, *added, *PAIRS)]
 
 # %% ../nbs/20a_contests.ipynb #20ac0012
 class Round(NamedTuple):
@@ -221,6 +229,18 @@ def between(
         return rounded(origin + (a + b)/2)
     return rounded(origin + math.copysign((a*b)**.5, a))
 
+def tuned(
+    tried:pd.DataFrame, # candidate, strength, score
+)->pd.DataFrame: # candidate, strength, score, inside
+    "The best strength of every candidate, and whether it lies inside of what was tried."
+    rows = []
+    for name, own in tried.groupby('candidate', sort=False):
+        own = own.sort_values('strength')
+        k = best_place(own.score.tolist())
+        best = own.iloc[k]
+        rows.append(dict(candidate=name, strength=best.strength, score=best.score, inside=0 < k < len(own) - 1))
+    return optional('pandas').DataFrame(rows)
+
 def finer(
     values:Sequence[float], # of a knob that were tried, rising
     scores:Sequence[float], # of them; lower is better
@@ -262,28 +282,35 @@ def shard_of(
     return list(entries[i - 1::n])
 
 # %% ../nbs/20a_contests.ipynb #20ac001c
-VERSION = 1 # of the protocol
+VERSION = 2 # of the protocol
 
-ROW = ['candidate', 'strength', *KEYS, 'nfe', 'judge', 'metric', 'value', 'low', 'high']
+NAMES = ['candidate', 'strength', *KEYS] # columns that tell settings apart
+ROW = [*NAMES, 'nfe', 'judge', 'metric', 'value', 'low', 'high']
+
+Rivals = dict[str, Entry] # name -> a setting to compare with
+All = dict[tuple[str, str], Felt] # (judge, metric) -> the measure, and how it feels the images
 
 def name_of(
     entry:Entry, # a setting
-)->tuple[str, str]: # candidate, strength
+)->tuple[str, ...]: # of `NAMES`
     "A setting by name, as a table spells it."
-    return entry.candidate, as_text(float(entry.strength))
+    facts = describe_point(entry.point)
+    return entry.candidate, as_text(float(entry.strength)), *(facts[k] for k in KEYS)
 
 def by_setting(
     rows:Iterable[dict[str, str]], # column -> text
-)->dict[tuple[str, str], list[dict[str, str]]]: # name of a setting -> its rows
+)->dict[tuple[str, ...], list[dict[str, str]]]: # name of a setting -> its rows
     "Rows, setting by setting."
     found = {}
     for row in rows:
-        found.setdefault((row['candidate'], row['strength']), []).append(row)
+        name = tuple(row[k] for k in NAMES)
+        found.setdefault(name, []).append(row)
     return found
 
 def contest_config(
     entries:Sequence[Entry], # all settings of a round
     judges:dict[str, Yardstick], # by name
+    rivals:Sequence[str]=(), # names of what each setting is compared with
 )->dict[str, Any]: # what JSON can hold
     "What all parts of a round must share."
     points = [e.point for e in entries]
@@ -293,6 +320,7 @@ def contest_config(
         judges={name: fingerprint(yard.judge) for name, yard in judges.items()},
         metrics={name: list(yard.metrics) for name, yard in judges.items()},
         reference={name: yard.compared_with('') for name, yard in judges.items()},
+        rivals=list(rivals),
         plan=[list(name_of(e)) for e in entries])
 
 def head_of(
@@ -300,28 +328,68 @@ def head_of(
     nfe:float, # network evaluations of an image
 )->dict[str, str]: # column -> text
     "What all rows of a setting begin with."
-    candidate, strength = name_of(entry)
-    facts = describe_point(entry.point)
-    return dict(candidate=candidate, strength=strength, **facts, nfe=as_text(float(nfe)))
-
-def rows_of(
-    entry:Entry, # a setting
-    drawn:Drawn, # what came of it
-    judges:dict[str, Yardstick], # by name
-)->list[dict[str, str]]: # column -> text
-    "The rows of a setting: its mean effective scale, and all metrics under every judge."
-    head = head_of(entry, drawn.nfe)
-    rows = [dict(head, judge='', metric='effective_scale', **estimate_text(*drawn.effective))]
-    for name, yard in judges.items():
-        found = yard.measure(drawn)
-        rows += [dict(head, judge=name, metric=m, **estimate_text(*found[m])) for m in yard.metrics]
-    return rows
+    names = zip(NAMES, name_of(entry))
+    return dict(names, nfe=as_text(float(nfe)))
 
 def failed_row(
     entry:Entry, # a setting that could not be drawn
 )->dict[str, str]: # column -> text
     "What is recorded of it."
     return dict(head_of(entry, math.nan), judge='', metric='failed', value='', low='', high='')
+
+# %% ../nbs/20a_contests.ipynb #20ac0030
+def felt_of(
+    drawn:Drawn, # images and facts
+    judges:dict[str, Yardstick], # by name
+)->tuple[All, Omitted]: # all measures; the groups that they were felt with
+    "Every measure of some images, under every judge."
+    omitted = leave_out(drawn.y)
+    found = {}
+    for name, yard in judges.items():
+        seen = yard.observe(drawn)
+        felt = feel_all(seen, yard.reference, omitted, yard.metrics)
+        found |= {(name, metric): mine for metric, mine in felt.items()}
+    return found, omitted
+
+def own_rows(
+    felt:All, # of a setting
+    omitted:Omitted, # groups
+)->list[dict[str, str]]: # judge, metric, value, low, high
+    "The measures of a setting."
+    rows = []
+    for (judge, metric), mine in felt.items():
+        value = estimate(metric, mine, omitted)
+        rows.append(dict(judge=judge, metric=metric, **estimate_text(*value)))
+    return rows
+
+def rival_rows(
+    felt:All, # of a setting
+    other:All, # of another one, from the same noise
+    name:str, # of the other one
+    omitted:Omitted, # groups
+)->list[dict[str, str]]: # judge, metric, value, low, high
+    "The differences of a setting from another one."
+    rows = []
+    for (judge, metric), mine in felt.items():
+        found = difference_row(judge, metric, minus(mine, other[judge, metric]), omitted)
+        value = found['difference'], found['low'], found['high']
+        rows.append(dict(judge=judge, metric=f'{metric} - {name}', **estimate_text(*value)))
+    return rows
+
+def rows_of(
+    entry:Entry, # a setting
+    drawn:Drawn, # what came of it
+    judges:dict[str, Yardstick], # by name
+    others:dict[str, All], # name of a rival -> its measures
+)->list[dict[str, str]]: # column -> text
+    "The rows of a setting: its mean effective scale, all metrics under every judge, and their differences from rivals."
+    felt, omitted = felt_of(drawn, judges)
+    rows = [dict(judge='', metric='effective_scale', **estimate_text(*drawn.effective))]
+    rows += own_rows(felt, omitted)
+    for name, other in others.items():
+        rows += rival_rows(felt, other, name, omitted)
+    head = head_of(entry, drawn.nfe)
+    return [head | row for row in rows]
 
 # %% ../nbs/20a_contests.ipynb #20ac001d
 def part_path(
@@ -338,7 +406,8 @@ def whole_settings(
     config:dict[str, Any], # of `contest_config`
 )->list[dict[str, str]]: # those of settings that have all of their rows
     "Drop the rows of a setting that somebody cut."
-    full = 1 + sum(map(len, config['metrics'].values()))
+    measures = sum(map(len, config['metrics'].values()))
+    full = 1 + measures*(1 + len(config['rivals']))
     kept = [found for found in by_setting(rows).values() if len(found) == full or found[0]['metric'] == 'failed']
     return [row for found in kept for row in found]
 
@@ -375,23 +444,36 @@ def run_shard(
     device:str='auto', # auto, cpu, cuda, mps
     batch_size:int=100, # images at a time in each process
     say:Any=None, # is told of every setting that is done: `say(done, of, entry)`
+    rivals_of:Callable[[Entry], Rivals]|None=None, # what a setting is compared with; nothing when not given
 )->list[dict[str, str]]: # the rows of the part
     "Draw and measure a part of a round. Interrupted, it goes on where it was."
     acc = make_accelerator('fp32', device)
     path, mine = part_path(out, part), shard_of(entries, part)
-    config = contest_config(entries, judges)
+    rivals_of = rivals_of or no_rivals
+    weights = fingerprints([e.point for e in entries])
+    config = contest_config(entries, judges, list(rivals_of(entries[0])))
     rows, note = read_part(path)
     if note:
         check_same(path, note['config'], config)
     known = by_setting(rows)
     failed = note.get('failed', {})
+    def images(
+        entry:Entry, # a setting
+    )->Drawn: # kept or drawn, in every process
+        return find_images(entry.point, weights, keep_in, acc, batch_size, middle='mean')
+    @cache
+    def measures(
+        entry:Entry, # a rival
+    )->All: # of every metric
+        return felt_of(images(entry), judges)[0]
     for k, entry in enumerate(mine, 1):
         name = name_of(entry)
         if name in known:
             continue
         try:
-            drawn = find_images(entry.point, config['weights'], keep_in, acc, batch_size, middle='mean')
-            new = rows_of(entry, drawn, judges) if acc.is_main_process else []
+            drawn = images(entry)
+            others = {rival: measures(other) for rival, other in rivals_of(entry).items()}
+            new = rows_of(entry, drawn, judges, others) if acc.is_main_process else []
         except InputError as e:
             new = [failed_row(entry)]
             failed[' '.join(name)] = str(e)
@@ -401,6 +483,12 @@ def run_shard(
         if say:
             say(k, len(mine), entry)
     return rows
+
+def no_rivals(
+    entry:Entry, # a setting
+)->Rivals: # none
+    "What a setting is compared with in the rounds that only tune."
+    return {}
 
 def merge_shards(
     out:Path|str, # table of the whole round
@@ -436,16 +524,58 @@ def redo(
     row:dict[str, str], # column -> text, of a table
     judges:dict[str, Yardstick], # by name; that of the row among them
     device:str='auto', # auto, cpu, cuda, mps
+    batch_size:int=100, # images at a time
+    rivals_of:Callable[[Entry], Rivals]=no_rivals, # what the setting was compared with
 )->dict[str, str]: # the same, measured anew
     "Draw and measure one row again."
     entry = entry_of(row)
-    acc = make_accelerator('fp32', device)
-    drawn = find_images(entry.point, fingerprints([entry.point]), None, acc, 100, middle='mean')
-    wanted = row['judge'], row['metric']
     mine = {name: yard for name, yard in judges.items() if name == row['judge']}
-    found = {(r['judge'], r['metric']): r for r in rows_of(entry, drawn, mine)}
+    acc = make_accelerator('fp32', device)
+    def images(
+        entry:Entry, # a setting
+    )->Drawn: # drawn
+        return find_images(entry.point, fingerprints([entry.point]), None, acc, batch_size, middle='mean')
+    rival = row['metric'].partition(' - ')[2]
+    asked = {name: other for name, other in rivals_of(entry).items() if name == rival}
+    others = {name: felt_of(images(other), mine)[0] for name, other in asked.items()}
+    found = {(r['judge'], r['metric']): r for r in rows_of(entry, images(entry), mine, others)}
+    wanted = row['judge'], row['metric']
     check(wanted in found, 'row', wanted, 'a metric of its judge')
     return found[wanted]
+
+# %% ../nbs/20a_contests.ipynb #20ac0032
+def differences_from(
+    rows:pd.DataFrame, # of a stage that compares
+    rival:str='plain', # name of what is compared with
+)->pd.DataFrame: # technique, judge, metric, difference, error, low, high, p
+    "Differences from a rival, mean over the seeds."
+    ending = f' - {rival}'
+    mine = rows[rows.metric.str.endswith(ending)]
+    check(len(mine), 'rival', rival, 'one that the table compares with')
+    groups = mine.groupby(['candidate', 'judge', 'metric'], sort=False)
+    found = []
+    for (technique, judge, metric), own in groups:
+        difference = own.value.mean()
+        error = ((own.high - own.low)/3.92).pow(2).sum()**.5/len(own)
+        found.append(dict(
+            technique=technique, judge=judge, metric=metric.removesuffix(ending),
+            difference=difference, error=error,
+            low=difference - 1.96*error, high=difference + 1.96*error,
+            p=p_value(difference, error)))
+    return optional('pandas').DataFrame(found)
+
+def judged(
+    rows:pd.DataFrame, # of a stage that compares
+    rival:str, # name of what is compared with
+    leagues:dict[str, str], # of every candidate
+    itself:str='cfg', # is not compared with itself
+)->tuple[pd.DataFrame, pd.DataFrame]: # differences; technique, league, least, most, p, holm, verdict
+    "Who is better than a rival in FID, league by league."
+    differences = differences_from(rows, rival)
+    others = differences[differences.technique != itself]
+    league = others.technique.map(leagues)
+    found = [verdicts(mine).assign(league=name) for name, mine in others.groupby(league, sort=False)]
+    return differences, optional('pandas').concat(found, ignore_index=True)
 
 # %% ../nbs/20a_contests.ipynb #20ac0026
 def hours_of(

@@ -4,31 +4,42 @@
     python tools/contests.py draw  --model mnist-a --shard 1/2            only the images, which `measure` finds again
     python tools/contests.py measure --model mnist-a --shard 1/2          draw what is lacking, and measure
     python tools/contests.py merge --model mnist-a --shards 2             the table of a stage
+    python tools/contests.py verdicts --model mnist-a --stage chosen      who is better than plain guidance
     python tools/contests.py redo  --model mnist-a --line 7               one line of it, drawn again
 
-A stage is first, farther1, farther2, farther3 or finer; those after the first read the tables of the ones before.
-Everything resumes. Tables: nbs/results/contest_MODEL_STAGE.csv; images: --keep-in.
+Stages that tune: first, farther1, farther2, farther3, finer. Stages that compare, each with noise of its own:
+chosen (everybody at the strength that was best), second (the 15 best of these and those that people use; with
+--network NAME on another network, at the same strengths), final (the five best, at 24, 48 and 96 evaluations).
+Every stage reads the tables of the ones before. Everything resumes; `cost` says what a stage would cost.
+Tables: nbs/results/contest_MODEL_STAGE.csv; images: --keep-in.
 """
 from __future__ import annotations
 
 import argparse
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
 
-from cfg_course.contests import Candidate, Entry, Round, candidates, enter, farther, find_points, finer, hours_of
-from cfg_course.contests import entry_of, merge_shards, redo, run_shard, shard_of, tuning_score
-from cfg_course.core import InputError, check, write_json
+from cfg_course.contests import Candidate, Entry, Rivals, Round, candidates, enter, farther, find_points, finer
+from cfg_course.contests import entry_of, fitted, hours_of, merge_shards, no_rivals, redo, run_shard, shard_of
+from cfg_course.contests import judged, tuned, tuning_score
+from cfg_course.core import InputError, check, write_json, write_results
 from cfg_course.denoisers import find_model
 from cfg_course.evidence import judge_names
 from cfg_course.sweeps import Yardstick, find_images, fingerprints, make_yardstick
 from cfg_course.training import make_accelerator
 
 RESULTS = Path(__file__).resolve().parents[1]/'nbs'/'results'
-STAGES = 'first', 'farther1', 'farther2', 'farther3', 'finer'
-METRICS = ('fid', 'kid', 'precision', 'recall', 'density', 'coverage', 'accuracy', 'class_std', 'feature_spread')
+TUNING = 'first', 'farther1', 'farther2', 'farther3', 'finer'
+SEEDS = dict(chosen=(1,), second=(2, 3, 4, 5), final=(6, 7, 8, 9)) # of the stages that compare
+STAGES = *TUNING, *SEEDS
+BUDGETS = 24., 48., 96. # network evaluations of an image, in the finals
+POPULAR = 'cfg', 'interval, middle', 'autoguidance', 'apg', 'cfgpp', 'pag', 'rescale', 'cfg_zero', 'cfgig'
+QUICK = 'fid', 'accuracy', 'class_std' # what tuning looks at
+METRICS = 'fid', 'kid', 'precision', 'recall', 'density', 'coverage', 'accuracy', 'class_std', 'feature_spread'
 
 
 def table_of(
@@ -83,23 +94,32 @@ def read_plan(
     return [as_candidate(c) for c in found['candidates']], Round(**found['round'])
 
 
-def tried_so_far(
-    args:argparse.Namespace, # of the command line
-    stages:tuple[str, ...], # before the one that is wanted
-)->pd.DataFrame: # candidate, strength, and the score of each
-    "What the stages before have found; a failed setting scores infinity."
-    paths = [table_of(args.model, stage, args.results) for stage in stages]
-    rows = pd.concat([pd.read_csv(path) for path in paths if path.is_file()])
-    fid = rows[rows.metric == 'fid'].pivot_table(index=['candidate', 'strength'], columns='judge', values='value')
+def scores_of(
+    paths:list[Path], # tables
+)->pd.DataFrame: # candidate, strength, score; a failed setting scores infinity
+    "What FID says of every setting: the mean over judges and seeds of its logarithm."
+    rows = pd.concat([pd.read_csv(path) for path in paths])
+    fid = rows[rows.metric == 'fid'].pivot_table(index=['candidate', 'strength'], columns=['judge', 'seed'], values='value')
     scores = tuning_score(fid).rename('score').reset_index()
     failed = rows[rows.metric == 'failed'][['candidate', 'strength']].assign(score=float('inf'))
     return pd.concat([scores, failed])
 
 
+def tried_so_far(
+    args:argparse.Namespace, # of the command line
+    stages:tuple[str, ...]=TUNING, # before the one that is wanted
+)->pd.DataFrame: # candidate, strength, score
+    "What the stages before have found."
+    paths = [table_of(args.model, stage, args.results) for stage in stages]
+    there = [path for path in paths if path.is_file()]
+    check(there, 'stage', args.stage, f'one whose earlier tables are there: {paths[0]} is not')
+    return scores_of(there)
+
+
 def next_values(
     candidate:Candidate, # any
     tried:pd.DataFrame, # strength and score of its own
-    stage:str, # one of `STAGES`
+    stage:str, # one of `TUNING`
 )->list[float]: # of its knob
     "What a stage asks of a candidate."
     own = tried.sort_values('strength')
@@ -112,17 +132,97 @@ def next_values(
     return [] if more is None else [more]
 
 
+def best_of(
+    args:argparse.Namespace, # of the command line
+)->list[Candidate]: # each with its best value only; those without any are left out
+    "Everybody at the strength that tuning found."
+    able, _ = read_plan(args)
+    found = tuned(tried_so_far(args)).set_index('candidate')
+    sound = found[found.score < float('inf')].strength
+    return [c._replace(values=(float(sound[c.name]),)) for c in able if c.name in sound]
+
+
+def taking_part(
+    args:argparse.Namespace, # of the command line
+)->list[Candidate]: # who is left in the stage
+    "Who takes part in a stage that compares."
+    everybody = best_of(args)
+    if args.stage == 'chosen':
+        return everybody
+    before = 'chosen' if args.stage == 'second' else 'second'
+    path = table_of(args.model, before, args.results)
+    check(path.is_file(), 'stage', args.stage, f'one whose earlier table is there: {path} is not')
+    places = scores_of([path]).sort_values('score').candidate.tolist()
+    one = [name for name in places for c in everybody if c.name == name and c.league == 'one']
+    wanted = {*one[:15], *POPULAR} if args.stage == 'second' else {*one[:5], 'cfg'}
+    return [c for c in everybody if c.name in wanted]
+
+
+def by_budget(
+    args:argparse.Namespace, # of the command line
+)->dict[float, list[Entry]]: # evaluations of an image -> settings
+    "Who is left, with every seed; in the finals with every budget."
+    _, how = read_plan(args)
+    how = how._replace(model=args.network or args.model, num=args.compare)
+    left = taking_part(args)
+    budgets = BUDGETS if args.stage == 'final' else (how.budget,)
+    found = {}
+    for budget in budgets:
+        able = left if budget == how.budget else [fitted(c, how._replace(budget=budget)) for c in left]
+        found[budget] = [e for seed in SEEDS[args.stage] for e in find_points(able, how._replace(seed=seed))]
+    return found
+
+
 def entries_of(
     args:argparse.Namespace, # of the command line
 )->list[Entry]: # all settings of the stage
     "The settings of a stage."
+    if args.stage in SEEDS:
+        return sum(by_budget(args).values(), [])
     able, how = read_plan(args)
     if args.stage == 'first':
         return find_points(able, how)
-    before = STAGES[:STAGES.index(args.stage)]
+    before = TUNING[:TUNING.index(args.stage)]
     tried = tried_so_far(args, before)
     values = {c.name: next_values(c, tried[tried.candidate == c.name], args.stage) for c in able}
     return find_points(able, how, values)
+
+
+def plain_like(
+    entry:Entry, # any setting
+    plain:Entry, # plain guidance, tuned
+    steps:int, # of it
+)->Entry: # with the same noise
+    "Plain guidance at its best scale, from the noise of a setting."
+    sampling = tuple({**dict(plain.point.sampling), 'steps': steps}.items())
+    same = {k: getattr(entry.point, k) for k in ('model', 'num', 'seed')}
+    return plain._replace(point=plain.point._replace(sampling=sampling, **same))
+
+
+def rivals(
+    args:argparse.Namespace, # of the command line
+)->Callable[[Entry], Rivals]: # what a setting is compared with
+    "Plain guidance at equal evaluations, and at equal steps; nobody in the stages that tune."
+    if args.stage in TUNING:
+        return no_rivals
+    plain = {}
+    for entries in by_budget(args).values():
+        first = next(e for e in entries if e.candidate == 'cfg')
+        plain |= dict.fromkeys(entries, first)
+    def rivals_of(
+        entry:Entry, # of the stage
+    )->Rivals: # two
+        rival = plain[entry]
+        as_dear = steps_of(rival)
+        return {'plain': plain_like(entry, rival, as_dear), 'plain, equal steps': plain_like(entry, rival, steps_of(entry))}
+    return rivals_of
+
+
+def steps_of(
+    entry:Entry, # a setting
+)->int: # of its sampler
+    "How many steps a setting takes."
+    return dict(entry.point.sampling)['steps']
 
 
 def judges_of(
@@ -133,7 +233,8 @@ def judges_of(
     meta = find_model(model)[1]
     names = args.judges or judge_names(meta['data'], meta['shape'])
     how = dict(reference=args.reference, data_dir=args.data_dir, shape=meta['shape'], split=args.real)
-    return {name: make_yardstick(meta['data'], METRICS, name, **how) for name in names}
+    metrics = QUICK if args.stage in TUNING else METRICS
+    return {name: make_yardstick(meta['data'], metrics, name, **how) for name in names}
 
 
 def say(
@@ -165,27 +266,61 @@ def measure(
 )->None:
     "Draw what is lacking of a part, and measure it."
     judges = judges_of(args, args.model)
-    out = table_of(args.model, args.stage, args.results)
-    run_shard(entries_of(args), judges, out, args.shard, args.keep_in, args.device, args.batch_size, say)
+    run_shard(
+        entries_of(args), judges, out_of(args), args.shard,
+        args.keep_in, args.device, args.batch_size, say, rivals(args))
+
+
+def out_of(
+    args:argparse.Namespace, # of the command line
+)->Path: # a .csv file
+    "The table of the stage that is asked for."
+    return table_of(args.network or args.model, args.stage, args.results)
+
+
+def say_cost(
+    args:argparse.Namespace, # of the command line
+)->None:
+    "Print what drawing a stage would cost."
+    cost = hours_of(entries_of(args), args.device)
+    print(cost.round(2).to_string(index=False))
+    print(f'{cost.settings.sum()} settings, {cost.evaluations.sum()/1e6:.1f} million evaluations, {cost.hours.sum():.1f} hours')
+
+
+def say_verdicts(
+    args:argparse.Namespace, # of the command line
+)->None:
+    "Write who is better than plain guidance, and by how much."
+    path = out_of(args)
+    check(path.is_file() and args.stage in SEEDS, 'stage', args.stage, f'one that compares, and {path} there')
+    rows = pd.read_csv(path)
+    able, _ = read_plan(args)
+    leagues = {c.name: c.league for c in able}
+    for rival, ending in (('plain', ''), ('plain, equal steps', '_steps')):
+        differences, found = judged(rows, rival, leagues)
+        config = dict(model=args.network or args.model, stage=args.stage, rival=rival)
+        write_results(differences.to_dict('records'), path.with_name(f'{path.stem}_differences{ending}.csv'), config)
+        write_results(found.to_dict('records'), path.with_name(f'{path.stem}_verdicts{ending}.csv'), config)
+        print(f'against {rival}:', found.groupby(['league', 'verdict']).size().to_dict())
 
 
 def merge(
     args:argparse.Namespace, # of the command line
 )->None:
     "Put the parts of a stage together."
-    print(merge_shards(table_of(args.model, args.stage, args.results), args.shards))
+    print(merge_shards(out_of(args), args.shards))
 
 
 def draw_again(
     args:argparse.Namespace, # of the command line
 )->None:
     "Draw one line of a table again, and say whether it is the same."
-    path = table_of(args.model, args.stage, args.results)
+    path = out_of(args)
     rows = pd.read_csv(path, dtype=str, keep_default_na=False).to_dict('records')
     check(2 <= args.line <= len(rows) + 1, 'line', args.line, f'2 to {len(rows) + 1}, the lines of {path.name}')
     row = rows[args.line - 2]
     judges = judges_of(args, args.model) if row['judge'] else {}
-    new = redo(row, judges, args.device)
+    new = redo(row, judges, args.device, args.batch_size, rivals(args))
     print(f'{entry_of(row).point}\nit says: {row["value"]} [{row["low"]}, {row["high"]}]')
     print(f'redone:  {new["value"]} [{new["low"]}, {new["high"]}]')
     print('the same to the last digit' if new == row else 'NOT the same')
@@ -201,7 +336,7 @@ def part(
     return int(i), int(n)
 
 
-COMMANDS = dict(plan=make_plan, draw=draw, measure=measure, merge=merge, redo=draw_again)
+COMMANDS = dict(plan=make_plan, cost=say_cost, draw=draw, measure=measure, merge=merge, verdicts=say_verdicts, redo=draw_again)
 
 
 def main(
@@ -213,7 +348,9 @@ def main(
     p.add_argument('--model', default='mnist-a', help='a shipped model, or the folder or file of a run (%(default)s)')
     p.add_argument('--weak', default='mnist-weak', help='a worse one, for autoguidance (%(default)s)')
     p.add_argument('--stage', choices=STAGES, default='first')
-    p.add_argument('--num', type=int, default=1000, help='images of a setting (%(default)s)')
+    p.add_argument('--num', type=int, default=1000, help='images of a setting while tuning, for plan (%(default)s)')
+    p.add_argument('--compare', type=int, default=2000, help='images of a setting and seed in the stages that compare (%(default)s)')
+    p.add_argument('--network', help='another network of the same data, for the stages that compare')
     p.add_argument('--seed', type=int, default=0, help='of the noise (%(default)s)')
     p.add_argument('--shard', type=part, default=(1, 1), metavar='I/N', help='which part of a round (1/1)')
     p.add_argument('--shards', type=int, default=1, help='how many parts there are, for merge')
@@ -226,7 +363,7 @@ def main(
     p.add_argument('--keep-in', type=Path, help='folder of images')
     p.add_argument('--data-dir', type=Path)
     p.add_argument('--device', default='auto')
-    p.add_argument('--batch-size', type=int, default=100)
+    p.add_argument('--batch-size', type=int, default=250, help='images at a time; another number changes last digits (%(default)s)')
     args = p.parse_args(words)
     try:
         COMMANDS[args.command](args)
