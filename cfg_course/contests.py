@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Sequence
-from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -26,8 +25,8 @@ if TYPE_CHECKING:
 # %% auto #0
 __all__ = ['GRID', 'FRACTIONS', 'PULLS', 'KNOBS', 'GIVEN', 'SEVERAL', 'OUT', 'Candidate', 'candidates', 'Round', 'particles_of',
            'fitted', 'enter', 'tuning_score', 'best_place', 'rounded', 'farther', 'between', 'tuned', 'finer', 'Entry',
-           'find_points', 'shard_of', 'run_shard', 'no_rivals', 'merge_shards', 'entry_of', 'redo', 'differences_from',
-           'judged', 'hours_of', 'asks_gradient']
+           'find_points', 'shard_of', 'run_shard', 'begun_part', 'no_rivals', 'merge_shards', 'entry_of', 'redo',
+           'differences_from', 'judged', 'hours_of', 'asks_gradient']
 
 # %% ../nbs/20a_contests.ipynb #20ac0009
 GRID = (1.1, 1.25, 1.5, 2., 3., 5.) # guidance scales
@@ -434,6 +433,36 @@ def check_same(
     for key, now in config.items():
         check(made.get(key) == now, f'{path.name}, {key}', made.get(key), f'{now!r}, as in the other parts')
 
+# %% ../nbs/20a_contests.ipynb #20ac0034
+class Bench(NamedTuple):
+    "Where settings are drawn and measured."
+    judges:dict[str, Yardstick] # by name
+    weights:dict[str, str] # name of a model -> fingerprint
+    keep_in:Path|str|None # folder for the images
+    acc:Any # devices and processes, of `make_accelerator`
+    batch_size:int # images at a time in each process
+
+    def images(self,
+        entry:Entry, # a setting
+    )->Drawn: # kept or drawn, in every process
+        "The images of a setting."
+        return find_images(entry.point, self.weights, self.keep_in, self.acc, self.batch_size, middle='mean')
+
+    def rows(self,
+        entry:Entry, # a setting
+        rivals:Rivals, # what it is compared with
+        known:dict[Entry, All], # measures of rivals, which are measured once
+    )->list[dict[str, str]]: # column -> text; none but in the first process
+        "Draw and measure a setting."
+        drawn = self.images(entry)
+        pictures = {other: self.images(other) for other in rivals.values() if other not in known}
+        if not self.acc.is_main_process:
+            return []
+        for other, theirs in pictures.items():
+            known[other] = felt_of(theirs, self.judges)[0]
+        others = {name: known[other] for name, other in rivals.items()}
+        return rows_of(entry, drawn, self.judges, others)
+
 # %% ../nbs/20a_contests.ipynb #20ac001e
 def run_shard(
     entries:Sequence[Entry], # all settings of the round
@@ -448,41 +477,35 @@ def run_shard(
 )->list[dict[str, str]]: # the rows of the part
     "Draw and measure a part of a round. Interrupted, it goes on where it was."
     acc = make_accelerator('fp32', device)
-    path, mine = part_path(out, part), shard_of(entries, part)
+    bench = Bench(judges, fingerprints([e.point for e in entries]), keep_in, acc, batch_size)
     rivals_of = rivals_of or no_rivals
-    weights = fingerprints([e.point for e in entries])
     config = contest_config(entries, judges, list(rivals_of(entries[0])))
-    rows, note = read_part(path)
-    if note:
-        check_same(path, note['config'], config)
-    known = by_setting(rows)
-    failed = note.get('failed', {})
-    def images(
-        entry:Entry, # a setting
-    )->Drawn: # kept or drawn, in every process
-        return find_images(entry.point, weights, keep_in, acc, batch_size, middle='mean')
-    @cache
-    def measures(
-        entry:Entry, # a rival
-    )->All: # of every metric
-        return felt_of(images(entry), judges)[0]
+    path, mine = part_path(out, part), shard_of(entries, part)
+    rows, failed = begun_part(path, config)
+    done, known = by_setting(rows), {}
     for k, entry in enumerate(mine, 1):
-        name = name_of(entry)
-        if name in known:
+        if name_of(entry) in done:
             continue
         try:
-            drawn = images(entry)
-            others = {rival: measures(other) for rival, other in rivals_of(entry).items()}
-            new = rows_of(entry, drawn, judges, others) if acc.is_main_process else []
+            rows += bench.rows(entry, rivals_of(entry), known)
         except InputError as e:
-            new = [failed_row(entry)]
-            failed[' '.join(name)] = str(e)
-        rows += new
+            rows.append(failed_row(entry))
+            failed[' '.join(name_of(entry))] = str(e)
         if acc.is_main_process:
             write_table(rows, dict(config=config, failed=failed), path, ROW)
         if say:
             say(k, len(mine), entry)
     return rows
+
+def begun_part(
+    path:Path, # of a part, there or not
+    config:dict[str, Any], # that it must have
+)->tuple[list[dict[str, str]], dict[str, str]]: # rows; name of a setting -> why it failed
+    "What a part has so far; raises `InputError` where it was made with another configuration."
+    rows, note = read_part(path)
+    if note:
+        check_same(path, note['config'], config)
+    return rows, note.get('failed', {})
 
 def no_rivals(
     entry:Entry, # a setting
@@ -498,14 +521,12 @@ def merge_shards(
     paths = [part_path(out, (i, parts)) for i in range(1, parts + 1)]
     missing = [path.name for path in paths if not path.exists()]
     check(not missing, 'shards', ', '.join(missing), 'files that are there')
-    found = [read_part(path) for path in paths]
-    config = found[0][1]['config']
-    for path, (_, note) in zip(paths, found):
-        check_same(path, note['config'], config)
-    rows = by_setting(row for part, _ in found for row in part)
+    config = read_part(paths[0])[1]['config']
+    begun = [begun_part(path, config) for path in paths]
+    rows = by_setting(row for part, _ in begun for row in part)
     lacking = [' '.join(key) for key in config['plan'] if tuple(key) not in rows]
     check(not lacking, 'shards', ', '.join(lacking[:5]), f'all settings of the plan; {len(lacking)} are not drawn yet')
-    failed = {k: words for _, note in found for k, words in note['failed'].items()}
+    failed = {k: words for _, part in begun for k, words in part.items()}
     ordered = [row for key in config['plan'] for row in rows[tuple(key)]]
     write_table(ordered, dict(config=config, failed=dict(sorted(failed.items()))), Path(out), ROW)
     return Path(out)
@@ -528,18 +549,13 @@ def redo(
     rivals_of:Callable[[Entry], Rivals]=no_rivals, # what the setting was compared with
 )->dict[str, str]: # the same, measured anew
     "Draw and measure one row again."
-    entry = entry_of(row)
+    entry, wanted = entry_of(row), (row['judge'], row['metric'])
     mine = {name: yard for name, yard in judges.items() if name == row['judge']}
-    acc = make_accelerator('fp32', device)
-    def images(
-        entry:Entry, # a setting
-    )->Drawn: # drawn
-        return find_images(entry.point, fingerprints([entry.point]), None, acc, batch_size, middle='mean')
-    rival = row['metric'].partition(' - ')[2]
-    asked = {name: other for name, other in rivals_of(entry).items() if name == rival}
-    others = {name: felt_of(images(other), mine)[0] for name, other in asked.items()}
-    found = {(r['judge'], r['metric']): r for r in rows_of(entry, images(entry), mine, others)}
-    wanted = row['judge'], row['metric']
+    compared = row['metric'].partition(' - ')[2]
+    rivals = {name: other for name, other in rivals_of(entry).items() if name == compared}
+    weights = fingerprints([entry.point, *(other.point for other in rivals.values())])
+    bench = Bench(mine, weights, None, make_accelerator('fp32', device), batch_size)
+    found = {(r['judge'], r['metric']): r for r in bench.rows(entry, rivals, {})}
     check(wanted in found, 'row', wanted, 'a metric of its judge')
     return found[wanted]
 
