@@ -7,6 +7,7 @@ import pandas as pd, pytest
 
 from cfg_course.contests import GRID, Candidate, best_place, candidates, farther, finer, merge_shards, run_shard, tuning_score
 from cfg_course.core import InputError
+from cfg_course.pictures import MEASURES
 from cfg_course.sweeps import Point, find_images, make_yardstick
 from cfg_course.training import OneProcess
 from launching import environment, launch_two
@@ -142,6 +143,15 @@ def test_a_difference_is_drawn_again(measured, chosen):
     line = 2 + chosen[(chosen.candidate == 'cfg+pag') & (chosen.metric == 'kid - plain, equal steps')].index[0]
     done = go(f'redo --stage chosen --compare 40 --line {line}', measured)
     assert done.returncode == 0 and 'the same to the last digit' in done.stdout, done.stdout + done.stderr
+
+
+def test_what_the_exact_world_says(measured, chosen):
+    "Two sets of rows for each candidate: real digits are nearer to the world than drawn ones are likely to be."
+    done = go('exact --stage chosen --compare 40', measured)
+    assert done.returncode == 0, done.stderr
+    table = pd.read_csv(measured/'contest_digits_chosen_exact.csv').pivot(index='candidate', columns='measure', values='value')
+    assert set(table.index) == {'real images', 'cfg', 'apg', 'cfgpp', 'cfg+pag'} and set(table) == set(MEASURES)
+    assert (table > -1e6).all(axis=None) and table.posterior.between(0, 1).all()
 
 
 def test_second_and_final(measured, chosen):

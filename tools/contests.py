@@ -5,6 +5,7 @@
     python tools/contests.py measure --model mnist-a --shard 1/2          draw what is lacking, and measure
     python tools/contests.py merge --model mnist-a --shards 2             the table of a stage
     python tools/contests.py verdicts --model mnist-a --stage chosen      who is better than plain guidance
+    python tools/contests.py exact --model mnist-a --stage chosen         what the exact world of pictures says
     python tools/contests.py redo  --model mnist-a --line 7               one line of it, drawn again
 
 Stages that tune: first, farther1, farther2, farther3, finer. Stages that compare, each with noise of its own:
@@ -26,9 +27,12 @@ import pandas as pd
 from cfg_course.contests import Candidate, Entry, Rivals, Round, candidates, enter, farther, find_points, finer
 from cfg_course.contests import entry_of, fitted, hours_of, merge_shards, no_rivals, redo, run_shard, shard_of
 from cfg_course.contests import judged, tuned, tuning_score
-from cfg_course.core import InputError, check, write_json, write_results
+from cfg_course.core import InputError, check, to_float, write_json, write_results
+from cfg_course.data import load_data
 from cfg_course.denoisers import find_model
 from cfg_course.evidence import judge_names
+from cfg_course.metrics import equal_shares
+from cfg_course.pictures import find_world, measure_pictures
 from cfg_course.sweeps import Yardstick, find_images, fingerprints, make_yardstick
 from cfg_course.training import make_accelerator
 
@@ -311,6 +315,32 @@ def merge(
     print(merge_shards(out_of(args), args.shards))
 
 
+WORLDS = {(1, 28, 28): 'digits-world', (3, 16, 16): 'thumbnails-world', (1, 8, 8): 'small-world'}
+
+
+def measure_exactly(
+    args:argparse.Namespace, # of the command line
+)->None:
+    "Measure the images of a stage in the exact world that was made from the same data, and as many real images."
+    acc = make_accelerator('fp32', args.device)
+    entries = entries_of(args)
+    meta = find_model(entries[0].point.model)[1]
+    name = WORLDS[tuple(meta['shape'])]
+    world = find_world(name)[0]
+    weights = fingerprints([e.point for e in entries])
+    real = load_data(meta['data'], 'floor', args.data_dir, image_size=meta['shape'][-1])
+    some = real.take(equal_shares(real.y, args.compare))
+    rows = [dict(candidate='real images', measure=k, value=v) for k, v in measure_pictures(world, to_float(some.x), some.y).items()]
+    for k, entry in enumerate(entries, 1):
+        drawn = find_images(entry.point, weights, args.keep_in, acc, args.batch_size, middle='mean')
+        found = measure_pictures(world, to_float(drawn.x), drawn.y)
+        rows += [dict(candidate=entry.candidate, strength=entry.strength, seed=entry.point.seed, measure=m, value=v) for m, v in found.items()]
+        say(k, len(entries), entry)
+    path = out_of(args)
+    config = dict(model=args.network or args.model, stage=args.stage, world=name, samples=args.compare)
+    write_results(rows, path.with_name(f'{path.stem}_exact.csv'), config)
+
+
 def draw_again(
     args:argparse.Namespace, # of the command line
 )->None:
@@ -336,7 +366,7 @@ def part(
     return int(i), int(n)
 
 
-COMMANDS = dict(plan=make_plan, cost=say_cost, draw=draw, measure=measure, merge=merge, verdicts=say_verdicts, redo=draw_again)
+COMMANDS = dict(plan=make_plan, cost=say_cost, draw=draw, measure=measure, merge=merge, verdicts=say_verdicts, exact=measure_exactly, redo=draw_again)
 
 
 def main(
