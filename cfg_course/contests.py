@@ -310,6 +310,7 @@ def contest_config(
     entries:Sequence[Entry], # all settings of a round
     judges:dict[str, Yardstick], # by name
     rivals:Sequence[str]=(), # names of what each setting is compared with
+    batch_size:int=100, # images at a time, on which last digits depend
 )->dict[str, Any]: # what JSON can hold
     "What all parts of a round must share."
     points = [e.point for e in entries]
@@ -320,6 +321,7 @@ def contest_config(
         metrics={name: list(yard.metrics) for name, yard in judges.items()},
         reference={name: yard.compared_with('') for name, yard in judges.items()},
         rivals=list(rivals),
+        batch_size=batch_size,
         plan=[list(name_of(e)) for e in entries])
 
 def head_of(
@@ -479,7 +481,7 @@ def run_shard(
     acc = make_accelerator('fp32', device)
     bench = Bench(judges, fingerprints([e.point for e in entries]), keep_in, acc, batch_size)
     rivals_of = rivals_of or no_rivals
-    config = contest_config(entries, judges, list(rivals_of(entries[0])))
+    config = contest_config(entries, judges, list(rivals_of(entries[0])), batch_size)
     path, mine = part_path(out, part), shard_of(entries, part)
     rows, failed = begun_part(path, config)
     done, known = by_setting(rows), {}

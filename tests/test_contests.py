@@ -194,7 +194,7 @@ def test_parts_that_do_not_belong(tmp_path):
     for i in (1, 2): run_shard(entries, judges, out, (i, 2), device='cpu')
     note = tmp_path/'t.2of2.json'
     made = json.loads(note.read_text())
-    for key, value in dict(protocol=0, weights={'digits': 'another'}, judges={}, reference={'digits': 7}).items():
+    for key, value in dict(batch_size=7, protocol=0, weights={'digits': 'another'}, judges={}, reference={'digits': 7}).items():
         note.write_text(json.dumps(dict(made, config=dict(made['config'], **{key: value}))))
         with pytest.raises(InputError, match=key): merge_shards(out, 2)
     note.write_text(json.dumps(made))

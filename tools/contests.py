@@ -350,7 +350,8 @@ def draw_again(
     check(2 <= args.line <= len(rows) + 1, 'line', args.line, f'2 to {len(rows) + 1}, the lines of {path.name}')
     row = rows[args.line - 2]
     judges = judges_of(args, args.model) if row['judge'] else {}
-    new = redo(row, judges, args.device, args.batch_size, rivals(args))
+    batch_size = json.loads(path.with_suffix('.json').read_text())['config']['batch_size']
+    new = redo(row, judges, args.device, batch_size, rivals(args))
     print(f'{entry_of(row).point}\nit says: {row["value"]} [{row["low"]}, {row["high"]}]')
     print(f'redone:  {new["value"]} [{new["low"]}, {new["high"]}]')
     print('the same to the last digit' if new == row else 'NOT the same')
@@ -393,7 +394,7 @@ def main(
     p.add_argument('--keep-in', type=Path, help='folder of images')
     p.add_argument('--data-dir', type=Path)
     p.add_argument('--device', default='auto')
-    p.add_argument('--batch-size', type=int, default=250, help='images at a time; another number changes last digits (%(default)s)')
+    p.add_argument('--batch-size', type=int, default=50, help='images at a time; another number changes last digits (%(default)s)')
     args = p.parse_args(words)
     try:
         COMMANDS[args.command](args)
