@@ -18,6 +18,7 @@ import json
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
+from types import ModuleType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -25,7 +26,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from cfg_course.core import NULL, optional
+from cfg_course.core import NULL
 from cfg_course.denoisers import Denoiser, find_network
 from cfg_course.guidance import guide
 from cfg_course.procedures import cfgpp
@@ -59,11 +60,21 @@ MORE, LESS = (255, 158, 41), (77, 158, 255) # ink that is added, and taken away
 
 # The network
 
+def reader()->ModuleType: # onnx
+    "The package that reads and writes the network's file."
+    try:
+        import onnx
+        import onnxscript # noqa: F401, which PyTorch needs to write one
+    except ImportError as e:
+        raise SystemExit(f'{e.name}: not installed; only this part needs it: pip install onnx onnxscript') from None
+    return onnx
+
+
 def halved(
     model:Any, # an ONNX model; changed in place
 )->int: # tensors that stay in float32
     "Store what half precision holds without loss in half precision; a cast makes it float32 again."
-    onnx = optional('onnx')
+    onnx = reader()
     graph, kept, casts = model.graph, 0, []
     for tensor in graph.initializer:
         values = onnx.numpy_helper.to_array(tensor)
@@ -97,7 +108,7 @@ def plain_text(
 
 def network()->dict: # what it was made with
     "The network for a browser: two pictures with their noise levels and labels, and its raw answer."
-    onnx, denoise = optional('onnx'), find_network(SOURCE)[0]
+    onnx, denoise = reader(), find_network(SOURCE)[0]
     blank = torch.zeros(2, 1, SIDE, SIDE), torch.zeros(2), torch.tensor([NULL, 3])
     path = OUT/f'{SOURCE}.onnx'
     names = dict(input_names=['z', 'c_noise', 'y'], output_names=['F'])

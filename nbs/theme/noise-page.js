@@ -85,7 +85,7 @@ const NoisePage = (() => {
       put('digit', b => grey(guided, b))
       if (column < 0) return
       level(column, sigma)
-      const fills = [b => grey(x, b, 1/Math.sqrt(1 + sigma*sigma)), b => grey(u, b), b => grey(c, b), b => ink(c, u, b, strength(o)), b => grey(guided, b)]
+      const fills = [b => grey(x, b, 1/Math.sqrt(1 + sigma*sigma)), b => grey(u, b), b => grey(c, b), b => ink(c, u, b, strength(o), 0, 1), b => grey(guided, b)]
       ROWS.forEach((row, k) => put(row, fills[k], n, column))
     }
 
@@ -104,6 +104,7 @@ const NoisePage = (() => {
       slider.max = most; slider.step = most/160; slider.value = strength(o)
       el('strength-is').textContent = words(o)
       slider.setAttribute('aria-valuetext', words(o))
+      el('factor').textContent = plus(o) ? '\u03BB' : 's'
       el('rule').value = o.rule; el('steps').value = o.in
       el('from-is').textContent = o.from === BLANK ? 'none' : o.from
       all('[data-own-figure]').forEach(b => b.setAttribute('aria-pressed', +b.dataset.ownFigure === o.draw))
