@@ -247,6 +247,26 @@ def test_names():
     for name in ('noise', 'noise-page'): assert 'http' not in (NBS_DIR/'theme'/f'{name}.js').read_text(encoding='utf-8')
 
 
+@needs_node
+@pytest.mark.parametrize('secure', [True, False])
+def test_what_arrives_is_compared(secure):
+    "By a sum of its own where the browser computes one, by the browser's own comparison elsewhere; never not at all."
+    body = b'0123456789'
+    mark = 'sha384-' + base64.b64encode(hashlib.sha384(body).digest()).decode()
+    code = f'''const asked = []
+        if (!{json.dumps(secure)}) Object.defineProperty(globalThis, 'crypto', {{value: undefined}})
+        const get = async (text, facts, fetched) => {{
+          globalThis.fetch = fetched || (async (url, o) => {{ asked.push(o.integrity || ''); return new Response(text) }})
+          return Noise.arrived('x', facts, () => {{}}).then(b => new TextDecoder().decode(b), e => e.message)
+        }}
+        const fine = {{bytes: 10, integrity: given}}
+        return [asked, [await get('0123456789', fine), await get('0123456789x', fine), await get('012', fine), await get('', fine), await get('0123456780', fine),
+          await get('', fine, async () => {{ throw new TypeError('failed') }}), await get('', fine, async () => new Response('', {{status: 404}}))]]'''
+    asked, said = run_js(code, mark)
+    assert said[0] == body.decode() and all('not what was expected' in s for s in said[1:4]) and all('could not be loaded' in s for s in said[5:])
+    assert asked == (['']*5 if secure else [mark]*5) and (not secure or 'not what was expected' in said[4])
+
+
 # Serving: the runtime from node_modules where it is, and compressed
 
 @pytest.mark.parametrize('there', ['nothing', 'another', 'one'])

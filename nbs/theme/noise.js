@@ -172,7 +172,7 @@ const Noise = (() => {
     }
   }
 
-  return {canvas, scalings, both, step, draw, moments, asked, serve, grey, ink, RULES, STEPS, USUAL, SIDE, DATA, BLANK}
+  return {canvas, scalings, both, step, draw, moments, asked, arrived, serve, grey, ink, RULES, STEPS, USUAL, SIDE, DATA, BLANK}
 })()
 
 if (typeof module !== 'undefined') module.exports = Noise
