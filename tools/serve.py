@@ -1,10 +1,11 @@
 """Serve the live pages on this machine, without Quarto: `make play`, then open the address that it prints.
 
 Where `make site` has built the site, that is what is served. Elsewhere the pages that move (the story, the page to play
-with) and the glossary are put together here by Pandoc alone, with the style of the site.
+with) and the glossary are put together here by Pandoc alone, with the style of the site. What runs the network on the
+page to play with comes from the address in nbs/play/runtime.json, or from node_modules where `npm install` has put it.
 """
-import argparse, re, shutil, subprocess, sys, tempfile
-from functools import partial
+import argparse, gzip, json, re, shutil, subprocess, sys, tempfile
+from functools import lru_cache, partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -13,6 +14,8 @@ NBS, DOCS = ROOT/'nbs', ROOT/'_docs'
 LIVE = 'story', 'play', 'glossary'
 FILTERS = 'site.lua', 'fold.lua', 'terms.lua', 'tables.lua', 'reach.lua'
 CARRIED = 'theme', 'katex', 'story', 'play', 'results'
+SETTING, RUNTIME = NBS/'play'/'runtime.json', ROOT/'node_modules'/'onnxruntime-web'/'dist'
+PACKED = '.wasm', '.mjs', '.onnx', '.bin' # what is worth the time to compress
 NO_PANDOC = 'No Pandoc here. To get it: pip install pypandoc-binary; or build the whole site with Quarto: make site'
 ELSEWHERE = ('<p>{name} is not among the pages that are served here. It is a notebook, <code>nbs/</code>, to open in Jupyter; '
              'with Quarto, <code>make site</code> builds all pages.</p><p><a href="/story.html">The story</a></p>')
@@ -122,8 +125,50 @@ def assemble(
         page(name, folder)
 
 
+def setting()->bytes: # JSON
+    "Where a browser finds what runs the network: here, if what is here is what the page expects."
+    said = json.loads(SETTING.read_text(encoding='utf-8'))
+    here = [RUNTIME/said[name]['name'] for name in ('script', 'wasm')]
+    there = all(path.is_file() for path in here)
+    if there and [path.stat().st_size for path in here] == [said[name]['bytes'] for name in ('script', 'wasm')]:
+        said['address'] = '../runtime/'
+    return json.dumps(said).encode()
+
+
+@lru_cache(16)
+def packed(
+    path:Path, # a file
+    changed:float # when
+)->bytes: # compressed
+    "A file as it goes over the line."
+    return gzip.compress(path.read_bytes(), 6)
+
+
 class Handler(SimpleHTTPRequestHandler):
-    "Says of a page that is not here where it is."
+    "Says of a page that is not here where it is; compresses what is large; has the runtime of the network if it is here."
+
+    def do_GET(self):
+        "Answer."
+        path = Path(self.translate_path(self.path))
+        if path.name == SETTING.name and path.is_file():
+            self.answer(setting(), 'application/json')
+        elif path.suffix in PACKED and path.is_file() and 'gzip' in self.headers.get('Accept-Encoding', ''):
+            self.answer(packed(path, path.stat().st_mtime), self.guess_type(str(path)), {'Content-Encoding': 'gzip'})
+        else:
+            super().do_GET()
+
+    def answer(self, body:bytes, kind:str, more:dict[str, str]|None=None):
+        "One body, in full."
+        self.send_response(200)
+        for name, value in {'Content-Type': kind, 'Content-Length': str(len(body)), **(more or {})}.items():
+            self.send_header(name, value)
+        self.end_headers()
+        self.wfile.write(body)
+
+    def translate_path(self, path:str)->str:
+        "Files of the runtime lie elsewhere."
+        name = re.fullmatch(r'/runtime/([\w.-]+)', path)
+        return str(RUNTIME/name[1]) if name else super().translate_path(path)
 
     def log_message(self, *args):
         "Nothing: the address is printed once."

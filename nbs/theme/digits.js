@@ -371,8 +371,8 @@ const Digits = (() => {
     }
   }
 
-  return {build, look, denoised, sumOf, level, inside, picture, start, draw, answer, strips, asked, serve, RULES, ROWS, COLUMNS, LEVELS, INSIDE, USUAL, MOST, sum}
+  return {build, look, denoised, sumOf, level, inside, picture, start, draw, answer, strips, asked, serve, grey, ink, RULES, ROWS, COLUMNS, LEVELS, INSIDE, USUAL, MOST, sum}
 })()
 
 if (typeof module !== 'undefined') module.exports = Digits
-if (typeof WorkerGlobalScope !== 'undefined') Digits.serve(self)
+if (typeof WorkerGlobalScope !== 'undefined' && self.location.pathname.endsWith('/digits.js')) Digits.serve(self)  // theme/noise.js has it beside itself
