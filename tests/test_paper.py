@@ -24,7 +24,7 @@ COMMANDS = set(r'''\" \' \, \; \! \\ \% \& \_ \{ \} \| \E \norm \inner \asked \t
     \par \maketitle \section \subsection \textbf \emph \texttt \item \itemsep \setlength \label \ref \eqref \citep \citet \cite
     \begin \end \centering \small \footnotesize \noindent \includegraphics \caption \input \bibliographystyle \bibliography
     \mathbb \mathcal \mathrm \tfrac \frac \textstyle \sum \int \nabla \partial \Delta \sigma \tau \log \mid \cdot \times \pm
-    \ne \qquad \quad \to \text \hspace \textwidth \toprule \midrule \bottomrule \multicolumn \medskip \ensuremath \title
+    \ne \qquad \quad \to \text \hspace \textwidth \toprule \midrule \bottomrule \multicolumn \medskip \tabcolsep \ensuremath \title
     \author \date'''.split())
 
 
@@ -53,6 +53,14 @@ def make_contest(folder, model, seed=0):
     pd.DataFrame(told).to_csv(folder/f'contest_{model}_verdicts.csv', index=False)
 
 
+def count_photographs(path):
+    "The coverage of a source that has not been counted yet."
+    table = pd.read_csv(path)
+    path.unlink()
+    more = table[table.source == 'mnist-a'].assign(source='cifar10-16')
+    pd.concat([table[table.source != 'cifar10-16'], more]).to_csv(path, index=False)
+
+
 @pytest.fixture(scope='module')
 def state_of(tmp_path_factory):
     "Folders of tables in which none, one or both of the models have been measured."
@@ -63,6 +71,7 @@ def state_of(tmp_path_factory):
             if p.suffix in ('.csv', '.json', '.png') and not p.name.startswith('contest_'): (out/p.name).symlink_to(p)
         for model, there in zip(paper.MODELS, (mnist, photos)):
             if there: make_contest(out, model)
+        if mnist and photos: count_photographs(out/'evidence_coverage.csv')
         return out
     return folder
 

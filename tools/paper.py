@@ -338,7 +338,8 @@ def of_scales(
     n.say('longLog', r.cell(name, 'log_prob', who='640k', scale=1.), ',.0f')
     for who, word in zip(STAGES, ('Shortest', 'Short', 'Middle', 'Long')):
         lacking = plain.log_prob['exact'] - plain.log_prob[who]
-        n.say(f'share{word}', Fact(top[who]/lacking, f'{name}: largest gain of {who} over log_prob exact - {who}'), '.1%')
+        share = Fact(top[who]/lacking, f'{name}: largest gain of {who} over log_prob exact - {who}')
+        n.say(f'share{word}', share, '.1%')
     n.say('gainLeast', Fact(top.min(), f'{name}: least of the largest gains of four networks'), ',.0f')
     n.say('gainMost', Fact(top.max(), f'{name}: most of the largest gains of four networks'), ',.0f')
     best = r.rows('repair_best.csv', kind='network').best
@@ -413,7 +414,8 @@ def of_prediction(
     like = best[best.kind.isin(['network', 'second network', 'sampler'])]
     n.say('sizeLike', Fact(len(like), f'{name}: networks and their samplers'), 'd')
     correlated(n, 'sizeNetworks', (like.asked, like.best), f'of asked and best in {name}, networks and samplers')
-    n.say('sizeMedian', Fact((like.best - like.asked).abs().median(), f'{name}: median |best - asked|, networks and samplers'))
+    apart = (like.best - like.asked).abs().median()
+    n.say('sizeMedian', Fact(apart, f'{name}: median |best - asked|, networks and samplers'))
 
 
 def of_training(
@@ -449,16 +451,15 @@ def of_digits(
     n:Numbers, # macros
 )->None:
     "The same remedy on MNIST."
-    name, second = 'repair_digits.csv', 'second judge'
+    name = 'repair_digits.csv'
     for who, word in (('mnist-a on data', 'Kept'), ('mnist-a led down', 'Led')):
         for scale, end in ((1., 'One'), (1.25, 'More')):
             n.say(f'digits{word}{end}', r.cell(name, 'fid_first', who=who, scale=scale), '.1f')
-    change = r.cell(name, 'fid_first', who='mnist-a led down', scale=1.).minus(r.cell(name, 'fid_first', who='mnist-a on data', scale=1.25))
-    n.say('digitsChange', change, '+.1f')
-    n.say('digitsChangeHalf', r.cell(name, 'control_first', who='mnist-a led down', scale=1.).times(HALF), '.1f')
-    change = r.cell(name, 'fid_second', who='mnist-a led down', scale=1.).minus(r.cell(name, 'fid_second', who='mnist-a on data', scale=1.25))
-    n.say('digitsSecond', Fact(change.value, f'{change.source} ({second})'), '+.3f')
-    n.say('digitsSecondHalf', r.cell(name, 'control_second', who='mnist-a led down', scale=1.).times(HALF), '.3f')
+    led, control = dict(who='mnist-a led down', scale=1.), dict(who='mnist-a on data', scale=1.25)
+    for judge, word, how in (('first', 'Change', '.1f'), ('second', 'Second', '.3f')):
+        change = r.cell(name, f'fid_{judge}', **led).minus(r.cell(name, f'fid_{judge}', **control))
+        n.say(f'digits{word}', change, f'+{how}')
+        n.say(f'digits{word}Half', r.cell(name, f'control_{judge}', **led).times(HALF), how)
     n.say('digitsScale', Fact(1.25, f'{name}: scale of digitsKeptMore'), 'g')
     n.say('digitsSamples', r.cell(name, 'samples', who='mnist-a led down', scale=1.), ',d')
 
@@ -518,7 +519,8 @@ def of_directions(
     found = directions(r)
     n.say('turnCount', Fact(len(found), f'{name}: techniques'), 'd')
     n.say('turnPlain', Fact(found.cosine['cfg'], f'{name}: technique=cfg, mean cosine, sigma 0.1 to 2'))
-    n.say('turnPlainShare', Fact(found.could['cfg'], f'{name}: technique=cfg, mean squared cosine, sigma 0.1 to 2'), '.1%')
+    share = Fact(found.could['cfg'], f'{name}: technique=cfg, mean squared cosine, sigma 0.1 to 2')
+    n.say('turnPlainShare', share, '.1%')
     n.say('turnMostShare', Fact(found.could.max(), f'{name}: largest mean squared cosine of a technique'), '.1%')
     alike = r.rows('repair_others.csv', what='cosine')
     alike = alike[(alike['at'] > NEAR[0]) & (alike['at'] < NEAR[1])]
@@ -536,7 +538,8 @@ def of_judges(
     "What FID sees of samples whose likelihood is known."
     name = 'repair_techniques.csv'
     top = r.rows(name, who='640k')
-    n.say('seenSamples', Fact(json.loads((r.folder/'repair_techniques.json').read_text())['config']['samples']['640k'], 'repair_techniques.json: samples of 640k'), ',d')
+    note = json.loads((r.folder/'repair_techniques.json').read_text())['config']
+    n.say('seenSamples', Fact(note['samples']['640k'], 'repair_techniques.json: samples of 640k'), ',d')
     n.say('seenCount', Fact(len(top), f'{name}: who=640k, rows'), 'd')
     fid = -top['fid_mnist']
     correlated(n, 'seenLog', (top.log_prob, fid), f'of log_prob and -fid_mnist in {name}')
@@ -614,7 +617,8 @@ def second_verdicts(
     best = r.table('repair_best.csv')
     wrong = ((best.asked_low > 1) & (best.best <= 1)) | ((best.asked_high < 1) & (best.low > 1))
     return [
-        Verdict('H2a', 'On the data the asked scale is one', word_for(far.any()), r'\farCount{} of \farOf{} intervals are beyond it by more than \ParBeyond'),
+        Verdict('H2a', 'On the data the asked scale is one', word_for(far.any()),
+            r'\farCount{} of \farOf{} intervals are beyond it by more than \ParBeyond'),
         Verdict('H2b', 'The side of $s^*$ on the path says whether guidance helps', word_for(wrong.any()),
             r'\signRight{} of \signSure{} denoisers'),
         Verdict('H2c', 'Its size predicts the best scale', word_for(low <= 0),
@@ -692,7 +696,8 @@ def of_theory(
     n.say('decidedFour', r.cell(name, 'classes', sigma=4.))
     n.say('levelFour', Fact(4., f'{name}: sigma of decidedFour'), 'g')
     n.say('decidedOne', r.cell(name, 'classes', sigma=1.), '.5f')
-    ratios = np.array(printed('07a_guarantees.ipynb', r'ratio ([\d.]+), by_data [\d.]+, W2 [\d.]+, its_bound [\d.]+, its_ratio ([\d.]+)'), float)
+    line = r'ratio ([\d.]+), by_data [\d.]+, W2 [\d.]+, its_bound [\d.]+, its_ratio ([\d.]+)'
+    ratios = np.array(printed('07a_guarantees.ipynb', line), float)
     for name, column in (('boundKl', 0), ('boundDistance', 1)):
         where = '07a_guarantees.ipynb, stored output: bound over truth'
         n.say(f'{name}Low', Fact(ratios[:, column].min(), f'{where}, least'), '.1f')
@@ -727,19 +732,16 @@ def of_intervals(
     n.say('coverSamples', Fact(count.samples.iloc[0], f'{name}: samples'), 'd')
     worst = count.loc[count.p.idxmin()]
     n.say('coverWorst', Fact(worst.covered, f'{name}: covered where p is least'))
-    for source in count.source.unique():
-        word = {'mnist-real': 'Real', 'mnist-a': 'Drawn', 'cifar10-16': 'Photos'}[source]
-        if word == 'Photos':
-            continue
-        draws = count[count.source == source].draws
-        if word == 'Real':
-            n.say(f'cover{word}Least', Fact(draws.min(), f'{name}: source={source}, least draws'), 'd')
-        n.say(f'cover{word}Most', Fact(draws.max(), f'{name}: source={source}, most draws'), 'd')
-    fewest = count[count.source == 'mnist-a'].draws.min()
+    real, drawn = (count[count.source == source].draws for source in ('mnist-real', 'mnist-a'))
+    n.say('coverRealLeast', Fact(real.min(), f'{name}: source=mnist-real, least draws'), 'd')
+    n.say('coverRealMost', Fact(real.max(), f'{name}: source=mnist-real, most draws'), 'd')
+    n.say('coverDrawnMost', Fact(drawn.max(), f'{name}: source=mnist-a, most draws'), 'd')
+    fewest = drawn.min()
     n.say('coverError', Fact((.95*.05/fewest)**.5, f'{name}: standard error of a share of .95 of {fewest} sets'))
     kinds = covered(r).loc['fid']
-    n.say('coverFidValue', Fact(kinds['mnist-a', 'value'], f'{name}: source=mnist-a, metric=fid, values, mean covered'), '.3f')
-    n.say('coverFidPairs', Fact(kinds['mnist-a', 'difference'], f'{name}: source=mnist-a, metric=fid, differences, mean covered'), '.3f')
+    for kind, word in (('value', 'Value'), ('difference', 'Pairs')):
+        share = Fact(kinds['mnist-a', kind], f'{name}: source=mnist-a, metric=fid, mean covered of a {kind}')
+        n.say(f'coverFid{word}', share, '.3f')
 
 
 def of_rulers(
@@ -763,7 +765,7 @@ def old_ratio(
     rows = rows[rows.scale >= 1.25].assign(claimed=(rows.high - rows.low)/(2*HALF))
     value, claimed = (rows.pivot(index='scale', columns='seed', values=c) for c in ('value', 'claimed'))
     apart = (value[0] - value[1]).abs()/(claimed[0]**2 + claimed[1]**2)**.5
-    return Fact(apart.median(), f'{name}: metric=fid, scale >= 1.25, median |seed 0 - seed 1| over the claimed error of it')
+    return Fact(apart.median(), f'{name}: metric=fid, scale >= 1.25, median |seed 0 - seed 1| over its claimed error')
 
 
 def first_round(
@@ -787,14 +789,18 @@ def of_first_comparison(
     n.say('oldAll', Fact(len(table), f'{name}: techniques against cfg'), 'd')
     n.say('oldRatio', old_ratio(r))
     n.say('normalMedian', Fact(NormalDist().inv_cdf(.75), 'the median of |z| of a normal variable'))
-    n.say('oldSamples', Fact(2000, 'comparison.csv: samples') if (r.table('comparison.csv').samples == 2000).all() else Fact(np.nan, ''), ',d')
+    samples = r.table('comparison.csv').samples
+    check(samples.nunique() == 1, 'comparison.csv, samples', samples.nunique(), 'one number')
+    n.say('oldSamples', Fact(samples.iloc[0], 'comparison.csv: samples'), ',d')
     same = r.rows('comparison_equal.csv', metric='fid').set_index('method').value
     apart = (same[list(TWINS)]/same['cfg'] - 1).abs().max()
     n.say('twinCount', Fact(len(TWINS), 'comparison_equal.csv: rules near cfg'), 'd')
-    n.say('twinApart', Fact(apart, f'comparison_equal.csv: metric=fid, largest |{", ".join(TWINS)} over cfg - 1|'), '.1%')
+    twins = Fact(apart, f'comparison_equal.csv: metric=fid, largest |{", ".join(TWINS)} over cfg - 1|')
+    n.say('twinApart', twins, '.1%')
     table = printed('25_comparison.ipynb', r'(?m)^\| ([^|]+) \| ([^|]+) \| [^|]*\d[^|]* \| (one|several) \|$')
     n.say('taking', Fact(len(table), '25_comparison.ipynb, stored output: rows of who takes part'), 'd')
-    n.say('takingSeveral', Fact(sum(row[2] == 'several' for row in table), '25_comparison.ipynb, stored output: league several'), 'd')
+    several = sum(row[2] == 'several' for row in table)
+    n.say('takingSeveral', Fact(several, '25_comparison.ipynb, stored output: league several'), 'd')
 
 
 # The second comparison, where it has been measured
@@ -885,7 +891,9 @@ def caution(
 )->str: # a sentence, or nothing
     "What has to be said where strengths were measured on the images by which they were chosen."
     seeds = set(contest.chosen.get('seed', pd.Series(dtype=int)).dropna())
-    return ' All were measured on the images by which their strengths were chosen, which flatters them.' if seeds == {0} else ''
+    if seeds != {0}:
+        return ''
+    return ' All were measured on the images by which their strengths were chosen, which flatters them.'
 
 
 def verdict_on(
@@ -922,10 +930,12 @@ def of_contest(
     for name, key in (('autoguidance', 'Auto'), ('cfgig', 'Gibbs'), ('interval, middle', 'Interval')):
         n.put(f'contest{word}{key}', verdict_on(contest, name), f'{files}: candidate={name}')
     twins = contest.verdicts[contest.verdicts.candidate.isin(TWINS)]
-    n.say(f'contest{word}Twins', Fact((twins.verdict == 'undecided').sum(), f'{files}: {", ".join(TWINS)}, undecided'), 'd')
+    undecided = (twins.verdict == 'undecided').sum()
+    n.say(f'contest{word}Twins', Fact(undecided, f'{files}: {", ".join(TWINS)}, undecided'), 'd')
     added = contest.verdicts[contest.verdicts.candidate.str.startswith('cfg+')]
     n.say(f'contest{word}Added', Fact(len(added), f'{files}: candidates cfg+...'), 'd')
-    n.say(f'contest{word}AddedBetter', Fact((added.verdict == 'better').sum(), f'{files}: candidates cfg+..., better'), 'd')
+    better = (added.verdict == 'better').sum()
+    n.say(f'contest{word}AddedBetter', Fact(better, f'{files}: candidates cfg+..., better'), 'd')
 
 
 def of_both_contests(
@@ -936,7 +946,8 @@ def of_both_contests(
     a, b = (score(fids(contest_of(r, model))) for model in MODELS)
     both = a.index.intersection(b.index)
     found = kendall_interval(a[both].tolist(), b[both].tolist())
-    n.interval('contestTau', tuple(Fact(v, 'contest_*_chosen.csv: Kendall tau of the scores of both models') for v in found))
+    source = 'contest_*_chosen.csv: Kendall tau of the scores of both models'
+    n.interval('contestTau', tuple(Fact(v, source) for v in found))
     n.say('contestShared', Fact(len(both), 'contest_*_chosen.csv: candidates of both models'), 'd')
 
 
@@ -1033,7 +1044,7 @@ def verdict_table(
 
 METRICS = {'fid': 'FID', 'kid': 'KID', 'precision': 'precision', 'recall': 'recall', 'density': 'density',
     'coverage': 'coverage', 'accuracy': 'accuracy', 'class_std': 'spread, pixels', 'feature_spread': 'spread, features'}
-SOURCES = {'mnist-real': 'real digits', 'mnist-a': 'digits, drawn', 'cifar10-16': 'photographs, drawn'}
+SOURCES = {'mnist-real': 'real digits', 'mnist-a': 'drawn digits', 'cifar10-16': 'drawn photos'}
 
 
 def coverage_table(
@@ -1043,11 +1054,13 @@ def coverage_table(
     shares = covered(r)
     sources = [s for s in SOURCES if s in shares.columns.get_level_values(0)]
     kinds = [(s, kind) for s in sources for kind in ('value', 'difference')]
-    cells = [[words, *(in_latex(shares.loc[metric, kind], '.3f') for kind in kinds)] for metric, words in METRICS.items()]
+    def row(metric, words): return [words, *(in_latex(shares.loc[metric, kind], '.3f') for kind in kinds)]
+    cells = [row(metric, words) for metric, words in METRICS.items()]
     above = ' & '.join(['', *(rf'\multicolumn{{2}}{{c}}{{{SOURCES[s]}}}' for s in sources)])
     head = ['measure', *('value' if kind == 'value' else 'diff.' for _, kind in kinds)]
     made = table('l' + 'r'*len(kinds), head, cells, 'evidence_coverage.csv')
-    return made.replace(r'\toprule', '\\toprule\n' + above + r' \\')
+    tight = made.replace(r'\begin{tabular}', '\\setlength{\\tabcolsep}{3.5pt}\n\\begin{tabular}')
+    return tight.replace(r'\toprule', '\\toprule\n' + above + r' \\')
 
 
 def old_table(
@@ -1056,8 +1069,9 @@ def old_table(
     "The first comparison's second round."
     pairs = r.table('comparison_final_pairs.csv')
     names = {'cfg': 'plain guidance', 'cfgig': 'Gibbs-like', 'cfg in an interval': 'interval'}
-    cells = [[names.get(o.technique, o.technique), in_latex(o.strength, 'g'), in_latex(o.fid, '.2f'),
-        '--' if o.std == 0 else f'{in_latex(o.difference, "+.2f")} $\\pm$ {in_latex(HALF*o.std, ".2f")}'] for o in pairs.itertuples()]
+    def against(o): return f'{in_latex(o.difference, "+.2f")} $\\pm$ {in_latex(HALF*o.std, ".2f")}' if o.std else '--'
+    cells = [[names.get(o.technique, o.technique), in_latex(o.strength, 'g'), in_latex(o.fid, '.2f'), against(o)]
+        for o in pairs.itertuples()]
     return table('lrrr', ['technique', 'strength', 'FID', 'against plain'], cells, 'comparison_final_pairs.csv')
 
 
@@ -1128,14 +1142,16 @@ def all_parts(
     n.say('numberFiles', Fact(len(n.used) + 1, 'files that these numbers come from'), 'd')
     n.say('numberCount', Fact(len(n.lines) + 1, 'macros of this file'), 'd')
     numbers = HEAD.format(what='nbs/results') + '\n'.join([*switches, *n.lines.values()]) + '\n'
-    return {'numbers.tex': numbers, 'tables/gains.tex': gain_table(r), 'tables/verdicts.tex': verdict_table(found),
-        'tables/coverage.tex': coverage_table(r), 'tables/first.tex': old_table(r), 'tables/contest.tex': contest_table(r)}
+    tables = dict(gains=gain_table(r), verdicts=verdict_table(found), coverage=coverage_table(r), first=old_table(r),
+        contest=contest_table(r))
+    return {'numbers.tex': numbers} | {f'tables/{name}.tex': text for name, text in tables.items()}
 
 
 def unfounded()->list[str]: # names of parameters
     "Parameters whose words are not where they should be."
     def text_of(path): return (ROOT/path).read_text(encoding='utf-8')
-    return [name for name, (_, path, words) in PARAMETERS.items() if json.dumps(words, ensure_ascii=False)[1:-1] not in text_of(path)]
+    def in_json(words): return json.dumps(words, ensure_ascii=False)[1:-1]
+    return [name for name, (_, path, words) in PARAMETERS.items() if in_json(words) not in text_of(path)]
 
 
 def write(
@@ -1166,8 +1182,9 @@ def stale(
 # LaTeX
 
 DEBIAN = 'texlive-latex-base texlive-latex-recommended texlive-fonts-recommended'
-STYLES = {'natbib.sty': 'texlive-latex-base', 'booktabs.sty': 'texlive-latex-recommended', 'microtype.sty': 'texlive-latex-recommended',
-    'caption.sty': 'texlive-latex-recommended', 'ptmr8t.tfm': 'texlive-fonts-recommended'}
+STYLES = {'natbib.sty': 'texlive-latex-base', 'booktabs.sty': 'texlive-latex-recommended',
+    'microtype.sty': 'texlive-latex-recommended', 'caption.sty': 'texlive-latex-recommended',
+    'ptmr8t.tfm': 'texlive-fonts-recommended'}
 
 
 def lacking()->str: # empty where all is there

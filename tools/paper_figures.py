@@ -1,4 +1,4 @@
-"Figures of the paper, drawn by tools/paper.py from nbs/results in the house's colours, at the width at which they are printed."
+"Figures of the paper, drawn by tools/paper.py from nbs/results in the house's colours, at the width of a column."
 from __future__ import annotations
 
 from pathlib import Path
@@ -20,13 +20,15 @@ COLUMN = 3.24 # inches
 INK = '#303030'
 PRINTED = {
     'font.size': 8, 'axes.labelsize': 8, 'axes.titlesize': 8, 'xtick.labelsize': 7, 'ytick.labelsize': 7,
-    'legend.fontsize': 6.5, 'legend.frameon': False, 'axes.linewidth': .6, 'lines.linewidth': 1.1, 'lines.markersize': 3,
+    'legend.fontsize': 6.5, 'legend.frameon': False, 'axes.linewidth': .6,
+    'lines.linewidth': 1.1, 'lines.markersize': 3,
     'xtick.major.width': .6, 'ytick.major.width': .6, 'xtick.minor.width': .4, 'ytick.minor.width': .4,
     'xtick.major.size': 3, 'ytick.major.size': 3, 'xtick.minor.size': 1.5, 'ytick.minor.size': 1.5,
-    'font.family': 'serif', 'font.serif': ['Liberation Serif', 'Nimbus Roman', 'STIXGeneral'], 'mathtext.fontset': 'stix',
+    'font.family': 'serif', 'font.serif': ['Liberation Serif', 'Nimbus Roman', 'STIXGeneral'],
+    'mathtext.fontset': 'stix',
     'pdf.fonttype': 42}
 INKED = 'axes.edgecolor', 'axes.labelcolor', 'xtick.color', 'ytick.color', 'text.color', 'axes.titlecolor'
-NAMES = {'exact': 'exact', '10k': '10k pictures', '40k': '40k pictures', '160k': '160k pictures', '640k': '640k pictures'}
+NAMES = {'exact': 'exact'} | {who: f'{who} pictures' for who in ('10k', '40k', '160k', '640k')}
 
 
 def for_print()->None:
@@ -54,7 +56,8 @@ def draw_guide(
     for i, who in enumerate(names):
         for j, scale in enumerate(scales):
             ax, value = axes[i, j], said[(said.who == who) & (said.scale == scale)].log_prob.iloc[0]
-            ax.imshow(np.asarray(picture.crop((j*side, i*side, (j + 1)*side, (i + 1)*side))), cmap='gray', vmin=0, vmax=255)
+            digit = picture.crop((j*side, i*side, (j + 1)*side, (i + 1)*side))
+            ax.imshow(np.asarray(digit), cmap='gray', vmin=0, vmax=255)
             ax.set(xticks=[], yticks=[], xlabel=f'{value:,.0f}'.replace('-', '\N{MINUS SIGN}'))
             ax.xaxis.labelpad = 1.5
             ax.xaxis.label.set_size(6.5)
@@ -107,7 +110,8 @@ def draw_best(
     for who, at in {'own': (1, 4), 'mixed': (-7, 4), 'shy': (4, -2), 'flat': (-15, 0), 'blurred': (-26, 1)}.items():
         o = best[best.who == who].iloc[0]
         ax.annotate(who, (o.asked, o.best), xytext=at, textcoords='offset points', fontsize=6.5)
-    ax.set(xlabel='asked scale on the path, mean over $0.1<\\sigma<2$', ylabel='best scale by likelihood', xlim=(.3, 2.2), ylim=(.85, 2.95))
+    ax.set(xlabel='asked scale on the path, mean over $0.1<\\sigma<2$', ylabel='best scale by likelihood')
+    ax.set(xlim=(.3, 2.2), ylim=(.85, 2.95))
     ax.legend(loc='upper left', borderaxespad=.2, handlelength=1, labelspacing=.25)
     fig.tight_layout(pad=.2)
     return fig
@@ -130,7 +134,8 @@ def draw_trained(
     axes[1].set(xlabel='scale $s$', ylabel='variance along the sheets', ylim=(.4, 1.05))
     axes[1].axhline(1, c=INK, lw=.5, ls=':')
     fig.tight_layout(pad=.2, w_pad=1.4, rect=(0, 0, 1, .9))
-    fig.legend(*axes[0].get_legend_handles_labels(), loc='upper center', ncol=4, handlelength=1, columnspacing=1, borderaxespad=.1)
+    shown = axes[0].get_legend_handles_labels()
+    fig.legend(*shown, loc='upper center', ncol=4, handlelength=1, columnspacing=1, borderaxespad=.1)
     return fig
 
 
@@ -142,9 +147,11 @@ def draw_stages(
     rows = r.rows('cifar10_16_stages_plain.csv', metric='fid')
     fig, axes = plt.subplots(1, 2, figsize=(COLUMN, 1.8))
     for judge, o in best.groupby('judge'):
-        axes[0].errorbar(o.images/1e6, o.best, [o.best - o.low, o.high - o.best], marker='o', ms=2.5, lw=.9, label=f'{judge} judge')
+        bars = [o.best - o.low, o.high - o.best]
+        axes[0].errorbar(o.images/1e6, o.best, bars, marker='o', ms=2.5, lw=.9, label=f'{judge} judge')
     at_one(axes[0])
-    axes[0].set(xscale='log', xlabel='training, millions of images', ylabel='scale of the lowest FID', ylim=(.9, 2.9), xticks=[.5, 1, 2, 5], xticklabels=['0.5', '1', '2', '5'])
+    axes[0].set(xscale='log', xlabel='training, millions of images', ylabel='scale of the lowest FID', ylim=(.9, 2.9))
+    axes[0].set(xticks=[.5, 1, 2, 5], xticklabels=['0.5', '1', '2', '5'])
     axes[0].minorticks_off()
     axes[0].legend(loc='upper right', borderaxespad=.1)
     for stage, images in best[['stage', 'images']].drop_duplicates().itertuples(index=False):
@@ -170,7 +177,8 @@ def draw_judges(
     "What FID follows: likelihood, and shares of modes."
     top = r.rows('repair_techniques.csv', who='640k')
     fig, axes = plt.subplots(1, 2, figsize=(COLUMN, 1.7), sharey=True)
-    for ax, column, name in zip(axes, ('log_prob', 'modes'), ('$\\log p$, thousands of nats', 'distance of mode shares')):
+    shown = {'log_prob': '$\\log p$, thousands of nats', 'modes': 'distance of mode shares'}
+    for ax, (column, name) in zip(axes, shown.items()):
         x = top[column]/1000 if column == 'log_prob' else top[column]
         plain = top.technique.isin(['none', 'cfg'])
         ax.scatter(x[~plain], top.fid_mnist[~plain], s=8, lw=0)
@@ -184,7 +192,8 @@ def draw_judges(
     return fig
 
 
-FIGURES = dict(guide=draw_guide, asked=draw_asked, best=draw_best, trained=draw_trained, stages=draw_stages, judges=draw_judges)
+FIGURES = dict(
+    guide=draw_guide, asked=draw_asked, best=draw_best, trained=draw_trained, stages=draw_stages, judges=draw_judges)
 
 
 def draw_all(
