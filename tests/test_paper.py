@@ -207,6 +207,26 @@ def test_a_changed_file_is_noticed(state_of, tmp_path, name, column, macro):
     assert line(old) != line(new)
 
 
+def test_the_tables_bear_out_what_is_said_in_words(): assert paper.broken(paper.Results(RESULTS)) == []
+
+
+@pytest.mark.parametrize('name,change,words', [
+    ('repair_scales.csv', dict(who='exact', along=2.), 'contracts nothing'),
+    ('repair_trained.csv', dict(who='on its path', log_prob=-2e4), 'likelier than the control'),
+    ('evidence_coverage.csv', dict(metric='recall', covered=.5), 'the weakest'),
+    ('cifar10_16_best.csv', dict(stage='final', high=3.), 'the best scale falls'),
+    ('repair_digits.csv', dict(who='mnist-a led down', fid_first=9.), 'no longer lowers FID')])
+def test_a_table_that_contradicts_the_words_is_noticed(state_of, tmp_path, name, change, words):
+    out = tmp_path/'results'
+    shutil.copytree(state_of(False, False), out)
+    table = pd.read_csv(out/name)
+    (key, at), (column, value) = change.items()
+    table.loc[table[key] == at, column] = value
+    (out/name).unlink()
+    table.to_csv(out/name, index=False)
+    assert any(words in found for found in paper.broken(paper.Results(out)))
+
+
 def test_verdicts_are_those_of_the_chapter(parts_of):
     "The same criteria on the same tables: chapter 26 shows the same numbers."
     told = paper.printed('26_repair.ipynb', r'\| (H\d[^|]*) \| ([^|]+) \| ([^|]+) \|')

@@ -610,8 +610,6 @@ def second_verdicts(
     data = asked[asked.who.isin(STAGES) & asked.sigma.between(.3, 5.5)]
     far = (data.low > 1.1) | (data.high < .9)
     n.say('farCount', Fact(far.sum(), f'{name}: where=data, sigma 0.3 to 5.5, intervals beyond 1 by 0.1'), 'd')
-    others = set(data[far].who) - {'10k'}
-    check(not others, name, others, 'intervals beyond 1 of the shortest training alone, as the paper says')
     n.say('farOf', Fact(len(data), f'{name}: where=data, sigma 0.3 to 5.5, rows of four networks'), 'd')
     low = rank_correlation(*(announced(r.table('repair_best.csv'))[c] for c in ('asked', 'best')))[1]
     best = r.table('repair_best.csv')
@@ -631,7 +629,7 @@ def third_verdict(
     "Narrowing comes from the error; the numbers are those of `of_losses`."
     assert 'longOffEight' in n.lines
     return Verdict('H3', 'Narrowing comes from the error', 'refuted in part',
-        r'off the sheets, \longOffOne{} to \longOffEight, the network alone; no loss of spread')
+        r'off the sheets \longOffOne{} to \longOffEight, the network alone; spread is kept')
 
 
 def fourth_verdict(
@@ -1039,9 +1037,10 @@ def verdict_table(
 )->str:
     "The hypotheses with what became of them."
     cells = [[f'H{{{v.name[1:]}}}', v.said, v.word, v.why] for v in found]
-    return table(r'lllp{.38\textwidth}', ['', 'hypothesis', 'verdict', 'by'], cells, 'the files of chapter 26')
+    return table(r'lllp{.4\textwidth}', ['', 'hypothesis', 'verdict', 'by'], cells, 'the files of chapter 26')
 
 
+WORDS = {'cfg': 'plain guidance', 'cfgig': 'Gibbs-like', 'cfg in an interval': 'interval'}
 METRICS = {'fid': 'FID', 'kid': 'KID', 'precision': 'precision', 'recall': 'recall', 'density': 'density',
     'coverage': 'coverage', 'accuracy': 'accuracy', 'class_std': 'spread, pixels', 'feature_spread': 'spread, features'}
 SOURCES = {'mnist-real': 'real digits', 'mnist-a': 'drawn digits', 'cifar10-16': 'drawn photos'}
@@ -1068,9 +1067,8 @@ def old_table(
 )->str:
     "The first comparison's second round."
     pairs = r.table('comparison_final_pairs.csv')
-    names = {'cfg': 'plain guidance', 'cfgig': 'Gibbs-like', 'cfg in an interval': 'interval'}
     def against(o): return f'{in_latex(o.difference, "+.2f")} $\\pm$ {in_latex(HALF*o.std, ".2f")}' if o.std else '--'
-    cells = [[names.get(o.technique, o.technique), in_latex(o.strength, 'g'), in_latex(o.fid, '.2f'), against(o)]
+    cells = [[WORDS.get(o.technique, o.technique), in_latex(o.strength, 'g'), in_latex(o.fid, '.2f'), against(o)]
         for o in pairs.itertuples()]
     return table('lrrr', ['technique', 'strength', 'FID', 'against plain'], cells, 'comparison_final_pairs.csv')
 
@@ -1090,7 +1088,7 @@ def contest_rows(
         strength = fid.loc[[name]].strength.iloc[0]
         values = [in_latex(v, '.3g') for v in judged.loc[name]]
         told = ['--', '--'] if name not in by.index else [p_in_latex(by.holm[name]), by.verdict[name]]
-        rows.append([escaped(name), in_latex(strength, '.3g'), *values, *told])
+        rows.append([WORDS.get(name, escaped(name)), in_latex(strength, '.3g'), *values, *told])
     return rows
 
 
@@ -1114,6 +1112,65 @@ def contest_table(
         head = [title, 'strength', *KINDS, "Holm's $p$", 'verdict']
         parts.append(table('lrrrrrl', head, contest_rows(contest), f'contest_{model}_*.csv'))
     return '\n\n\\medskip\n\n'.join(parts) or HEAD.format(what='contest_*.csv, which are not there yet')
+
+
+# What the text says without a number
+
+def claims_of_repair(
+    r:Results, # tables
+)->dict[str, bool]: # what the text says -> whether the tables say so
+    "Comparisons of the section on what guidance repairs."
+    names = 'repair_scales.csv', 'repair_trained.csv'
+    scales, trained = (r.table(name).set_index(['who', 'scale']) for name in names)
+    on, control, led = (trained.xs(who) for who in ('on its path', 'on data', 'led down'))
+    data = r.rows('repair_asked.csv', where='data')
+    data = data[data.who.isin(STAGES) & data.sigma.between(.3, 5.5)]
+    far = data[(data.low > 1.1) | (data.high < .9)]
+    gains = scales.gain - HALF*scales.gain_error
+    ddpm = r.rows('repair_samplers.csv', sampler='ddpm')
+    best, plain = r.table('repair_best.csv').set_index('who').best, scales.log_prob['640k', 1.]
+    return {
+        'on the data only the shortest training is far from one': set(far.who) <= {'10k'},
+        'every network gains': all(gains[who].max() > 0 for who in STAGES),
+        'own errors lose at every scale above one': (scales.gain['own'].drop(1.) < 0).all(),
+        'the exact denoiser contracts nothing': (scales.along['exact'].diff().dropna() > 0).all(),
+        'it stays on the sheets': scales.off['exact'].max() - scales.off['exact'].min() < .01,
+        'on its path likelier than the control at every scale': on.log_prob[1.] > control.log_prob.max(),
+        'and best at one, as is the network without low noise': best['on its path'] == best['path, high'] == 1,
+        'but less varied': on.along[1.] < led.along[1.] < control.along[1.],
+        'ancestral steps still gain': ((ddpm.gain - HALF*ddpm.gain_error) > 0).any(),
+        'scaled noise does not help': all(trained.log_prob[f'noise / {f}', 1.] < plain for f in ('1.005', '1.03'))}
+
+
+def claims_of_the_rest(
+    r:Results, # tables
+)->dict[str, bool]: # what the text says -> whether the tables say so
+    "Comparisons of the other sections."
+    digits = r.table('repair_digits.csv').set_index(['who', 'scale']).fid_first
+    best = r.table('cifar10_16_best.csv').set_index(['judge', 'stage'])
+    count, shares = r.table('evidence_coverage.csv'), covered(r)['mnist-a']
+    least = r.table('evidence_judges.csv').groupby('judge').separation.min()
+    finer = [least[f'{d}-unlabelled'] > least[f'{d}-rotation'] for d in ('mnist', 'cifar10-16')]
+    top = r.rows('repair_techniques.csv', who='640k')
+    of_log, of_modes = (rank_correlation(v, -top.fid_mnist) for v in (top.log_prob, -top.modes))
+    return {
+        'led down, guidance no longer lowers FID': digits['mnist-a led down', 1.] < digits['mnist-a led down', 1.25],
+        'and for the control it does': digits['mnist-a on data', 1.25] < digits['mnist-a on data', 1.],
+        'the best scale falls': all(best.high[j, 'final'] < best.low[j, '0500k'] for j in ('plain', 'residual')),
+        'random features are the finer ruler': all(finer),
+        'intervals fail as often as chance has it': .02 < (count.says != 'holds').mean() < .09,
+        'values of FID and KID are the weakest': set(shares.value.nsmallest(2).index) == {'fid', 'kid'},
+        'differences do better': (shares.difference > shares.value)[['fid', 'kid']].all(),
+        'FID does not follow the likelihood': of_log[1] < 0 < of_log[2],
+        'FID follows the shares of the modes': of_modes[1] > .5}
+
+
+def broken(
+    r:Results, # tables
+)->list[str]: # what the text should no longer say
+    "Comparisons in words that the tables do not bear out."
+    claims = claims_of_repair(r) | claims_of_the_rest(r)
+    return [words for words, holds in claims.items() if not holds]
 
 
 # Everything together
@@ -1223,6 +1280,9 @@ def main(
     try:
         if args.check:
             old = stale(args.out, args.results) + unfounded()
+            wrong = broken(Results(args.results))
+            if wrong:
+                raise InputError(f'the text says what the tables do not: {"; ".join(wrong)}')
             sys.exit(f'stale: {", ".join(old)}. To mend: python tools/paper.py' if old else 0)
         missing = lacking() if args.pdf else ''
         if missing:
