@@ -596,8 +596,8 @@ def first_verdict(
     n.say('fineLog', r.cell(name, 'log_prob', who='exact', scale=1.), ',.0f')
     n.say('fineSteps', Fact(exact.steps.iloc[0], f'{name}: who=exact, steps'), 'd')
     refuted = gain.value > half.value or exact.along.iloc[-1] < exact.along.iloc[0]
-    why = r'$\fineGain \pm \fineHalf$ nats of \fineLog, at \fineSteps{} steps'
-    return Verdict('H1', 'An exact denoiser gains nothing', word_for(refuted), why)
+    why = r'$\fineGain \pm \fineHalf$ nats of \fineLog, at \fineSteps{} steps; it does widen'
+    return Verdict('H1', 'An exact denoiser gains nothing, and widens', word_for(refuted), why)
 
 
 def second_verdicts(
@@ -1134,6 +1134,7 @@ def claims_of_repair(
         'every network gains': all(gains[who].max() > 0 for who in STAGES),
         'own errors lose at every scale above one': (scales.gain['own'].drop(1.) < 0).all(),
         'the exact denoiser contracts nothing': (scales.along['exact'].diff().dropna() > 0).all(),
+        'nor with more steps': (r.rows('repair_samplers.csv', who='exact').along.diff().dropna() > 0).all(),
         'it stays on the sheets': scales.off['exact'].max() - scales.off['exact'].min() < .01,
         'on its path likelier than the control at every scale': on.log_prob[1.] > control.log_prob.max(),
         'and best at one, as is the network without low noise': best['on its path'] == best['path, high'] == 1,
