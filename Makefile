@@ -15,7 +15,7 @@ DEV = PATH="$$(cd "$(VENV_DEV)/bin" && pwd):$$PATH"
 TEST = $(DEV) MPLBACKEND=Agg TQDM_DISABLE=1 HF_HUB_OFFLINE=1
 
 .DELETE_ON_ERROR:
-.PHONY: help venv venv-dev demo play test mutants fuzz prepare run-nb compare site docs visit clean
+.PHONY: help venv venv-dev demo play test mutants fuzz prepare run-nb compare site docs visit paper clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-10s %s\n", $$1, $$2}' Makefile
@@ -98,6 +98,9 @@ docs: site
 
 visit: $(VENV_DEV)/.installed ## open every page of _docs in a headless Chromium: make visit [SHOTS=folder]
 	$(DEV) python tools/visit.py $(if $(SHOTS),--shots $(SHOTS))
+
+paper: $(VENV_DEV)/.installed ## the short paper, paper/paper.pdf (needs LaTeX: one line names the Debian packages)
+	$(DEV) MPLBACKEND=Agg python tools/paper.py --pdf
 
 clean: ## remove caches and built pages; environments, data and runs stay
 	rm -rf _docs _proc build dist *.egg-info .pytest_cache .ruff_cache .hypothesis
