@@ -131,11 +131,11 @@ def test_equal_steps(measured, chosen):
 
 
 def test_verdicts(measured, chosen):
-    found = pd.read_csv(measured/'contest_digits_chosen_verdicts.csv').set_index('technique')
+    found = pd.read_csv(measured/'contest_digits_verdicts.csv').set_index('candidate')
     assert set(found.index) == {'apg', 'cfgpp', 'cfg+pag'} and (found.holm >= found.p).all()
-    table = pd.read_csv(measured/'contest_digits_chosen_differences.csv')
+    table = pd.read_csv(measured/'contest_digits_differences.csv')
     for name, row in found.iterrows():
-        own = table[(table.technique == name) & (table.metric == 'fid')].iloc[0]
+        own = table[(table.candidate == name) & (table.metric == 'fid')].iloc[0]
         assert row.least == own.difference and (row.verdict == 'better') == (own.difference < 0 and row.holm < .05)
 
 

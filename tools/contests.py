@@ -301,10 +301,11 @@ def say_verdicts(
     able, _ = read_plan(args)
     leagues = {c.name: c.league for c in able}
     for rival, ending in (('plain', ''), ('plain, equal steps', '_steps')):
-        differences, found = judged(rows, rival, leagues)
+        differences, found = (t.rename(columns=dict(technique='candidate')) for t in judged(rows, rival, leagues))
         config = dict(model=args.network or args.model, stage=args.stage, rival=rival)
-        write_results(differences.to_dict('records'), path.with_name(f'{path.stem}_differences{ending}.csv'), config)
-        write_results(found.to_dict('records'), path.with_name(f'{path.stem}_verdicts{ending}.csv'), config)
+        name = path.stem.removesuffix('_chosen')
+        write_results(differences.to_dict('records'), path.with_name(f'{name}_differences{ending}.csv'), config)
+        write_results(found.to_dict('records'), path.with_name(f'{name}_verdicts{ending}.csv'), config)
         print(f'against {rival}:', found.groupby(['league', 'verdict']).size().to_dict())
 
 
