@@ -28,7 +28,7 @@ from PIL import Image
 
 from cfg_course.catalogue import FAMILIES, cost_of, list_families, parse_guidance, techniques_of
 from cfg_course.contests import Candidate, candidates, tuning_score
-from cfg_course.core import InputError, check, writing
+from cfg_course.core import InputError, check, parse, writing
 from cfg_course.denoisers import find_model
 from cfg_course.evidence import judge_names
 from cfg_course.metrics import METRICS
@@ -197,6 +197,9 @@ def read_table(
         raise InputError(f'{path.name}: got {str(e)[:80]!r}, allowed: a table') from None
     lacking = [c for c in columns if c not in table]
     check(not lacking, path.name, ', '.join(lacking), 'a table with these columns')
+    for column in NUMBERS & set(columns):
+        wrong = table[column][pd.to_numeric(table[column], errors='coerce').isna()]
+        check(wrong.empty, f'{path.name}, {column}', next(iter(wrong), ''), 'a number')
     return table
 
 
@@ -211,7 +214,9 @@ def as_number(
     return float(f'{value:.{DIGITS}g}') if math.isfinite(value) else None
 
 
+NUMBERS = {'strength', 'steps', 'samples', 'seed'} # columns that tell one setting from another
 SETTING = ('candidate', 'strength', 'model', 'method', 'parameters', 'scale', 'sampler', 'steps', 'samples', 'seed', 'nfe')
+SAME = ('method', 'parameters', 'scale', 'sampler', 'steps', 'samples') # of all seeds of a setting
 MEASURED = (*SETTING, 'judge', 'metric', 'value', 'low', 'high')
 
 
@@ -318,7 +323,7 @@ def find_result(
     if strength is None:
         return Found(dict(state='failed') if (rows.metric == 'failed').any() else {}, [])
     mine = rows[rows.strength == strength]
-    mine = mine[mine.nfe == mine.nfe.iloc[0]]
+    mine = mine[(mine[list(SAME)] == mine[list(SAME)].iloc[0]).all(axis=1)]
     settings, numbers = settings_of(mine), numbers_of(mine)
     effective = numbers.get('', {}).get('effective_scale')
     facts = dict(
@@ -327,7 +332,7 @@ def find_result(
         scale=as_number(settings[0]['scale']),
         method=settings[0]['method'],
         steps=as_number(settings[0]['steps']),
-        nfe=as_number(settings[0]['nfe']),
+        nfe=as_number(np.mean([float(o['nfe']) for o in settings])),
         pictures=sum(int(o['samples']) for o in settings),
         effective=effective,
         judges={j: numbers[j] for j in judges if j in numbers},
@@ -341,7 +346,7 @@ def read_plan(
 )->dict[str, Any]: # candidates and refused, empty where there is no plan
     "Who takes part, and who cannot."
     path = plan_path(model, results)
-    return json.loads(path.read_text(encoding='utf-8')) if path.is_file() else {}
+    return parse(path.read_bytes()) if path.is_file() else {}
 
 
 class Tables(NamedTuple):
@@ -553,7 +558,7 @@ def with_pictures(
 )->Measured: # that knows which techniques have a picture of the strength that is shown
     "Add what the note of the pictures says."
     path = out/'pictures.json'
-    note = json.loads(path.read_text(encoding='utf-8')) if path.is_file() else {}
+    note = parse(path.read_bytes()) if path.is_file() else {}
     mine = note.get(measured.about['name'], {})
     strengths = mine.get('strengths', {})
     results = {k: dict(f, picture=True) if f.get('strength') is not None and strengths.get(k) == f['strength'] else f

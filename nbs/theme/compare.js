@@ -11,6 +11,7 @@ const Compare = (() => {
   const OTHERS = {cost: 'evaluations per step', effective: 'mean effective scale'}  // axes that no judge measures
   const COLUMNS = ['title', 'kind', 'year', 'cost', 'needs', 'strength', 'judge0', 'judge1', 'judge2', 'verdict']
   const LONG = 40  // letters of a search
+  const NOTHING = 'nothing more'
   const FEW = 24  // rows that are shown at first
 
   const nameOf = o => o.name
@@ -67,6 +68,7 @@ const Compare = (() => {
     const result = resultOf(technique, state)
     if (column.startsWith('judge')) return (measured(technique, state, setOf(data, state).judges, +column.slice(5)) || [null])[0]
     if (column === 'kind') return data.kinds.find(k => k.name === technique.kind).title
+    if (column === 'needs') return technique.needs || NOTHING
     if (column === 'strength') return result.strength ?? null
     if (column === 'verdict') return result.verdict ? ORDER.indexOf(result.verdict) : null
     return technique[column] ?? null
@@ -235,7 +237,7 @@ const Compare = (() => {
       const result = resultOf(technique, state), kind = data.kinds.find(k => k.name === technique.kind)
       const papers = technique.paper.map(o => make('a', {href: o.url, text: o.text}))
       const head = make('th', {role: 'rowheader', scope: 'row'}, make('span', {class: 'title', text: technique.title}), ' ', make('code', {text: technique.name}), make('span', {class: 'papers'}, ...papers.flatMap((a, k) => k ? ['; ', a] : [a])))
-      const needs = technique.needs || 'nothing more'
+      const needs = technique.needs || NOTHING
       const cells = [['family', kind.title, kind.words], ['year', technique.year], ['cost', technique.cost], ['needs', needs], ['tuned to', tuning(technique, result)]]
       const plain = cells.map(([label, text, title]) => make('td', {role: 'cell', 'data-label': label, title, text: text ?? ''}))
       const numbers = setOf(data, state).judges.map((_, k) => number(technique, k, headOf(`judge${k}`, data, state)))
@@ -289,7 +291,7 @@ const Compare = (() => {
       side('a'); side('b')
       const two = ['a', 'b'].map(k => techniqueOf(data, state[k])), set = setOf(data, state), judge = set.judges[+state.judge]
       const head = make('tr', {}, make('th', {scope: 'col', text: `under ${judge.name}`}), ...two.map(o => make('th', {scope: 'col', text: o.title})))
-      const rows = [rowOf('family', two.map(o => [data.kinds.find(k => k.name === o.kind).title])), rowOf('year', two.map(o => [o.year ?? ''])), rowOf('evaluations per step', two.map(o => [o.cost])), rowOf('needs', two.map(o => [o.needs || 'nothing more']))]
+      const rows = [rowOf('family', two.map(o => [data.kinds.find(k => k.name === o.kind).title])), rowOf('year', two.map(o => [o.year ?? ''])), rowOf('evaluations per step', two.map(o => [o.cost])), rowOf('needs', two.map(o => [o.needs || NOTHING]))]
       const known = two.map(o => resultOf(o, state))
       if (known.some(r => r.effective)) rows.push(rowOf('mean effective scale', known.map(r => r.effective ? [spelled(r.effective[0])] : [''])))
       for (const m of data.measures) {
