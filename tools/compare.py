@@ -68,7 +68,7 @@ MEASURES = dict( # metric -> its name on the page
 JUDGES = { # what the end of a judge's name says of it
     '': 'plain network',
     'residual': 'residual network',
-    'unlabelled': 'has never seen a label'}
+    'unlabelled': 'network that saw no labels'}
 
 KINDS = dict( # of a technique, in the filter
     schedule='schedule of the scale',
@@ -86,8 +86,8 @@ SAID = { # of candidates that are no entry of the catalogue: title, kind, paper,
     'cfg': ('plain guidance (classifier-free guidance)', 'rule', '', ''),
     'cfg, ddim': ('plain guidance, sampled with DDIM', 'procedure', '', ''),
     'cfg, ancestral': ('plain guidance, sampled with fresh noise', 'procedure', '', ''),
-    'interval, middle': ('plain guidance at middle noise levels', 'schedule', INTERVAL, 'no second evaluation outside of the interval'),
-    'interval, all but low': ('plain guidance at all but low noise levels', 'schedule', INTERVAL, 'no second evaluation outside of the interval'),
+    'interval, middle': ('plain guidance at middle noise levels', 'schedule', INTERVAL, 'one evaluation a step outside of the interval'),
+    'interval, all but low': ('plain guidance at all but low noise levels', 'schedule', INTERVAL, 'one evaluation a step outside of the interval'),
     'cfgpp, dpmpp': ('CFG++ with steps of DPM-Solver++', 'procedure', '', '')}
 
 TAGS = dict( # what a technique needs, in the filter -> the words that say so
@@ -160,6 +160,8 @@ def facts_of(
     needs = '; '.join(dict.fromkeys(e.needs for e in mine if e.needs))
     year = int(re.search(r'\b20\d\d\b', paper)[0]) if paper else main.year
     tags = tags_of(needs)
+    if candidate.league == 'several':
+        special = 'competes only with others that draw several pictures'
     if candidate.league == 'several' and 'several' not in tags:
         tags = [tag for tag in tags if tag != 'nothing'] + ['several']
     return dict(
@@ -172,7 +174,8 @@ def facts_of(
         year=year,
         paper=read_paper(paper or main.paper),
         cost=cost_of(names, 2.),
-        needs='; '.join(filter(None, (needs, special))),
+        needs=needs,
+        note=special,
         tags=tags,
         league=candidate.league)
 
@@ -707,7 +710,8 @@ def still_row(
     papers = '; '.join(f'<a href="{html.escape(o["url"])}">{html.escape(o["text"])}</a>' for o in row['paper'])
     kind, cost = KINDS[row['kind']], f'{row["cost"]:g}'
     needs = html.escape(row['needs']) or TAG_TITLES['nothing']
-    head = f'<th scope="row">{html.escape(row["title"])} <code>{html.escape(row["name"])}</code></th>'
+    note = f'<br>{html.escape(row["note"])}' if row['note'] else ''
+    head = f'<th scope="row">{html.escape(row["title"])} <code>{html.escape(row["name"])}</code>{note}</th>'
     return f'<tr>{head}<td>{kind}</td><td>{cost}</td><td>{needs}</td><td>{papers}</td>{result_cells(row, data)}</tr>'
 
 

@@ -236,7 +236,7 @@ const Compare = (() => {
     function line(technique, first) {
       const result = resultOf(technique, state), kind = data.kinds.find(k => k.name === technique.kind)
       const papers = technique.paper.map(o => make('a', {href: o.url, text: o.text}))
-      const head = make('th', {role: 'rowheader', scope: 'row'}, make('span', {class: 'title', text: technique.title}), ' ', make('code', {text: technique.name}), make('span', {class: 'papers'}, ...papers.flatMap((a, k) => k ? ['; ', a] : [a])))
+      const head = make('th', {role: 'rowheader', scope: 'row'}, make('span', {class: 'title', text: technique.title}), ' ', make('code', {text: technique.name}), make('span', {class: 'papers'}, ...papers.flatMap((a, k) => k ? ['; ', a] : [a])), technique.note ? make('small', {text: technique.note}) : '')
       const needs = technique.needs || NOTHING
       const cells = [['family', kind.title, kind.words], ['year', technique.year], ['cost', technique.cost], ['needs', needs], ['tuned to', tuning(technique, result)]]
       const plain = cells.map(([label, text, title]) => make('td', {role: 'cell', 'data-label': label, title, text: text ?? ''}))
