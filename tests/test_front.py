@@ -1,10 +1,13 @@
 "The front page: the answer in five sentences whose numbers are those of the files, the picture that explains guidance, the first links."
-import io, json, re, sys
+import io, json, os, re, subprocess, sys
+from urllib.parse import unquote
+from xml.etree import ElementTree
 
 import numpy as np, pandas as pd, pytest
 from PIL import Image
 
 from notebooks import NBS_DIR, ROOT, cells, settings, src
+from test_pages import find_pandoc
 
 sys.path.insert(0, str(ROOT/'tools'))
 import front, readme
@@ -105,6 +108,39 @@ def test_it_is_light():
     pictures = {t for c in INDEX for t in re.findall(r'!\[[^\]]*\]\(([^)]+)\)', src(c)) if not t.startswith('http')}
     assert pictures == {'results/guidance_path.png'}
     assert sum((NBS_DIR/t).stat().st_size for t in pictures) + sum(len(src(c).encode()) for c in INDEX) < 60_000
+
+
+def test_it_needs_no_formulas_of_katex():
+    "They are 125 KB of scripts and letters."
+    assert [c['id'] for c in INDEX if re.search(r'\$[^$\n]+\$', re.sub(r'```.*?```|`[^`]*`', '', src(c), flags=re.S))] == []
+    assert 'D<sub>u</sub> + s (D<sub>c</sub> − D<sub>u</sub>)' in FIGURE
+
+
+ICONS = (NBS_DIR/'theme'/'icons.css').read_text(encoding='utf-8')
+SHOWN = 'chevron-right arrow-right-short arrow-left-short arrow-up layout-text-sidebar-reverse github clipboard check2 exclamation-circle'.split()
+
+
+def test_icons_of_the_site_are_drawn():
+    listed = set(re.findall(r'\.bi-([\w-]+)(?=[,)])', ICONS))
+    assert listed == set(re.findall(r'^\.bi-([\w-]+) \{ --icon: url\("data:image/svg\+xml,[^"]+"\); \}$', ICONS, re.M)) >= set(SHOWN)
+    assert len(ICONS) < 6000 and not re.search(r'https?://(?!www\.w3\.org)', ICONS)
+    for drawing in re.findall(r'svg\+xml,([^"]+)"', ICONS): ElementTree.fromstring(unquote(drawing))
+    docs = [p.read_text(encoding='utf-8') for p in (ROOT/'_docs').glob('*.html')]
+    assert {k for text in docs for o in re.findall(r'class="bi ([^"]*)"', text) for k in re.findall(r'bi-([\w-]+)', o)} <= listed
+
+
+@pytest.mark.parametrize('there', [True, False])
+def test_icons_take_their_place(tmp_path, there):
+    PANDOC = find_pandoc()
+    if PANDOC is None: pytest.skip('no Pandoc here')
+    folder = tmp_path/'site_libs'/'bootstrap'
+    folder.mkdir(parents=True)
+    for name in ('bootstrap-icons.css', 'bootstrap-icons.woff') if there else (): (folder/name).write_text('theirs')
+    command = [*PANDOC, '--from', 'markdown', '--to', 'plain', '--lua-filter', str(NBS_DIR/'theme'/'icons.lua')]
+    done = subprocess.run(command, input='', cwd=NBS_DIR, capture_output=True, text=True, env=os.environ | dict(QUARTO_PROJECT_OUTPUT_DIR=str(tmp_path)))
+    assert done.returncode == 0 and not done.stderr, done.stderr
+    assert {p.name: p.read_text(encoding='utf-8') for p in folder.iterdir()} == ({'bootstrap-icons.css': ICONS} if there else {})
+    assert 'theme/icons.lua' in re.search(r'post-render: (.*)', (ROOT/'_quarto.yml').read_text(encoding='utf-8'))[1]
 
 
 def test_the_readme_begins_alike():
