@@ -1,5 +1,5 @@
 "The page that compares techniques: its data are those of the tables, its table can be sorted, filtered and searched, and it stands without any of that."
-import csv, io, json, math, os, random, re, shutil, subprocess, sys
+import io, json, math, os, random, re, shutil, subprocess, sys
 from html.parser import HTMLParser
 
 import numpy as np, pandas as pd, pytest, torch
@@ -9,7 +9,7 @@ from cfg_course.catalogue import list_families
 from cfg_course.contests import OUT, candidates, head_of, Entry
 from cfg_course.core import InputError
 from cfg_course.sweeps import Drawn, fingerprints, keep, keep_path
-from notebooks import NBS_DIR, ROOT, cells, src
+from notebooks import NBS_DIR, ROOT
 
 sys.path.insert(0, str(ROOT/'tools'))
 import compare
