@@ -292,6 +292,25 @@ def test_pictures_that_are_too_large_are_refused_and_the_old_ones_stay(pictured,
     assert {p: p.read_bytes() for p in (out/'o').rglob('*.*') if p.name != 'page.qmd'} == {p: v for p, v in before.items() if p.name != 'page.qmd'}
 
 
+def test_pictures_are_on_the_same_noise(pictured):
+    "Some were drawn in a later round, all in the first: the first has the pictures of all."
+    out, results, folder, _ = pictured
+    for path in folder.iterdir(): path.unlink()
+    which, tuned = compare.SETS[0], make_tables(out/'t2', compare.SETS[:1], 'tuned chosen', ['cfg', 'apg', 'pag'], seeds=(3,))
+    path = compare.table_of(which.model, 'chosen', tuned)
+    rows = pd.read_csv(path, dtype=str, keep_default_na=False)
+    rows[rows.candidate != 'pag'].to_csv(path, index=False)
+    measured = compare.find_results(which, tuned)
+    assert {k: sorted((p.num, p.seed) for p in own) for k, own in measured.points.items()} == dict(cfg=[(1000, 0), (1000, 3)], apg=[(1000, 0), (1000, 3)], pag=[(1000, 0)])
+    y = torch.arange(10).repeat_interleave(100)
+    for k, point in enumerate(p for own in measured.points.values() for p in own):
+        keep(Drawn(torch.full((1000, 1, 28, 28), 50*point.seed + k, dtype=torch.uint8), y, 24., (1., 1., 1.), 1.), keep_path(folder, point, fingerprints([point])[point.model]))
+    data, _, _ = made(tuned, out/'o2', folder)
+    note = json.loads((out/'o2'/'pictures.json').read_text())['mnist']
+    assert (note['samples'], note['seed']) == (1000, 0) and set(note['strengths']) == {'cfg', 'apg', 'pag'}
+    assert all(np.asarray(Image.open(p)).max() < 50 for p in (out/'o2'/'mnist').iterdir())
+
+
 def test_a_photograph_keeps_its_colours():
     rng = np.random.default_rng(1)
     x, y = rng.integers(0, 255, (40, 3, 16, 16), dtype=np.uint8), np.repeat(np.arange(10), 4)
@@ -364,9 +383,18 @@ def test_addresses():
     "What an address says is what is shown, and whatever else stands there opens the usual state: all of it, not a part."
     states = [dict(), dict(data='photographs'), dict(measure='recall', kind='term', needs='several', verdict='worse', sort='-year'), dict(a='cfg+pag', b='interval, all but low'),
               dict(search='a & b=c #%'), dict(search='Ä ö 中'), dict(across='cost', up='fid', judge='2'), dict(sort='judge1', a='apg', b='apg')]
-    usual, there, other, long = run_js(f'''const all = {json.dumps(states)}.map(o => ({{...C.usual(data), ...o}}))
+    usual, there, other, long = run_js(f'''for (const o of data.sets) o.compared = true
+        const all = {json.dumps(states)}.map(o => ({{...C.usual(data), ...o}}))
         return [C.usual(data), all.map(o => C.asked(C.address(o, data), data)), {json.dumps(HOSTILE)}.map(h => C.asked(h, data)), C.address(C.usual(data), data)]''')
     assert there == [usual | o for o in states] and other == [usual]*len(HOSTILE) and long == '#'
+
+
+@needs_node
+def test_a_verdict_is_asked_for_only_where_there_are_some(whole):
+    data = json.loads(json.dumps(whole[1]))
+    data['sets'][1]['compared'] = False
+    found = run_js('return ["#verdict=worse", "#data=photographs&verdict=worse", "#data=photographs"].map(h => C.asked(h, data)).map(s => [s.data, s.verdict])', data)
+    assert found == [['mnist', 'worse'], ['mnist', 'all'], ['photographs', 'all']]
 
 
 @needs_node

@@ -328,6 +328,7 @@ def find_result(
     mine = rows[rows.strength == strength]
     mine = mine[(mine[list(SAME)] == mine[list(SAME)].iloc[0]).all(axis=1)]
     settings, numbers = settings_of(mine), numbers_of(mine)
+    also = settings_of(tuned[tuned.strength == strength]) # of the same strength, with pictures that others may have too
     effective = numbers.get('', {}).get('effective_scale')
     facts = dict(
         state=state,
@@ -340,7 +341,7 @@ def find_result(
         effective=effective,
         judges={j: numbers[j] for j in judges if j in numbers},
         curve=curve_of(tuned, judges))
-    return Found(facts, settings)
+    return Found(facts, settings + [o for o in also if o not in settings])
 
 
 def read_plan(

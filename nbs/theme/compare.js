@@ -47,7 +47,7 @@ const Compare = (() => {
       seen.add(key)
       state[key] = value
     }
-    return state
+    return state.verdict === 'all' || setOf(data, state).compared ? state : usual(data)
   }
 
   function address(state, data) {
@@ -384,6 +384,7 @@ const Compare = (() => {
     // Everything
     function show() {
       const set = setOf(data, state)
+      if (!set.compared) state.verdict = 'all'
       fill(el('judge'), set.judges.map((j, k) => [k, `${j.name} (${j.title})`]))
       fill(el('sort'), [['', 'as in the catalogue'], ...COLUMNS.flatMap(c => [[c, `${headOf(c, data, state)}, rising`], ['-' + c, `${headOf(c, data, state)}, falling`]])])
       el('verdicts').hidden = !set.compared
