@@ -535,7 +535,7 @@ def browser(whole, tmp_path):
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
         b = visit.Browser(profile)
         try:
-            b.attach(), b.dress((1200, 900))
+            b.attach(), b.dress((1200, 900)), b.call('Network.setCacheDisabled', cacheDisabled=True)
             yield b, f'http://127.0.0.1:{server.server_port}/compare.html', live
         finally: b.close(), server.shutdown()
 
