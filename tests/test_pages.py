@@ -426,7 +426,7 @@ def test_the_live_pages_are_put_together(tmp_path):
     assert done.returncode == 0 and not done.stderr
     for name in serve.LIVE:
         page = (out/f'{name}.html').read_text(encoding='utf-8')
-        loads = re.findall(r'(?:src|href)="([^"#:?]+\.(?:js|css|svg|png))', page)
+        loads = re.findall(r'(?:src|href)="([^"#:?]+\.(?:js|css|svg|png))[?#"]', page)
         assert loads and [o for o in loads if not (out/o).is_file()] == []
         links = re.findall(r'href="([\w/.-]+)\.(html|qmd|ipynb)', page)
         assert {kind for _, kind in links} == {'html'} and {o for o, _ in links} <= page_names()

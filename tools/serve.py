@@ -1,8 +1,9 @@
 """Serve the live pages on this machine, without Quarto: `make play`, then open the address that it prints.
 
 Where `make site` has built the site, that is what is served. Elsewhere the pages that move (the story, the page to play
-with) and the glossary are put together here by Pandoc alone, with the style of the site. What runs the network on the
-page to play with comes from the address in nbs/play/runtime.json, or from node_modules where `npm install` has put it.
+with, the comparison) and the glossary are put together here by Pandoc alone, with the style of the site. What runs the
+network on the page to play with comes from the address in nbs/play/runtime.json, or from node_modules where
+`npm install` has put it.
 """
 import argparse, gzip, json, re, shutil, subprocess, sys, tempfile
 from functools import lru_cache, partial
@@ -11,9 +12,9 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 NBS, DOCS = ROOT/'nbs', ROOT/'_docs'
-LIVE = 'story', 'play', 'glossary'
+LIVE = 'story', 'play', 'compare', 'glossary'
 FILTERS = 'site.lua', 'fold.lua', 'terms.lua', 'tables.lua', 'reach.lua'
-CARRIED = 'theme', 'katex', 'story', 'play', 'results'
+CARRIED = 'theme', 'katex', 'story', 'play', 'compare', 'results'
 SETTING, RUNTIME = NBS/'play'/'runtime.json', ROOT/'node_modules'/'onnxruntime-web'/'dist'
 PACKED = '.wasm', '.mjs', '.onnx', '.bin' # what is worth the time to compress
 NO_PANDOC = 'No Pandoc here. To get it: pip install pypandoc-binary; or build the whole site with Quarto: make site'
@@ -22,7 +23,7 @@ ELSEWHERE = ('<p>{name} is not among the pages that are served here. It is a not
 BASE = '''*, ::before, ::after { box-sizing: border-box; }
 html { font-size: $font-size-root; } body { background: $paper; color: $ink; font: 400 1rem/1.62 $serif; margin: 0; }
 h1, h2, h3 { color: $ink; font-family: $sans; } a { color: $accent; } pre, code { font-family: $mono; }
-main, nav { margin: 0 auto; max-width: 800px; padding: 1rem; } nav a { margin-right: 1rem; } [hidden] { display: none !important; }
+main, nav { margin: 0 auto; max-width: 800px; padding: 1rem; } main.wide { max-width: 1240px; } nav a { margin-right: 1rem; } [hidden] { display: none !important; }
 .visually-hidden { clip-path: inset(50%); height: 1px; overflow: hidden; position: absolute; width: 1px; }
 '''
 TEMPLATE = '''<!DOCTYPE html>
@@ -31,7 +32,7 @@ TEMPLATE = '''<!DOCTYPE html>
 <link rel="icon" href="theme/favicon.svg"><link rel="stylesheet" href="theme/fonts.css"><link rel="stylesheet" href="katex/katex.min.css"><link rel="stylesheet" href="site.css">
 <script src="katex/katex.min.js"></script></head>
 <body><nav aria-label="Pages">NAVIGATION</nav>
-<main class="content"><header id="title-block-header"><h1 class="title">$title$</h1><div class="description">$description$</div></header>
+<main class="content$if(page-layout)$ wide$endif$"><header id="title-block-header"><h1 class="title">$title$</h1><div class="description">$description$</div></header>
 $body$
 </main><script>
 for (const e of document.querySelectorAll('span.math'))

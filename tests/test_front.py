@@ -1,0 +1,148 @@
+"The front page: the answer in five sentences whose numbers are those of the files, the picture that explains guidance, the first links."
+import io, json, os, re, subprocess, sys
+from urllib.parse import unquote
+from xml.etree import ElementTree
+
+import numpy as np, pandas as pd, pytest
+from PIL import Image
+
+from notebooks import NBS_DIR, ROOT, cells, settings, src
+from test_pages import find_pandoc
+
+sys.path.insert(0, str(ROOT/'tools'))
+import front, readme
+
+RESULTS = NBS_DIR/'results'
+INDEX = cells(NBS_DIR/'index.ipynb')
+ANSWERS = ['a5e0f0c1', 'a5e0f0c4', 'a5e0f0c5']
+TEXT = {c['id']: src(c) for c in INDEX}
+ANSWER = '\n\n'.join(TEXT[k] for k in ANSWERS)
+FIGURE, LINKS = TEXT['a5e0f0d0'], TEXT['b0153dba']
+NUMBER = re.compile(r'\d+(?:[.,]\d+)*')
+
+
+def table(name): return pd.read_csv(RESULTS/f'{name}.csv')
+
+
+def facts():
+    "Phrases of the five sentences, from the files."
+    mean = table('mnist_tradeoff').groupby(['metric', 'scale']).value.mean()
+    fid, recall, known = mean['fid'], 100*mean['recall'], 100*mean['accuracy']
+    best = fid.idxmin()
+    pairs = table('comparison_final_pairs').set_index('technique').drop('cfg')
+    won = pairs.loc[pairs.difference.idxmin()]
+    assert (fid[best + .01:].diff().dropna() > 0).all() and f'{known[3]:.1f}' == '100.0' and (mean['class_std'][1:].diff().dropna() < 0).all()
+    assert fid[2.] - fid[best] > 10*-won.difference, 'choosing the scale matters more than choosing the technique'
+    yield f'at 1 there is no guidance, at {best:g} our digits are closest to real ones (their FID, a distance, falls from {fid[1]:.1f} to {fid[best]:.1f})'
+    yield f'at scale 3 every digit is recognised, but only {recall[3]:.0f} % of real digits have a drawn one like them, where without guidance {recall[1]:.0f} % have one'
+    yield f'between scales {best:g} and 2 the FID of our digits rises from {fid[best]:.1f} to {fid[2.]:.1f}'
+    yield f'lowered it by {-won.difference:.1f} ± {1.96*won["std"]:.1f}.'
+    data = json.loads((NBS_DIR/'compare'/'compare.json').read_text(encoding='utf-8'))
+    side, = {o['side'] for o in data['sets'] if o['name'] == 'photographs'}
+    yield f'any of the {len(data["techniques"]) - 1} others that are'
+    yield f'photographs of {side} × {side} pixels'
+    yield from (f'{k}. **' for k in range(1, 6))
+    nfe = table('mnist_tradeoff').groupby('scale').nfe.first()
+    assert nfe[2.] == 2*nfe[1.]
+    yield 'two evaluations of the network instead of one'
+
+
+def unexplained(text):
+    "Phrases that the sentences lack, and numbers that no phrase has."
+    phrases = list(facts())
+    spans = [m.span() for p in phrases for m in re.finditer(re.escape(p), text)]
+    return [p for p in phrases if p not in text] + [text[m.start() - 20:m.end() + 20] for m in NUMBER.finditer(text) if not any(a <= m.start() and m.end() <= b for a, b in spans)]
+
+
+def test_numbers_are_those_of_the_files(): assert unexplained(ANSWER) == []
+
+
+def test_any_other_number_would_be_noticed():
+    numbers = list(NUMBER.finditer(ANSWER))
+    assert len(numbers) > 20
+    for m in numbers:
+        wrong = m[0][:-1] + str((int(m[0][-1]) + 1) % 10)
+        assert unexplained(ANSWER[:m.start()] + wrong + ANSWER[m.end():]), ANSWER[m.start() - 20:m.end() + 20]
+
+
+def test_it_opens_with_five_sentences():
+    "Directly below the title; one sentence each, after the question that it answers; which kind to use has a cell of its own."
+    assert [c['id'] for c in INDEX][1:6] == [*ANSWERS, 'a5e0f0d0', 'b0153dba']
+    items = re.findall(r'^(\d)\. \*\*(.+?\?)\*\* (.+)$', ANSWER, re.M)
+    assert [k for k, *_ in items] == list('12345') and len(ANSWER.split('\n')) == 7
+    for _, question, answer in items:
+        text = re.sub(r'\]\([^)]*\)', ']', answer)
+        assert text.endswith('.') and not re.search(r'[.!?] ', text) and len(text.split()) < 60, question
+    assert TEXT['a5e0f0c4'].startswith('4. **Which kind') and '\n' not in TEXT['a5e0f0c4']
+
+
+def test_then_the_picture():
+    alt, target = re.match(r'!\[(.+)\]\((.+?)\)\n', FIGURE).groups()
+    assert len(alt) > 200 and NBS_DIR/target == front.OUT
+    path = json.loads((front.STORY/'story.json').read_text())['path']
+    assert f'with the label {path["label"]}, ' in alt and f'at scale {path["scale"]:g}, ' in alt and 'at four moments' in alt and len(front.MOMENTS) == 4
+
+
+def test_the_picture_is_that_of_the_story():
+    pytest.importorskip('matplotlib')
+    made, there = (np.asarray(Image.open(o).convert('RGBA')).astype(int) for o in (io.BytesIO(front.compose()), front.OUT))
+    assert made.shape == there.shape and np.abs(made - there).mean() < 1
+    side, step = front.SIDE*front.TIMES, front.SIDE*front.TIMES + front.GAP
+    for j, (name, _) in enumerate(front.ROWS):
+        row = np.asarray(Image.open(front.STORY/f'path-{name}.png').convert('RGB')).astype(int)
+        for k, i in enumerate(front.MOMENTS):
+            x, y = front.LEFT + k*step, front.TOP + j*step
+            shown = there[y + 2:y + side:front.TIMES, x + 2:x + side:front.TIMES, :3]
+            assert np.abs(shown - row[:, front.SIDE*i:front.SIDE*(i + 1)]).max() < 48 and np.abs(shown - row[:, front.SIDE*i:front.SIDE*(i + 1)]).mean() < 8
+
+
+def test_then_the_first_links():
+    site = settings()['doc_host'] + settings()['doc_baseurl']
+    assert LINKS.startswith('## In a minute')
+    assert re.findall(r'\]\(([^)]+)\)', LINKS)[:4] == [f'{site}/{k}.html' for k in ('story', 'play', 'compare')] + ['#chapters']
+    assert any(src(c).startswith('## Chapters') for c in INDEX)
+
+
+def test_it_is_light():
+    "The page's own pictures and words; styles, letters and scripts of the site are 340 KB at most."
+    pictures = {t for c in INDEX for t in re.findall(r'!\[[^\]]*\]\(([^)]+)\)', src(c)) if not t.startswith('http')}
+    assert pictures == {'results/guidance_path.png'}
+    assert sum((NBS_DIR/t).stat().st_size for t in pictures) + sum(len(src(c).encode()) for c in INDEX) < 60_000
+
+
+def test_it_needs_no_formulas_of_katex():
+    "They are 125 KB of scripts and letters."
+    assert [c['id'] for c in INDEX if re.search(r'\$[^$\n]+\$', re.sub(r'```.*?```|`[^`]*`', '', src(c), flags=re.S))] == []
+    assert 'D<sub>u</sub> + s (D<sub>c</sub> − D<sub>u</sub>)' in FIGURE
+
+
+ICONS = (NBS_DIR/'theme'/'icons.css').read_text(encoding='utf-8')
+SHOWN = 'chevron-right arrow-right-short arrow-left-short arrow-up layout-text-sidebar-reverse github clipboard check2 exclamation-circle'.split()
+
+
+def test_icons_of_the_site_are_drawn():
+    listed = set(re.findall(r'\.bi-([\w-]+)(?=[,)])', ICONS))
+    assert listed == set(re.findall(r'^\.bi-([\w-]+) \{ --icon: url\("data:image/svg\+xml,[^"]+"\); \}$', ICONS, re.M)) >= set(SHOWN)
+    assert len(ICONS) < 6000 and not re.search(r'https?://(?!www\.w3\.org)', ICONS)
+    for drawing in re.findall(r'svg\+xml,([^"]+)"', ICONS): ElementTree.fromstring(unquote(drawing))
+    docs = [p.read_text(encoding='utf-8') for p in (ROOT/'_docs').glob('*.html')]
+    assert {k for text in docs for o in re.findall(r'class="bi ([^"]*)"', text) for k in re.findall(r'bi-([\w-]+)', o)} <= listed
+
+
+@pytest.mark.parametrize('there', [True, False])
+def test_icons_take_their_place(tmp_path, there):
+    PANDOC = find_pandoc()
+    if PANDOC is None: pytest.skip('no Pandoc here')
+    folder = tmp_path/'site_libs'/'bootstrap'
+    folder.mkdir(parents=True)
+    for name in ('bootstrap-icons.css', 'bootstrap-icons.woff') if there else (): (folder/name).write_text('theirs')
+    command = [*PANDOC, '--from', 'markdown', '--to', 'plain', '--lua-filter', str(NBS_DIR/'theme'/'icons.lua')]
+    done = subprocess.run(command, input='', cwd=NBS_DIR, capture_output=True, text=True, env=os.environ | dict(QUARTO_PROJECT_OUTPUT_DIR=str(tmp_path)))
+    assert done.returncode == 0 and not done.stderr, done.stderr
+    assert {p.name: p.read_text(encoding='utf-8') for p in folder.iterdir()} == ({'bootstrap-icons.css': ICONS} if there else {})
+    assert 'theme/icons.lua' in re.search(r'post-render: (.*)', (ROOT/'_quarto.yml').read_text(encoding='utf-8'))[1]
+
+
+def test_the_readme_begins_alike():
+    text = readme.readme(dict(cells=INDEX))
+    assert text == (ROOT/'README.md').read_text(encoding='utf-8') and '](nbs/results/guidance_path.png)' in text[:4000]

@@ -1,0 +1,812 @@
+"""Make what the page `compare.qmd` shows, from the tables of the contest: techniques, results, pictures.
+
+    python tools/compare.py                       the data and the page, from the tables that are there
+    python tools/compare.py --images FOLDER       the pictures too, from images that `tools/contests.py --keep-in` kept
+    python tools/compare.py --check               only say whether the page is that of the tables
+
+It reads nbs/results/contest_MODEL_*.csv of the models in `SETS`, as many as there are: the stages of tuning, `chosen`
+(all measures at the chosen strengths), `differences` and `verdicts`. Without any it writes what the catalogue says of
+each technique, and the page says that nothing is measured yet.
+"""
+from __future__ import annotations
+
+import argparse
+import hashlib
+import html
+import io
+import json
+import math
+import re
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+from PIL import Image
+
+from cfg_course.catalogue import FAMILIES, cost_of, list_families, parse_guidance, techniques_of
+from cfg_course.contests import Candidate, candidates, tuning_score
+from cfg_course.core import InputError, check, parse, writing
+from cfg_course.denoisers import find_model
+from cfg_course.evidence import judge_names
+from cfg_course.metrics import METRICS
+from cfg_course.sweeps import Point, describe_point, fingerprints, keep_path, kept, labels_of, point_of
+from contests import STAGES, as_candidate, plan_path, table_of
+
+NBS = Path(__file__).resolve().parents[1]/'nbs'
+RESULTS, OUT, PAGE = NBS/'results', NBS/'compare', NBS/'compare.qmd'
+LIMIT = 2_500_000 # bytes of all pictures
+NOISES = 2 # pictures of a class
+DIGITS = 4 # of a number
+
+
+class Set(NamedTuple):
+    "A data set on which the techniques are compared."
+    name:str # in addresses, and of its folder of pictures
+    title:str # in words
+    model:str # that is guided
+    weak:str # a worse one, for autoguidance
+
+
+SETS = (
+    Set('mnist', 'MNIST digits, 28 × 28', 'mnist-a', 'mnist-weak'),
+    Set('photographs', 'Photographs of CIFAR-10, 16 × 16', 'cifar10-16', 'cifar10-16-weak'))
+
+MEASURES = dict( # metric -> its name on the page
+    fid='FID',
+    kid='KID',
+    precision='precision',
+    recall='recall',
+    density='density',
+    coverage='coverage',
+    accuracy='recognised',
+    class_std='spread of pixels',
+    feature_spread='spread of features')
+
+JUDGES = { # what the end of a judge's name says of it
+    '': 'plain network',
+    'residual': 'residual network',
+    'unlabelled': 'network that saw no labels'}
+
+KINDS = dict( # of a technique, in the filter
+    schedule='schedule of the scale',
+    strong='what is guided',
+    weak='weak branch',
+    rule='rule',
+    classifier='classifier',
+    energy='energy',
+    procedure='sampler',
+    term='term on top of plain guidance')
+KIND_WORDS = dict(FAMILIES, term='a weak branch or an energy beside the label, at a strength of its own')
+
+INTERVAL = 'Kynkäänniemi et al. 2024, arXiv:2404.07724'
+SAID = { # of candidates that are no entry of the catalogue: title, kind, paper, what is special
+    'cfg': ('plain guidance (classifier-free guidance)', 'rule', '', ''),
+    'cfg, ddim': ('plain guidance, sampled with DDIM', 'procedure', '', ''),
+    'cfg, ancestral': ('plain guidance, sampled with fresh noise', 'procedure', '', ''),
+    'interval, middle': ('plain guidance at middle noise levels', 'schedule', INTERVAL, 'one evaluation a step outside of the interval'),
+    'interval, all but low': ('plain guidance at all but low noise levels', 'schedule', INTERVAL, 'one evaluation a step outside of the interval'),
+    'cfgpp, dpmpp': ('CFG++ with steps of DPM-Solver++', 'procedure', '', '')}
+
+TAGS = dict( # what a technique needs, in the filter -> the words that say so
+    model='second model',
+    classifier='classifier',
+    gradient='gradient',
+    insides='attention|a network|second output|noise-level input|dropout',
+    pictures='pictures|pixels',
+    several='several samples|particles|reward|random sampler',
+    levels='above the noise level',
+    discriminator='discriminator')
+TAG_TITLES = dict(
+    nothing='nothing more',
+    model='a second model',
+    classifier='a classifier',
+    gradient='a gradient',
+    insides='the insides of the network',
+    pictures='pictures, no other data',
+    several='several pictures to give one',
+    levels='other noise levels',
+    discriminator='a discriminator')
+KNOBS = {'@': 'strength'} # what is tuned, where that is not a name
+VERDICTS = 'better', 'worse', 'undecided'
+
+
+# Facts
+
+def slug(
+    name:str, # of a candidate
+)->str: # of its file
+    "A name that every file system and every address takes."
+    return re.sub(r'[^a-z0-9]+', '-', name.lower()).strip('-')
+
+
+def read_paper(
+    text:str, # authors, year, number, of the catalogue
+)->list[dict[str, str]]: # words and address of each
+    "Papers of a technique, with where to find them."
+    found = []
+    for part in filter(None, text.split('; ')):
+        number = re.search(r'\b\d{4}\.\d{5}\b', part)
+        words = re.sub(r',?\s*(arXiv:)?\d{4}\.\d{5}', '', part).replace('github.com/', '')
+        code = re.search(r'github\.com/[\w-]+/[\w-]+', part)
+        where = f'https://arxiv.org/abs/{number[0]}' if number else f'https://{code[0]}' if code else 'guidance.html'
+        found.append(dict(text=words, url=where))
+    return found
+
+
+def tags_of(
+    needs:str, # of the catalogue
+)->list[str]: # of `TAG_TITLES`
+    "What one has to have for a technique."
+    if not needs:
+        return ['nothing']
+    return [tag for tag, words in TAGS.items() if re.search(words, needs)]
+
+
+def facts_of(
+    candidate:Candidate, # any
+)->dict[str, Any]: # what JSON can hold
+    "What the catalogue says of a candidate."
+    names = parse_guidance(candidate.method.format(1))
+    parts = techniques_of(names) or [('rule', 'cfg')]
+    entries = {(e.changes, e.name): e for e in list_families()}
+    mine = [entries[part] for part in parts]
+    main = next((e for e in reversed(mine) if e.name != 'cfg'), mine[0])
+    term = '@' in candidate.method
+    title = f'{main.title}, on top of plain guidance' if term else ' with '.join(e.title for e in mine)
+    title, kind, paper, special = SAID.get(candidate.name, (title, 'term' if term else main.changes, '', ''))
+    needs = '; '.join(dict.fromkeys(e.needs for e in mine if e.needs))
+    year = int(re.search(r'\b20\d\d\b', paper)[0]) if paper else main.year
+    tags = tags_of(needs)
+    if candidate.league == 'several':
+        special = 'competes only with others that draw several pictures'
+    if candidate.league == 'several' and 'several' not in tags:
+        tags = [tag for tag in tags if tag != 'nothing'] + ['several']
+    return dict(
+        name=candidate.name,
+        file=slug(candidate.name),
+        title=title,
+        method=candidate.method,
+        kind=kind,
+        knob=KNOBS.get(candidate.knob, candidate.knob),
+        year=year,
+        paper=read_paper(paper or main.paper),
+        cost=cost_of(names, 2.),
+        needs=needs,
+        note=special,
+        tags=tags,
+        league=candidate.league)
+
+
+def entrants()->list[Candidate]: # plain guidance first
+    "Who takes part; what a set lacks is said among its results."
+    return candidates(SETS[0].weak)
+
+
+# Tables
+
+def read_table(
+    path:Path, # a .csv file, there or not
+    columns:Iterable[str], # that it must have
+)->pd.DataFrame|None: # its rows
+    "A table; raises `InputError` for one that is damaged."
+    if not path.is_file():
+        return None
+    try:
+        table = pd.read_csv(path, keep_default_na=False, dtype=str)
+    except (OSError, ValueError) as e:
+        raise InputError(f'{path.name}: got {str(e)[:80]!r}, allowed: a table') from None
+    lacking = [c for c in columns if c not in table]
+    check(not lacking, path.name, ', '.join(lacking), 'a table with these columns')
+    for column in NUMBERS & set(columns):
+        wrong = table[column][pd.to_numeric(table[column], errors='coerce').isna()]
+        check(wrong.empty, f'{path.name}, {column}', next(iter(wrong), ''), 'a number')
+    return table
+
+
+def as_number(
+    text:str, # of a table, or a number
+)->float|None: # to `DIGITS` digits
+    "A number as JSON keeps it; none for what is no finite number."
+    try:
+        value = float(text)
+    except ValueError:
+        return None
+    return float(f'{value:.{DIGITS}g}') if math.isfinite(value) else None
+
+
+NUMBERS = {'strength', 'steps', 'samples', 'seed'} # columns that tell one setting from another
+SETTING = ('candidate', 'strength', 'model', 'method', 'parameters', 'scale', 'sampler', 'steps', 'samples', 'seed', 'nfe')
+SAME = ('method', 'parameters', 'scale', 'sampler', 'steps', 'samples') # of all seeds of a setting
+MEASURED = (*SETTING, 'judge', 'metric', 'value', 'low', 'high')
+
+
+def tuning_rows(
+    model:str, # of the round
+    results:Path, # folder
+)->pd.DataFrame: # rows of all stages
+    "What was measured to tune."
+    tables = [read_table(table_of(model, stage, results), MEASURED) for stage in STAGES]
+    found = [t for t in tables if t is not None]
+    return pd.concat(found) if found else pd.DataFrame(columns=MEASURED, dtype=str)
+
+
+def best_strength(
+    rows:pd.DataFrame, # of one candidate
+)->str|None: # as the table spells it; none where no judge has a number
+    "The strength with the lowest mean, over the judges, of the logarithm of FID."
+    fid = rows[rows.metric == 'fid'].assign(value=lambda t: pd.to_numeric(t.value, errors='coerce'))
+    if fid.empty:
+        return None
+    scores = tuning_score(fid.pivot_table(index='strength', columns='judge', values='value'))
+    return scores.idxmin() if scores.min() < math.inf else None
+
+
+def joined(
+    rows:pd.DataFrame, # of one measure: a row for each seed
+)->list[float|None]|None: # value, low, high
+    "The mean over seeds. Its interval is that of a mean of independent numbers."
+    value, low, high = (pd.to_numeric(rows[k], errors='coerce') for k in ('value', 'low', 'high'))
+    if not np.isfinite(value).all():
+        return None
+    below, above = (((side**2).sum())**.5/len(rows) for side in (value - low, high - value))
+    mean = value.mean()
+    return [as_number(v) for v in (mean, mean - below, mean + above)]
+
+
+def numbers_of(
+    rows:pd.DataFrame, # of one candidate at one strength
+)->dict[str, dict[str, list]]: # judge -> metric -> value, low, high
+    "What was measured at a setting."
+    found = {}
+    for (judge, metric), mine in rows[rows.metric != 'failed'].groupby(['judge', 'metric'], sort=False):
+        estimate = joined(mine)
+        if estimate:
+            found.setdefault(judge, {})[metric] = estimate
+    return found
+
+
+def curve_of(
+    rows:pd.DataFrame, # of one candidate, of all stages
+    judges:list[str], # names
+)->dict[str, Any]: # strengths; judge -> metric -> values
+    "What every strength gave that was tried."
+    table = rows.assign(value=pd.to_numeric(rows.value, errors='coerce'), at=pd.to_numeric(rows.strength))
+    wide = table.pivot_table(index='at', columns=['judge', 'metric'], values='value')
+    if wide.empty:
+        return {}
+    own = {j: {m: [as_number(v) for v in wide[j, m]] for m in ('fid', 'accuracy', 'class_std') if (j, m) in wide} for j in judges}
+    return dict(strengths=[as_number(s) for s in wide.index], judges={j: o for j, o in own.items() if o})
+
+
+def differences_of(
+    table:pd.DataFrame|None, # of the set
+)->dict[str, dict]: # candidate -> judge -> metric -> difference, low, high, p
+    "Paired differences from plain guidance."
+    found = {}
+    for row in () if table is None else table.to_dict('records'):
+        mine = found.setdefault(row['candidate'], {}).setdefault(row['judge'], {})
+        mine.setdefault(row['metric'], [as_number(row[k]) for k in ('difference', 'low', 'high', 'p')])
+    return found
+
+
+def verdicts_of(
+    table:pd.DataFrame|None, # of the set
+)->dict[str, dict]: # candidate -> verdict, Holm's p
+    "What all judges together say."
+    rows = [] if table is None else table.to_dict('records')
+    for row in rows:
+        check(row['verdict'] in VERDICTS, f'verdict of {row["candidate"]}', row['verdict'], ', '.join(VERDICTS))
+    return {row['candidate']: dict(verdict=row['verdict'], holm=as_number(row['holm'])) for row in rows}
+
+
+def settings_of(
+    rows:pd.DataFrame, # of one candidate at one strength
+)->list[dict[str, str]]: # column -> text
+    "The settings of which rows tell: one for each seed."
+    return rows.drop_duplicates('seed')[list(SETTING)].to_dict('records')
+
+
+class Found(NamedTuple):
+    "What the tables say of a candidate on a data set."
+    facts:dict[str, Any] # what JSON can hold
+    settings:list[dict[str, str]] # of its pictures
+
+
+def find_result(
+    tuned:pd.DataFrame, # its rows of tuning
+    chosen:pd.DataFrame, # its rows at the chosen strength, or none
+    judges:list[str], # names
+)->Found: # empty where nothing is measured
+    "The numbers of a candidate at its best strength."
+    rows, state = (chosen, 'chosen') if len(chosen) else (tuned, 'tuned')
+    strength = best_strength(rows)
+    if strength is None:
+        return Found(dict(state='failed') if (rows.metric == 'failed').any() else {}, [])
+    mine = rows[rows.strength == strength]
+    mine = mine[(mine[list(SAME)] == mine[list(SAME)].iloc[0]).all(axis=1)]
+    settings, numbers = settings_of(mine), numbers_of(mine)
+    also = settings_of(tuned[tuned.strength == strength]) # of the same strength, with pictures that others may have too
+    effective = numbers.get('', {}).get('effective_scale')
+    facts = dict(
+        state=state,
+        strength=as_number(strength),
+        scale=as_number(settings[0]['scale']),
+        method=settings[0]['method'],
+        steps=as_number(settings[0]['steps']),
+        nfe=as_number(np.mean([float(o['nfe']) for o in settings])),
+        pictures=sum(int(o['samples']) for o in settings),
+        effective=effective,
+        judges={j: numbers[j] for j in judges if j in numbers},
+        curve=curve_of(tuned, judges))
+    return Found(facts, settings + [o for o in also if o not in settings])
+
+
+def read_plan(
+    model:str, # of the round
+    results:Path, # folder
+)->dict[str, Any]: # candidates and refused, empty where there is no plan
+    "Who takes part, and who cannot."
+    path = plan_path(model, results)
+    return parse(path.read_bytes()) if path.is_file() else {}
+
+
+class Tables(NamedTuple):
+    "All tables of a data set."
+    tuned:pd.DataFrame # all stages of tuning
+    chosen:pd.DataFrame # at the chosen strengths, maybe empty
+    differences:dict[str, dict] # of `differences_of`
+    verdicts:dict[str, dict] # of `verdicts_of`
+    plan:dict[str, Any] # of `read_plan`
+    files:list[Path] # those that are there
+
+
+def read_tables(
+    model:str, # of the round
+    results:Path, # folder
+)->Tables: # as many as there are
+    "Everything that was measured of a model."
+    path = {stage: table_of(model, stage, results) for stage in (*STAGES, 'chosen', 'differences', 'verdicts')}
+    chosen = read_table(path['chosen'], MEASURED)
+    more = read_table(path['differences'], ('candidate', 'judge', 'metric', 'difference', 'low', 'high', 'p'))
+    said = read_table(path['verdicts'], ('candidate', 'holm', 'verdict'))
+    return Tables(
+        tuning_rows(model, results),
+        pd.DataFrame(columns=MEASURED, dtype=str) if chosen is None else chosen,
+        differences_of(more),
+        verdicts_of(said),
+        read_plan(model, results),
+        [p for p in path.values() if p.is_file()])
+
+
+def judges_of(
+    name:str, # of a set's model
+    tables:Tables, # of the set
+)->list[str]: # names, in order
+    "Who judges: those of the tables, or those who will."
+    seen = [j for j in pd.concat([tables.chosen, tables.tuned]).judge.unique() if j]
+    meta = find_model(name)[1]
+    return seen or judge_names(meta['data'], meta['shape'])
+
+
+def judge_title(
+    name:str, # of a judge
+)->str: # in words
+    "What kind of judge it is."
+    ends = [words for end, words in JUDGES.items() if end and name.endswith(end)]
+    return (ends or [JUDGES['']])[0]
+
+
+def command_of(
+    point:Point, # a setting
+)->str: # to type
+    "The command that draws such pictures."
+    words = ['python sample.py', '--model', point.model, '--guidance', f"'{point.method}'" if '@' in point.method else point.method]
+    if point.scale is not None:
+        words += ['--guidance-scale', f'{point.scale:g}']
+    if point.interval:
+        words += ['--interval', *(f'{v:g}' for v in point.interval)]
+    for key, value in point.options:
+        words += ['--guidance-arg', f'{key}={value}']
+    sampling = dict(point.sampling)
+    for key in ('sampler', 'steps', 'grid'):
+        words += [f'--{key}', f'{sampling[key]}'] if key in sampling else []
+    return ' '.join(words)
+
+
+def point_at(
+    row:dict[str, str], # a setting, column -> text
+    known:dict[str, Candidate], # name -> who takes part
+)->Point: # what was drawn
+    "The setting of a row. The candidate knows its options better than a table can spell them."
+    point = point_of(row)
+    mine = known.get(row['candidate'])
+    if mine is None:
+        return point
+    own = mine.point(float(row['strength']), model=point.model, num=point.num, seed=point.seed)
+    own = own._replace(sampling=point.sampling)
+    return own if describe_point(own) == describe_point(point) else point
+
+
+class Measured(NamedTuple):
+    "A data set with its results."
+    about:dict[str, Any] # what JSON can hold
+    results:dict[str, dict] # candidate -> facts of it
+    points:dict[str, list[Point]] # candidate -> the settings of its pictures
+    others:list[Candidate] # in the tables, and not in the list of those who take part
+
+
+def find_results(
+    which:Set, # of `SETS`
+    results:Path, # folder
+)->Measured: # as much as there is
+    "What the tables say of a data set."
+    tables = read_tables(which.model, results)
+    judges, meta = judges_of(which.model, tables), find_model(which.model)[1]
+    listed = {c.name: c for c in candidates(which.weak)}
+    planned = [as_candidate(c) for c in tables.plan.get('candidates', ())]
+    known = listed | {c.name: c for c in planned}
+    refused = tables.plan.get('refused', {})
+    seen = dict.fromkeys([*listed, *tables.tuned.candidate.unique(), *tables.chosen.candidate.unique()])
+    found, points = {}, {}
+    for name in seen:
+        own = [t[t.candidate == name] for t in (tables.tuned, tables.chosen)]
+        facts, settings = find_result(*own, judges)
+        if not facts and name in refused:
+            facts = dict(state='refused', why=refused[name])
+        more = dict(differences=tables.differences.get(name, {}), **tables.verdicts.get(name, {}))
+        if settings:
+            points[name] = [point_at(row, known) for row in settings]
+            facts |= dict(more, command=command_of(points[name][0]))
+        found[name] = facts
+    states = {f.get('state') for f in found.values()}
+    about = dict(
+        name=which.name,
+        title=which.title,
+        model=which.model,
+        classes=[str(c).partition(' - ')[0] for c in meta['classes']],
+        side=meta['shape'][-1],
+        judges=[dict(name=j, title=judge_title(j)) for j in judges],
+        state='chosen' if 'chosen' in states else 'tuned' if 'tuned' in states else 'none',
+        compared=bool(tables.verdicts),
+        files=[p.name for p in tables.files])
+    return Measured(about, found, points, [named(name, points) for name in seen if name not in listed])
+
+
+def named(
+    name:str, # of a candidate that is in no list
+    points:dict[str, list[Point]], # candidate -> its settings
+)->Candidate: # of which the method is known
+    "Somebody who takes part in a later round only, such as a pair of techniques."
+    point = points[name][0] if name in points else None
+    check(point is not None, 'candidate', name, 'one of the list, or one with numbers')
+    return Candidate(name, point.method, options=point.options, interval=point.interval)
+
+
+# Pictures
+
+def cut(
+    x:np.ndarray, # `(N, C, H, W)` uint8
+    y:np.ndarray, # `(N,)` labels
+)->np.ndarray: # `(NOISES H, classes W, C)` uint8
+    "The first pictures of each class: a column for a class."
+    firsts = np.stack([np.flatnonzero(y == k)[:NOISES] for k in np.unique(y)], 1)
+    rows = [np.concatenate(list(x[row]), -1) for row in firsts]
+    return np.concatenate(rows, -2).transpose(1, 2, 0)
+
+
+def as_png(
+    pixels:np.ndarray, # `(H, W, C)` uint8
+)->bytes: # of a file
+    "A PNG as small as Pillow makes it."
+    out = io.BytesIO()
+    Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels).save(out, 'PNG', optimize=True)
+    return out.getvalue()
+
+
+def find_pictures(
+    points:dict[str, list[Point]], # candidate -> settings, one for each seed
+    folder:Path, # of images that were kept
+)->tuple[dict[str, bytes], dict[str, int]]: # candidate -> PNG; number and seed of the images
+    "Pictures on the same noise: those of the seed and the number that most candidates have."
+    every = [p for own in points.values() for p in own]
+    weights = fingerprints(every) if every else {}
+    there = {}
+    for name, own in points.items():
+        for point in own:
+            path = keep_path(folder, point, weights[point.model])
+            if path.is_file():
+                there.setdefault((point.num, point.seed), {})[name] = (point, path)
+    if not there:
+        return {}, {}
+    num, seed = max(there, key=lambda key: (len(there[key]), key[0], -key[1]))
+    found = {}
+    for name, (point, path) in there[num, seed].items():
+        meta = find_model(point.model)[1]
+        drawn = kept(path, labels_of(point, meta), meta['shape'])
+        if drawn:
+            found[name] = as_png(cut(drawn.x.numpy(), drawn.y.numpy()))
+    return found, dict(samples=num, seed=seed)
+
+
+def write_pictures(
+    measured:list[Measured], # of all sets
+    folder:Path, # of images that were kept
+    out:Path, # folder of the page's data
+)->None:
+    "A picture for each technique and set, and a note of what they are; nothing is written when they are too large."
+    made, note = {}, {}
+    for one in measured:
+        pictures, facts = find_pictures(one.points, folder)
+        name = one.about['name']
+        made |= {out/name/f'{slug(k)}.png': data for k, data in pictures.items()}
+        strengths = {k: one.results[k]['strength'] for k in pictures}
+        note[name] = dict(facts, noises=NOISES, strengths=strengths)
+    size = sum(map(len, made.values()))
+    check(size <= LIMIT, 'pictures', f'{size} bytes', f'at most {LIMIT}')
+    for one in measured:
+        for old in (out/one.about['name']).glob('*.png'):
+            old.unlink()
+    for path, data in made.items():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data)
+    write_text(json.dumps(note, indent=1) + '\n', out/'pictures.json')
+    print(f'{len(made)} pictures, {size:,} bytes')
+
+
+def with_pictures(
+    measured:Measured, # a data set
+    out:Path, # folder of the page's data
+)->Measured: # that knows which techniques have a picture of the strength that is shown
+    "Add what the note of the pictures says."
+    path = out/'pictures.json'
+    note = parse(path.read_bytes()) if path.is_file() else {}
+    mine = note.get(measured.about['name'], {})
+    strengths = mine.get('strengths', {})
+    results = {k: dict(f, picture=True) if f.get('strength') is not None and strengths.get(k) == f['strength'] else f
+               for k, f in measured.results.items()}
+    pictures = {k: v for k, v in mine.items() if k != 'strengths'}
+    return measured._replace(about=dict(measured.about, pictures=pictures if strengths else {}), results=results)
+
+
+# Data
+
+def edition_of(
+    results:Path, # folder
+    measured:list[Measured], # of all sets
+)->str: # eight figures, or none
+    "A name for the tables as they are: their digest."
+    names = sorted(name for one in measured for name in one.about['files'])
+    digest = hashlib.blake2b(digest_size=4)
+    for name in names:
+        digest.update((results/name).read_bytes())
+    return digest.hexdigest() if names else ''
+
+
+def make_data(
+    results:Path, # folder of tables
+    measured:list[Measured], # of all sets
+)->dict[str, Any]: # what JSON can hold
+    "All that the page knows."
+    listed = entrants()
+    others = {c.name: c for one in measured for c in one.others}
+    rows = []
+    for candidate in (*listed, *others.values()):
+        own = {one.about['name']: one.results.get(candidate.name, {}) for one in measured}
+        rows.append(dict(facts_of(candidate), results={k: v for k, v in own.items() if v}))
+    kinds = [k for k in KINDS if any(row['kind'] == k for row in rows)]
+    tags = [t for t in TAG_TITLES if any(t in row['tags'] for row in rows)]
+    return dict(
+        edition=edition_of(results, measured),
+        sets=[one.about for one in measured],
+        measures=[dict(name=k, title=title, better=METRICS[k].better, words=METRICS[k].what) for k, title in MEASURES.items()],
+        kinds=[dict(name=k, title=KINDS[k], words=KIND_WORDS[k]) for k in kinds],
+        needs=[dict(name=t, title=TAG_TITLES[t]) for t in tags],
+        techniques=rows)
+
+
+HEAD = ('set', 'technique', 'title', 'family', 'year', 'cost', 'needs', 'paper', 'state', 'strength', 'nfe', 'judge', 'metric',
+        'value', 'low', 'high', 'difference', 'difference_low', 'difference_high', 'p', 'holm', 'verdict')
+
+
+def long_rows(
+    data:dict[str, Any], # of `make_data`
+)->Iterable[dict[str, Any]]: # column of `HEAD` -> value
+    "One row for each number; one for a technique without numbers."
+    for row in data['techniques']:
+        paper = ' '.join(o['url'] for o in row['paper'])
+        about = dict(technique=row['name'], family=KINDS[row['kind']], **{k: row[k] for k in ('title', 'year', 'cost', 'needs')}, paper=paper)
+        for one in data['sets']:
+            found = row['results'].get(one['name'], {})
+            head = dict(about, set=one['name'], **{k: found.get(k) for k in ('state', 'strength', 'nfe', 'holm', 'verdict')})
+            numbers = [(j, m, v) for j, own in found.get('judges', {}).items() for m, v in own.items()]
+            for judge, metric, (value, low, high) in numbers:
+                more = found.get('differences', {}).get(judge, {}).get(metric, [None]*4)
+                away = dict(zip(('difference', 'difference_low', 'difference_high', 'p'), more))
+                yield dict(head, judge=judge, metric=metric, value=value, low=low, high=high, **away)
+            if not numbers:
+                yield head
+
+
+def as_csv(
+    data:dict[str, Any], # of `make_data`
+)->str: # of a file
+    "The same as a long table."
+    table = pd.DataFrame(long_rows(data), columns=HEAD)
+    for column in ('year', 'cost', 'nfe'):
+        table[column] = [f'{v:g}' if v == v and v is not None else '' for v in table[column]]
+    return table.to_csv(index=False, lineterminator='\n')
+
+
+def as_json(
+    data:dict[str, Any], # of `make_data`
+)->str: # of a file
+    "A line for each technique, so that a change of one is a line of a diff."
+    lines = [json.dumps(row, ensure_ascii=False, separators=(',', ':'), allow_nan=False) for row in data['techniques']]
+    rest = {k: v for k, v in data.items() if k != 'techniques'}
+    head = json.dumps(rest, ensure_ascii=False, separators=(',', ':'), allow_nan=False)
+    return head[:-1] + ',"techniques":[\n' + ',\n'.join(lines) + '\n]}\n'
+
+
+# The page without JavaScript
+
+def spelled(
+    value:float|None, # a number
+)->str: # three digits, or nothing
+    "A number as the page shows it."
+    if value is None:
+        return ''
+    if value and abs(value) >= 100:
+        return f'{value:.0f}'
+    return f'{value:.3g}'
+
+
+def state_words(
+    data:dict[str, Any], # of `make_data`
+)->str: # Markdown
+    "What is measured, and what is not."
+    words = []
+    for one in data['sets']:
+        own = [row['results'].get(one['name'], {}) for row in data['techniques']]
+        known = sum('strength' in o for o in own)
+        if one['state'] == 'none':
+            words.append(f'**{one["title"]}:** not measured yet.')
+            continue
+        how = 'at strengths chosen before' if one['state'] == 'chosen' else 'while they were tuned, so that the best number of each is a little too good'
+        first = f'**{one["title"]}:** {known} of {len(own)} techniques are measured, {how}.'
+        if one['compared']:
+            count = {v: sum(o.get('verdict') == v for o in own) for v in VERDICTS}
+            verdict = f'Compared with plain guidance, {count["better"]} are better, {count["worse"]} worse and {count["undecided"]} undecided.'
+        else:
+            verdict = 'Whether a difference from plain guidance is more than chance is not computed yet.'
+        words.append(f'{first} {verdict}')
+    nothing = all(one['state'] == 'none' for one in data['sets'])
+    more = 'The runs are under way. Until their tables are here, the columns of results are empty, and the table shows what the catalogue knows.'
+    return '\n\n'.join([*words, *([more] if nothing else [])])
+
+
+def result_cells(
+    row:dict[str, Any], # a technique
+    data:dict[str, Any], # of `make_data`
+)->str: # HTML
+    "FID under the judges of each set, and the verdict."
+    cells = ''
+    for one in data['sets']:
+        found = row['results'].get(one['name'], {})
+        fids = [found.get('judges', {}).get(j['name'], {}).get('fid') for j in one['judges']]
+        text = ' / '.join(spelled(f[0]) if f else '?' for f in fids) if any(fids) else ''
+        text = {'failed': 'could not be drawn', 'refused': 'not for this model'}.get(found.get('state'), text)
+        verdict = f' <b>{found["verdict"]}</b>' if found.get('verdict') else ''
+        cells += f'<td>{text}{verdict}</td>'
+    return cells
+
+
+def still_row(
+    row:dict[str, Any], # a technique
+    data:dict[str, Any], # of `make_data`
+)->str: # HTML
+    "A line of the table."
+    papers = '; '.join(f'<a href="{html.escape(o["url"])}">{html.escape(o["text"])}</a>' for o in row['paper'])
+    kind, cost = KINDS[row['kind']], f'{row["cost"]:g}'
+    needs = html.escape(row['needs']) or TAG_TITLES['nothing']
+    note = f'<br>{html.escape(row["note"])}' if row['note'] else ''
+    head = f'<th scope="row">{html.escape(row["title"])} <code>{html.escape(row["name"])}</code>{note}</th>'
+    return f'<tr>{head}<td>{kind}</td><td>{cost}</td><td>{needs}</td><td>{papers}</td>{result_cells(row, data)}</tr>'
+
+
+def still_table(
+    data:dict[str, Any], # of `make_data`
+)->str: # HTML
+    "All techniques, plain guidance first."
+    sets = ''.join(f'<th scope="col">FID: {html.escape(one["title"])}</th>' for one in data['sets'])
+    head = '<th scope="col">technique</th><th scope="col">family</th><th scope="col">evaluations per step</th><th scope="col">needs</th><th scope="col">paper</th>'
+    judges = '; '.join(f'{one["title"]}: ' + ', '.join(j['name'] for j in one['judges']) for one in data['sets'])
+    caption = f'<caption>FID under the three judges of a data set, lower is better. {html.escape(judges)}.</caption>'
+    rows = '\n'.join(still_row(row, data) for row in data['techniques'])
+    return f'<table>{caption}<thead><tr>{head}{sets}</tr></thead>\n<tbody>\n{rows}\n</tbody></table>'
+
+
+def citation(
+    data:dict[str, Any], # of `make_data`
+)->str: # BibTeX in Markdown
+    "How to cite the comparison: by the digest of its tables."
+    cff = (NBS.parent/'CITATION.cff').read_text(encoding='utf-8')
+    title, url, version = (re.search(rf'^{key}: (.*)$', cff, re.M)[1] for key in ('title', 'url', 'version'))
+    author = re.search(r'- name: (.*)', cff)[1]
+    edition = f'edition {data["edition"]}' if data['edition'] else 'before its tables were measured'
+    lines = ['@misc{cfg_course_comparison,', f'  title  = {{Comparison of guidance techniques, in: {title}}},', f'  author = {{{{{author}}}}},',
+             f'  note   = {{Version {version}, {edition}}},', f'  url    = {{{url}/compare.html}}', '}']
+    return '```bibtex\n' + '\n'.join(lines) + '\n```'
+
+
+BLOCKS = dict(state=state_words, table=still_table, citation=citation)
+
+
+def filled(
+    text:str, # of the page
+    data:dict[str, Any], # of `make_data`
+)->str: # of the page, with what the tables say
+    "Write the parts of the page that are made from tables, between their marks."
+    for name, make in BLOCKS.items():
+        begin, end = f'<!-- begin {name} -->', f'<!-- end {name} -->'
+        check(text.count(begin) == text.count(end) == 1, 'page', f'without one pair of marks {begin}', 'one')
+        before, rest = text.split(begin)
+        text = f'{before}{begin}\n{make(data)}\n{end}{rest.split(end)[1]}'
+    return text
+
+
+# Files
+
+def write_text(
+    text:str, # of a file
+    path:Path, # where to
+)->None:
+    "Write a file whole or not at all."
+    with writing(path) as tmp:
+        tmp.write_text(text, encoding='utf-8')
+
+
+def make_files(
+    results:Path, # folder of tables
+    out:Path, # folder of the page's data
+    page:Path, # a .qmd file
+    images:Path|None=None, # of images that were kept
+)->dict[Path, str]: # file -> text
+    "All files that are made from tables; the pictures are written on the way when there are images."
+    measured = [find_results(which, results) for which in SETS]
+    if images:
+        write_pictures(measured, images, out)
+    data = make_data(results, [with_pictures(one, out) for one in measured])
+    shown = filled(page.read_text(encoding='utf-8'), data)
+    return {out/'compare.json': as_json(data), out/'compare.csv': as_csv(data), page: shown}
+
+
+def main(
+    words:list[str]|None=None, # of the command line
+)->None:
+    "Parse the command line and write, or compare."
+    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p.add_argument('--results', type=Path, default=RESULTS, help='folder of tables')
+    p.add_argument('--out', type=Path, default=OUT, help='folder of the data and the pictures of the page')
+    p.add_argument('--page', type=Path, default=PAGE, help='the page')
+    p.add_argument('--images', type=Path, help='folder of images that were kept: the pictures are made anew')
+    p.add_argument('--check', action='store_true', help='write nothing; fail when something is stale')
+    args = p.parse_args(words)
+    try:
+        check(not (args.check and args.images), '--images', args.images, 'none with --check')
+        check(args.images is None or args.images.is_dir(), '--images', str(args.images), 'a folder that is there')
+        files = make_files(args.results, args.out, args.page, args.images)
+    except InputError as e:
+        sys.exit(f'compare.py: {e}')
+    stale = [p for p, text in files.items() if not p.is_file() or p.read_text(encoding='utf-8') != text]
+    if args.check:
+        sys.exit(f'{", ".join(p.name for p in stale)} stale. To mend: python tools/compare.py' if stale else 0)
+    args.out.mkdir(parents=True, exist_ok=True)
+    for path in stale:
+        write_text(files[path], path)
+    print(f'written: {", ".join(p.name for p in stale) or "nothing, all is as the tables say"}')
+
+
+if __name__ == '__main__': main()
