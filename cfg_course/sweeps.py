@@ -124,11 +124,28 @@ def parameters_text(
     words = [as_word(k, value) for k, value in named.items()]
     return ' '.join(words)
 
+TAKEN = 'sampler', 'steps', 'grid', 'sigma_min', 'sigma_max', 'S_churn', 'interval', 'class' # names that are not options
+PREFIX = 'guidance.' # of an option of a technique that has such a name
+
+def taken(
+    sampler:str, # name in `SAMPLERS`
+)->set[str]: # names
+    "What a word of the parameters can mean beside an option of a technique."
+    return {*TAKEN, *SAMPLERS[sampler].options}
+
+def option_word(
+    name:str, # of an option of a technique
+    sampler:str, # name in `SAMPLERS`
+)->str: # as in the table
+    "How a table names an option, so that it is not taken for the sampler's."
+    return f'{PREFIX}{name}' if name in taken(sampler) else name
+
 def parameters_in(
     point:Point, # a setting
 )->dict[str, Any]: # name -> value
     "What a point says beside its other columns."
-    named = dict(point.options)
+    sampler = sampler_of(point)[0]
+    named = {option_word(k, sampler): value for k, value in point.options}
     if point.interval:
         named['interval'] = interval_text(*point.interval)
     named.update(point.sampling)
@@ -1327,6 +1344,7 @@ def point_of(
     classes = given.pop('class', None)
     options = {k: as_value(text) for k, text in given.items()}
     sampling = take_sampling(row, options)
+    options = {k.removeprefix(PREFIX): value for k, value in options.items()}
     return Point(
         model=model or row['model'],
         method=row['method'],
