@@ -171,6 +171,17 @@ def test_second_and_final(measured, chosen):
     for entry in second: assert {r.point.seed for r in rivals_of(entry).values()} == {entry.point.seed}
 
 
+def test_what_is_dear_is_tuned_with_fewer_images(measured):
+    plan = measured/'contest_dear_plan.json'
+    made = json.loads((measured/'contest_digits_plan.json').read_text())
+    dear = [dict(made['candidates'][0], name=n, method=n) for n in ('clean_classifier', 'universal', 'discriminator')]
+    plan.write_text(json.dumps(dict(made, round=dict(made['round'], num=2000), candidates=[*made['candidates'], *dear])))
+    entries = tool.entries_of(asked_for(measured, 'first', model='dear'))
+    num = {e.candidate: e.point.num for e in entries}
+    assert num == dict(cfg=2000, apg=2000, cfgpp=2000, clean_classifier=500, universal=500, discriminator=num['discriminator'], **{'cfg+pag': 2000})
+    assert num['discriminator'] == (500 if tool.asks_gradient(entries[-1].point) else 2000)
+
+
 def test_the_next_stages(measured):
     args = asked_for(measured, 'farther1')
     asked = {e.candidate: e.strength for e in tool.entries_of(args)}
