@@ -124,7 +124,7 @@ def parameters_text(
     words = [as_word(k, value) for k, value in named.items()]
     return ' '.join(words)
 
-TAKEN = 'sampler', 'steps', 'grid', 'sigma_min', 'sigma_max', 'S_churn', 'interval', 'class' # names that are not options
+TAKEN = 'sampler', 'steps', 'grid', 'sigma_min', 'sigma_max', 'S_churn', 'interval', 'class' # no options
 PREFIX = 'guidance.' # of an option of a technique that has such a name
 
 def taken(
