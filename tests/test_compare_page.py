@@ -17,6 +17,7 @@ import compare
 PAGE, SCRIPT, DATA = NBS_DIR/'compare.qmd', NBS_DIR/'theme'/'compare.js', NBS_DIR/'compare'
 TEXT, RAW = PAGE.read_text(encoding='utf-8'), ''.join(re.findall(r'^```\{=html\}\n(.*?)^```$', PAGE.read_text(encoding='utf-8'), re.M | re.S))
 NOW = json.loads((DATA/'compare.json').read_text(encoding='utf-8'))
+ALL = len(NOW['techniques'])
 MNIST, PHOTOS = compare.SETS
 TUNED = 'fid', 'accuracy', 'class_std'
 needs_node = pytest.mark.skipif(not shutil.which('node'), reason='no node here, which runs the page\'s JavaScript')
@@ -162,7 +163,7 @@ def test_without_chosen_strengths_the_best_of_tuning_is_shown(tmp_path):
         found = of(data, name)['results']['mnist']
         assert found['strength'] == own.groupby('strength').value.agg(lambda v: np.log(v).mean()).idxmin() and found['state'] == 'tuned'
         assert len(found['curve']['strengths']) == 6 and set(next(iter(found['judges'].values()))) == set(TUNED)
-    assert of(data, 'pag')['results'] == {} and '4 of 108 techniques are measured, while they were tuned' in page
+    assert of(data, 'pag')['results'] == {} and f'4 of {ALL} techniques are measured, while they were tuned' in page
     assert 'not computed yet' in page and of(data, 'cfg')['results']['mnist']['command'].startswith('python sample.py --model mnist-a --guidance cfg ')
 
 
@@ -173,7 +174,7 @@ def test_what_is_not_measured_is_said(tmp_path, sets):
     missing = [o for o in compare.SETS if o not in sets]
     assert all(f'**{o.title}:** not measured yet.' in page for o in missing) and ('The runs are under way' in page) == (not sets)
     assert all(o.name not in t['results'] for o in missing for t in data['techniques']) and bool(data['edition']) == bool(sets)
-    assert text.count('\n') == 1 + sum(108 - 2 + 54 if o in sets else 108 for o in compare.SETS)
+    assert text.count('\n') == 1 + sum(ALL - 2 + 54 if o in sets else ALL for o in compare.SETS)
 
 
 def test_seeds_are_averaged_and_their_interval_shrinks(tmp_path):
@@ -402,8 +403,8 @@ def test_words():
     found = run_js('''const state = C.usual(data), left = C.chosen(data, state)
         return [C.spelled(6.2149, 'fid'), C.spelled(.84123, 'recall'), C.spelled(1234.5, 'fid'), C.spelled(-1.5), C.spelled(null), C.between([2, 1.5, null], 'fid'), C.between([.9, .85, .95], 'recall'), C.between([-1, -2, 1]),
           C.says(data, state, left), C.says(data, {...state, sort: '-year'}, left.slice(0, 3)), C.says(data, state, left.slice(0, 1)), C.says(data, state, left.slice(0, 2)), ['year', '-year', ''].map(s => C.turned(s, 'year')), C.turned('cost', 'year')]''')
-    assert found == ['6.21', '84.1 %', '1235' if found[2] == '1235' else '1234', '\u22121.5', '', '', '85.0 to 95.0 %', '\u22122 to 1', 'All 107 techniques. Plain guidance stands first.',
-        '2 of 107 techniques are left, sorted by year, falling. Plain guidance stands first.', 'None of 107 techniques is left. Plain guidance stands first.', '1 of 107 techniques is left. Plain guidance stands first.', ['-year', '', 'year'], 'year']
+    assert found == ['6.21', '84.1 %', '1235' if found[2] == '1235' else '1234', '\u22121.5', '', '', '85.0 to 95.0 %', '\u22122 to 1', f'All {ALL - 1} techniques. Plain guidance stands first.',
+        f'2 of {ALL - 1} techniques are left, sorted by year, falling. Plain guidance stands first.', f'None of {ALL - 1} techniques is left. Plain guidance stands first.', f'1 of {ALL - 1} techniques is left. Plain guidance stands first.', ['-year', '', 'year'], 'year']
 
 
 @needs_node
@@ -570,7 +571,7 @@ SAYS = "(async () => { await new Promise(f => setTimeout(f, 500)); return docume
 def test_in_a_browser(whole, browser):
     (b, url, live), data = browser, whole[1]
     go(b, url)
-    assert b.value(NAMES) == [o['name'] for o in data['techniques'][:25]] and b.value(SAYS) == 'All 107 techniques. Plain guidance stands first.'
+    assert b.value(NAMES) == [o['name'] for o in data['techniques'][:25]] and b.value(SAYS) == f'All {ALL - 1} techniques. Plain guidance stands first.'
     # A header by keyboard: it sorts, keeps the focus, and says so
     b.value("document.querySelector('[data-column=judge0] button').focus()")
     press(b, 'Enter')
@@ -581,10 +582,10 @@ def test_in_a_browser(whole, browser):
     assert b.value("document.activeElement.closest('th').getAttribute('aria-sort')") == 'descending'
     b.value("document.querySelector('[data-part=more]').focus()")
     press(b, 'Enter')
-    assert len(b.value(NAMES)) == 108 and b.value("document.activeElement.closest('tr').dataset.name") == b.value(NAMES)[25]
+    assert len(b.value(NAMES)) == ALL and b.value("document.activeElement.closest('tr').dataset.name") == b.value(NAMES)[25]
     # Search and filter
     b.value("(() => { const e = document.querySelector('[data-part=search]'); e.value = 'autoguidance'; e.dispatchEvent(new Event('input')) })()")
-    assert b.value(SAYS).startswith(f'{len(b.value(NAMES)) - 1} of 107 techniques are left, sorted by') and b.value(NAMES)[0] == 'cfg'
+    assert b.value(SAYS).startswith(f'{len(b.value(NAMES)) - 1} of {ALL - 1} techniques are left, sorted by') and b.value(NAMES)[0] == 'cfg'
     b.value("document.querySelector('[data-part=reset]').click()")
     b.value("(() => { const e = document.querySelector('[data-part=kind]'); e.value = 'term'; e.dispatchEvent(new Event('change')) })()")
     assert b.value(NAMES)[1:] == [o['name'] for o in data['techniques'] if o['kind'] == 'term']
@@ -610,7 +611,7 @@ def test_in_a_browser(whole, browser):
     assert b.value("document.querySelector('[data-part=data]').value") == 'photographs' and b.value("document.querySelector('[data-column=year]').getAttribute('aria-sort')") == 'descending'
     for hash in ('#data=photographs&sort=price', '#kind=__proto__', '#how-to-read-the-table', '#search=%E0%A4%A'):
         go(b, url + '?data=photographs' + hash)
-        assert b.value(SAYS) == 'All 107 techniques. Plain guidance stands first.' and b.value("document.querySelector('[data-part=data]').value") == 'mnist'
+        assert b.value(SAYS) == f'All {ALL - 1} techniques. Plain guidance stands first.' and b.value("document.querySelector('[data-part=data]').value") == 'mnist'
     # A phone
     b.dress((390, 844))
     go(b, url)
@@ -622,7 +623,7 @@ def test_in_a_browser(whole, browser):
     (live/'compare'/'compare.json').write_text('{"sets": []}')
     load(b, url)
     still = "document.querySelector('[data-still]').checkVisibility() && !document.querySelector('[data-live]').checkVisibility() && document.querySelectorAll('[data-still] tbody tr').length"
-    assert b.value(f'(async () => {{ await new Promise(f => setTimeout(f, 1500)); return {still} }})()') == 108 and b.value('document.documentElement.scrollWidth') <= 390
+    assert b.value(f'(async () => {{ await new Promise(f => setTimeout(f, 1500)); return {still} }})()') == ALL and b.value('document.documentElement.scrollWidth') <= 390
     b.call('Emulation.setScriptExecutionDisabled', value=True)
     load(b, url)
-    assert b.value(still) == 108
+    assert b.value(still) == ALL

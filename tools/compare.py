@@ -88,6 +88,8 @@ SAID = { # of candidates that are no entry of the catalogue: title, kind, paper,
     'cfg, ancestral': ('plain guidance, sampled with fresh noise', 'procedure', '', ''),
     'interval, middle': ('plain guidance at middle noise levels', 'schedule', INTERVAL, 'one evaluation a step outside of the interval'),
     'interval, all but low': ('plain guidance at all but low noise levels', 'schedule', INTERVAL, 'one evaluation a step outside of the interval'),
+    'autoguidance, middle': ('autoguidance at middle noise levels', 'weak', '', 'one evaluation a step outside of the interval'),
+    'pag, middle': ('perturbed-attention guidance at middle noise levels', 'weak', '', 'one evaluation a step outside of the interval'),
     'cfgpp, dpmpp': ('CFG++ with steps of DPM-Solver++', 'procedure', '', '')}
 
 TAGS = dict( # what a technique needs, in the filter -> the words that say so

@@ -64,7 +64,7 @@ PARAMETERS = {
     'ParBudgetDigits': ('4.61', 'nbs/08a_picture_decisions.ipynb', r'$2\log 10 = 4.61$'),
     'ParErrorGain': ('13', 'nbs/07a_guarantees.ipynb', 'independent ones by 13 at $s = 3$'),
     'ParErrorScale': ('3', 'nbs/07a_guarantees.ipynb', 'independent ones by 13 at $s = 3$'),
-    'ParClasses': ('ten', 'nbs/08_pictures.ipynb', '> Ten digits, 300 flat sheets'),
+    'ParClasses': ('ten', 'nbs/08_pictures.ipynb', r'$p(c\mid x)\approx 1/10$ for every picture'),
     'ParFive': ('5\\,\\%', 'nbs/19a_evidence.ipynb', 'At a level of 5 % one comparison'),
     'ParOne': ('1\\,\\%', 'nbs/19a_evidence.ipynb', 'Those that fail at a level of 1 %'),
     'ParHigh': ('0.3', 'nbs/26_repair.ipynb', 'takes places above a level of 0.3 alone'),
