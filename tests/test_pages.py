@@ -8,6 +8,8 @@ import pytest
 
 from notebooks import NBS_DIR, ROOT
 
+sys.path.insert(0, str(ROOT/'tools'))
+
 THEME = NBS_DIR/'theme'
 FILTERS = re.findall(r'path: theme/(\w+\.lua)', (ROOT/'_quarto.yml').read_text(encoding='utf-8'))
 
@@ -365,6 +367,74 @@ def test_the_index_is_made_after_rendering():
     assert 'theme/search.lua' in re.search(r'post-render: (.*)', (ROOT/'_quarto.yml').read_text(encoding='utf-8'))[1]
 
 
+# The address of the course, which may not be there yet
+
+LINKED = """---
+title: A page
+description: What it says.
+output-file: page.html
+---
+
+[![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)](https://colab.research.google.com/github/NAME/blob/main/nbs/a.ipynb)
+
+See [the nodes](https://github.com/NAME/tree/main/comfy), [another course](https://github.com/NAMEs/x) and [a paper](https://arxiv.org/abs/1).
+"""
+
+
+def addressed(tmp_path, published, markdown=LINKED):
+    "A page as it is where the course has its address, or has not."
+    text = (ROOT/'settings.ini').read_text(encoding='utf-8')
+    user, repo = (re.search(rf'^{o} = (.*)$', text, re.M)[1] for o in ('user', 'repo'))
+    (tmp_path/'settings.ini').write_text(re.sub(r'^published = .*$', f'published = {published}', text, flags=re.M), encoding='utf-8')
+    (tmp_path/'nbs').mkdir(exist_ok=True)
+    return render(markdown.replace('NAME', f'{user}/{repo}'), cwd=tmp_path/'nbs'), f'{user}/{repo}'
+
+
+@needs_pandoc
+def test_until_it_is_published_no_link_leads_to_the_repository(tmp_path):
+    page, name = addressed(tmp_path, False)
+    assert f'{name}/' not in page.partition('<script')[0] and 'Colab' not in page and '<p></p>' not in page
+    assert 'See the nodes,' in page and f'https://github.com/{name}s/x' in page and 'https://arxiv.org/abs/1' in page
+    code = shown('half', 'def half(\n    x:int, # whole\n)').replace('https://example.org', f'https://github.com/{name}/blob/main/a.py#L1')
+    assert 'source of half' not in addressed(tmp_path, False, code)[0] and 'source of half' in addressed(tmp_path, True, code)[0]
+
+
+@needs_pandoc
+def test_once_it_is_published_they_are_there(tmp_path):
+    page, name = addressed(tmp_path, True)
+    assert page.count(f'/{name}/') == 2 and 'class="colab"' in page and 'Open in Colab' in page
+
+
+@needs_pandoc
+@pytest.mark.parametrize('published', [True, False])
+def test_each_page_says_what_it_is_to_those_who_collect_pages(tmp_path, published):
+    page, _ = addressed(tmp_path, published, LINKED.replace('A page', 'A "page" </script>'))
+    told = json.loads(re.search(r'<script type="application/ld\+json">(.*?)</script>', page)[1])
+    assert told['@type'] == 'LearningResource' and told['description'] == 'What it says.' and told['isPartOf']['@type'] == 'Course'
+    assert told['url'].endswith('/cfg_course/page.html') and told['name'].startswith('A')
+    assert 'ld+json' not in render('Without a title.')
+
+
+@pytest.mark.parametrize('published', [True, False])
+def test_what_the_site_is_told_of_the_repository(published):
+    yaml = pytest.importorskip('yaml')
+    import pages
+    from nbdev.quarto import _nbdev_yml
+    values = dict(doc_path='_docs', title='T', doc_host='h', doc_baseurl='/b', description='d', branch='main', git_url='https://github.com/u/r')
+    told = yaml.safe_load(pages.with_address(_nbdev_yml.format(**values), published))['website']
+    assert ('repo-url' in told) == ('repo-actions' in told) == ('navbar' in told) == published
+    if published: assert told['navbar']['tools'][0]['href'] == 'https://github.com/u/r' and told['repo-subdir'] == 'nbs'
+    assert 'github.com' not in (ROOT/'_quarto.yml').read_text(encoding='utf-8')
+
+
+def test_the_readme_leads_to_what_is_there():
+    import readme
+    says = readme.read_settings()
+    site, text = says['doc_host'] + says['doc_baseurl'], (ROOT/'README.md').read_text(encoding='utf-8')
+    assert says.getboolean('published') or not re.search(rf'\]\(({re.escape(site)}|{re.escape(says["git_url"])})', text)
+    assert readme.offline(f'[a]({site}/story.html#x), [b]({site}/choice.html)') == '[a](nbs/story.qmd), [b](nbs/32_choice.ipynb)'
+
+
 # Publishing
 
 def workflow(name):
@@ -405,7 +475,6 @@ def test_the_tag_has_to_be_the_version(tag, fits):
 
 # The live pages without Quarto
 
-sys.path.insert(0, str(ROOT/'tools'))
 import serve # noqa: E402
 
 
