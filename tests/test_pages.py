@@ -124,6 +124,20 @@ def test_lessons_fold_where_they_check_or_are_long():
     assert 'Seen.' in outside(render(cell(check, exported=False, output='::: {.cell-output}\nSeen.\n:::')))
 
 
+CLAIM = 'so it is at s = {}: error 1.0e-16, tolerance 1.0e-12\n'
+
+
+@needs_pandoc
+@pytest.mark.parametrize('lines, folds_to', [([CLAIM]*3, None), ([CLAIM]*4, 4), ([CLAIM.replace('\n', ' (300 samples)\n')]*18, 18),
+    ([CLAIM]*9 + ['phi: got 1.5, allowed: a number\n'], None), (['1 2 3\n']*9, None), ([CLAIM.replace('1.0e-16', '0.0e+00')]*5 + ['\n'], 5)])
+def test_long_lists_of_claims_fold_to_their_number(lines, folds_to):
+    output = '::: {.cell-output .cell-output-stdout}\n```\n' + ''.join(o.format(i) for i, o in enumerate(lines)) + '```\n:::'
+    page = render(cell('assert claim("so it is", 0, 1)', exported=False, output=output))
+    found = re.findall(r'<details class="claims"><summary>(\d+) claims hold<span class="more">show them</span></summary>(.*?)</details>', page, re.S)
+    assert [int(n) for n, _ in found] == ([] if folds_to is None else [folds_to])
+    assert text_of(page).count('so it is at') == sum('so it is at' in o for o in lines) and page.count('<details') == page.count('</details>')
+
+
 def test_every_public_name_can_be_documented():
     "nbdev evaluates annotations; those that name what only type checkers import are printed as they are written."
     script = '''
