@@ -449,6 +449,56 @@ def test_the_readme_leads_to_what_is_there():
     assert readme.offline(f'[a]({site}/story.html#x), [b]({site}/choice.html)') == '[a](nbs/story.qmd), [b](nbs/32_choice.ipynb)'
 
 
+# What the visit in a browser looks for
+
+CALM = dict(over=0, culprits=[], raw=0, heads=0, height=10_000, page=10_000, code_height=500, fold_height=400)
+
+
+@pytest.mark.parametrize('change, fault', [({}, None), (dict(cut=['a+b']), 'formula is cut: a+b'), (dict(markdown=['**x']), 'raw Markdown: **x'),
+    (dict(heads=2), '2 heads of tables are empty'), (dict(shut=['DIV']), 'opens by mouse alone: DIV'), (dict(open=['D']), 'exported code is open: D'),
+    (dict(colour=['A']), 'a link by its colour alone: A'), (dict(unreached=['PRE']), 'scrolls, but not by keyboard: PRE')])
+def test_what_a_page_shows_is_judged(change, fault):
+    import visit
+    assert visit.page_faults(CALM | change) == ([] if fault is None else [fault])
+
+
+@pytest.mark.parametrize('name, change, fault', [('rules', {}, None), ('rules', dict(code_height=700), 'code takes 11% of its height'),
+    ('rules', dict(page=13_000), 'is 15.4 screens of a phone long'), ('guidance', dict(page=20_000), None), ('story', dict(code_height=5000), None)])
+def test_long_chapters_and_code_are_judged(name, change, fault, tmp_path, monkeypatch):
+    import visit
+    assert visit.chapter('rules') and visit.chapter('damages') and not visit.chapter('story') and not visit.chapter('api')
+    assert visit.length_faults(name, CALM | change) == ([] if fault is None else [fault])
+
+
+def test_pages_say_what_they_are_and_are_on_the_map(tmp_path, monkeypatch):
+    import visit
+    page = '<meta name="description" content="x"><meta property="og:image" content="https://a"><meta property="og:title" content="t"><script type="application/ld+json">{}</script>'
+    (tmp_path/'a.html').write_text(page)
+    (tmp_path/'b.html').write_text(page.replace('og:image', 'og:x').replace('application/ld+json', 'text/x'))
+    (tmp_path/'sitemap.xml').write_text('<loc>https://h/r/a.html</loc>')
+    monkeypatch.setattr(visit, 'DOCS', tmp_path)
+    assert visit.told_faults(tmp_path/'a.html') == [] and visit.told_faults(tmp_path/'b.html') == ['has not a card', 'has not structured data']
+    assert visit.map_faults(['a', '404']) == [] and visit.map_faults(['a', 'b']) == ['not in sitemap.xml: b']
+
+
+@pytest.mark.parametrize('published', [True, False])
+def test_links_to_where_nothing_is_yet_are_found(published, monkeypatch):
+    import visit
+    says = dict(visit.read_settings())
+    here = f'https://github.com/{says["user"]}/{says["repo"]}/blob/main/a.py'
+    class Settings(dict): getboolean = lambda self, name: published
+    monkeypatch.setattr(visit, 'read_settings', lambda: Settings(says))
+    found = visit.link_faults({'b/x.html': dict(ids=[], links=[here, 'https://arxiv.org/abs/1', f'{says["doc_host"]}/x.html'])}, 'b/')['b/x.html']
+    assert len(found) == (0 if published else 2)
+
+
+def test_the_visit_has_what_it_needs():
+    run = steps(workflow('docs')['jobs']['build'])
+    assert next(i for i, o in enumerate(run) if 'axe-core' in o) < next(i for i, o in enumerate(run) if o.startswith('make visit'))
+    import visit
+    assert {'story', 'play', 'compare'} <= set(visit.MAIN)
+
+
 # Publishing
 
 def workflow(name):

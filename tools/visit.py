@@ -290,7 +290,7 @@ def length_faults(
     seen:dict # what LOOK returned, on a phone
 )->list: # one line for each fault
     "Too much code as a chapter opens, or too many screens."
-    if not (ROOT/'_docs'/f'{name}.html').is_file() or not chapter(name): return []
+    if not chapter(name): return []
     share = (seen['code_height'] + seen['fold_height'])/max(seen['height'], 1)
     drowned = [f'code takes {share:.0%} of its height'] if share > SHARE else []
     screens = seen['page']/PHONE[1]
