@@ -449,6 +449,32 @@ def test_the_readme_leads_to_what_is_there():
     assert readme.offline(f'[a]({site}/story.html#x), [b]({site}/choice.html)') == '[a](nbs/story.qmd), [b](nbs/32_choice.ipynb)'
 
 
+# After rendering
+
+RENDERED = """<nav class="navbar navbar-expand-lg " data-bs-theme="dark"><button class="navbar-toggler" type="button" role="menu" aria-expanded="false"></button></nav>
+<nav class="quarto-secondary-nav"><nav class="quarto-page-breadcrumbs" aria-label="breadcrumb"></nav></nav>
+<nav id="quarto-sidebar" class="sidebar collapse"></nav><nav id="TOC" role="doc-toc" class="toc-active"></nav>
+<nav class="quarto-page-breadcrumbs quarto-title-breadcrumbs d-none" aria-label="breadcrumb"></nav><nav class="page-navigation"></nav>
+<script src="https://cdn/requirejs@2/require.js"></script><script src="own.js"></script>
+<section id="quarto-bibliography"><h2>References</h2><div id="refs" class="references" role="list"><div id="ref-a" class="csl-entry">A</div>
+<div id="ref-b" class="csl-entry">B</div>
+</div></section>"""
+
+
+@needs_pandoc
+def test_a_rendered_page_is_mended(tmp_path):
+    page, command = tmp_path/'a.html', [*PANDOC, '-f', 'markdown', '-t', 'plain', '--lua-filter', str(THEME/'offline.lua')]
+    page.write_text(RENDERED)
+    for _ in range(2): # the second time nothing changes
+        subprocess.run(command, input='', cwd=NBS_DIR, check=True, text=True, env=os.environ | dict(QUARTO_PROJECT_OUTPUT_FILES=str(page)))
+        html = page.read_text()
+        names = re.findall(r'<nav[^>]*aria-label="([^"]*)"', html)
+        assert len(set(names)) == len(names) == html.count('<nav') == 6 == html.count('aria-label'), names
+        assert 'role="menu"' not in html and 'requirejs' not in html and 'own.js' in html and 'role="doc-toc"' in html
+        assert html.count('<details class="box works"><summary>2 works</summary><div id="refs"') == 1 == html.count('</details></section>')
+    assert 'theme/offline.lua' in re.search(r'post-render: (.*)', (ROOT/'_quarto.yml').read_text(encoding='utf-8'))[1]
+
+
 # What the visit in a browser looks for
 
 CALM = dict(over=0, culprits=[], raw=0, heads=0, height=10_000, page=10_000, code_height=500, fold_height=400)

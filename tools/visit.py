@@ -69,7 +69,7 @@ LOOK = """(() => {
     unresolved: [...document.querySelectorAll('.quarto-unresolved-ref')].map(e => e.textContent),
     cut: [...document.querySelectorAll('.katex-display')].filter(e => cut(e) && (innerWidth > 1000 || !cue(e))).map(e => e.textContent.slice(0, 70)),
     markdown: [...texts(main)].filter(t => plain(t.parentElement) && raw(t)).slice(0, 5).map(t => t.textContent.trim().slice(0, 80)),
-    shut: [...document.querySelectorAll('[data-bs-toggle="collapse"]')].filter(e => shown(e) && e.tabIndex < 0).map(name),
+    shut: [...document.querySelectorAll('[data-bs-toggle="collapse"]')].filter(e => e.id != 'quarto-sidebar-glass' && shown(e) && e.tabIndex < 0).map(name),
     height: main.getBoundingClientRect().height, page: document.documentElement.scrollHeight, code_height: tall(source), fold_height: tall(folds),
     colour: [...main.querySelectorAll('p a[href], li a[href]')].filter(a => shown(a) && a.textContent.trim() && getComputedStyle(a).textDecorationLine == 'none'
       && getComputedStyle(a).borderTopStyle == 'none' && a.parentElement.textContent.trim() != a.textContent.trim() && !a.closest('nav, .api, .breadcrumb, [role="doc-toc"]')).slice(0, 3).map(name),
@@ -78,6 +78,14 @@ LOOK = """(() => {
     unreached: [...document.querySelectorAll('main :is(pre, table, .katex-display)')].filter(e => e.checkVisibility() && e.scrollWidth
       > e.clientWidth + 1 && getComputedStyle(e).overflowX == 'auto' && e.tabIndex < 0 && !e.closest('[tabindex="0"]')).map(name),
     ids: [...document.querySelectorAll('[id]')].map(e => e.id), links: [...document.links].map(a => a.href)}
+})()"""
+# The style of the night is there: it is loaded when it is first asked for, and colours change over some time.
+NIGHT = """(async () => {
+  const wait = ms => new Promise(done => setTimeout(done, ms))
+  const light = () => getComputedStyle(document.body).backgroundColor.match(/[\\d.]+/g).slice(0, 3).reduce((a, b) => a + +b, 0)
+  for (let i = 0; i < 200 && light() > 200; i++) await wait(100)
+  await wait(600)
+  return light() < 200
 })()"""
 COLOURS = 'color-contrast', 'link-in-text-block'  # rules of axe-core about colours
 AXE_RUN = """axe.run(document, {resultTypes: ['violations'], ...(RULES.length ? {runOnly: {type: 'rule', values: RULES}} : {})})
@@ -334,7 +342,7 @@ def look_again(
     faults += [f'desktop: {o}' for o in page_faults(browser.value(LOOK))] + axe_faults(browser, axe, 'desktop')
     for size, word in (DESKTOP, 'desktop'), (PHONE, 'phone'):
         browser.dress(size, dark=True)
-        browser.value(SETTLE)
+        browser.value(NIGHT)
         faults += axe_faults(browser, axe, f'{word}, dark', COLOURS)
     browser.dress(PHONE)
     return faults
