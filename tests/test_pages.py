@@ -469,7 +469,7 @@ def test_a_rendered_page_is_mended(tmp_path):
         subprocess.run(command, input='', cwd=NBS_DIR, check=True, text=True, env=os.environ | dict(QUARTO_PROJECT_OUTPUT_FILES=str(page)))
         html = page.read_text()
         names = re.findall(r'<nav[^>]*aria-label="([^"]*)"', html)
-        assert len(set(names)) == len(names) == html.count('<nav') == 6 == html.count('aria-label'), names
+        assert len(set(names)) == len(names) == html.count('<nav') == 7 == html.count('aria-label'), names
         assert 'role="menu"' not in html and 'requirejs' not in html and 'own.js' in html and 'role="doc-toc"' in html
         assert html.count('<details class="box works"><summary>2 works</summary><div id="refs"') == 1 == html.count('</details></section>')
     assert 'theme/offline.lua' in re.search(r'post-render: (.*)', (ROOT/'_quarto.yml').read_text(encoding='utf-8'))[1]
