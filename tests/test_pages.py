@@ -451,7 +451,9 @@ def test_the_readme_leads_to_what_is_there():
 
 # After rendering
 
-RENDERED = """<nav class="navbar navbar-expand-lg " data-bs-theme="dark"><button class="navbar-toggler" type="button" role="menu" aria-expanded="false"></button></nav>
+RENDERED = """<head><script src="site_libs/a.js"></script><script src="site_libs/glightbox/g.js"></script><link href="site_libs/b/bootstrap-icons.css" rel="stylesheet">
+<link href="day.css" rel="stylesheet" class="quarto-color-scheme" id="q"><link href="night.css" rel="stylesheet" append-hash="true" class="quarto-color-scheme quarto-color-alternate" id="q"></head>
+<nav class="navbar navbar-expand-lg " data-bs-theme="dark"><button class="navbar-toggler" type="button" role="menu" aria-expanded="false"></button></nav>
 <nav class="quarto-secondary-nav"><nav class="quarto-page-breadcrumbs" aria-label="breadcrumb"></nav></nav>
 <nav id="quarto-sidebar" class="sidebar collapse"></nav><nav id="TOC" role="doc-toc" class="toc-active"></nav>
 <nav class="quarto-page-breadcrumbs quarto-title-breadcrumbs d-none" aria-label="breadcrumb"></nav><nav class="page-navigation"></nav>
@@ -470,9 +472,28 @@ def test_a_rendered_page_is_mended(tmp_path):
         html = page.read_text()
         names = re.findall(r'<nav[^>]*aria-label="([^"]*)"', html)
         assert len(set(names)) == len(names) == html.count('<nav') == 7 == html.count('aria-label'), names
+        assert '<script src="site_libs/a.js" defer></script>' in html and '<script src="site_libs/glightbox/g.js"></script>' in html
+        assert 'bootstrap-icons' not in html and html.count('rel="stylesheet"') == 1 == html.count('rel="disabled-stylesheet" blocking="render"')
         assert 'role="menu"' not in html and 'requirejs' not in html and 'own.js' in html and 'role="doc-toc"' in html
         assert html.count('<details class="box works"><summary>2 works</summary><div id="refs"') == 1 == html.count('</details></section>')
     assert 'theme/offline.lua' in re.search(r'post-render: (.*)', (ROOT/'_quarto.yml').read_text(encoding='utf-8'))[1]
+
+
+@needs_pandoc
+@pytest.mark.parametrize('text, katex', [('$x$ and\n\n$$y = 1$$', 0), ('$a$ $b$ $c$', 0), ('$a$ $b$ $c$ $d$', 4), ('$$y = 1$$ {#eq-y}', 1), ('No formula.', 0)])
+def test_few_formulas_need_no_program(text, katex):
+    page = render(text)
+    assert page.count('class="math') == katex and page.count('<math') == (0 if katex else text.replace('$$', '$').count('$')//2)
+
+
+def test_every_icon_is_drawn():
+    "Icons that Quarto puts on pages have a shape in site.scss, since the font that has them all is left out."
+    shapes = dict(re.findall(r'^\.bi-([\w-]+) \{ --icon: url\("(data:image/svg[^"]+)"\); \}', STYLE, re.M))
+    listed = re.search(r'^:is\(((?:\.bi-[\w-]+(?:, )?)+)\)::before', STYLE, re.M)[1]
+    assert set(shapes) == {o.removeprefix('.bi-') for o in listed.split(', ')} and len(set(shapes.values())) == len(shapes)
+    if (DOCS/'index.html').is_file():
+        used = {o for p in DOCS.glob('*.html') for o in re.findall(r'class="bi bi-([\w-]+)', p.read_text(encoding='utf-8'))}
+        assert used <= set(shapes)
 
 
 # What the visit in a browser looks for

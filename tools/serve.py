@@ -11,7 +11,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 NBS, DOCS = ROOT/'nbs', ROOT/'_docs'
 LIVE = 'story', 'play', 'glossary'
-FILTERS = 'site.lua', 'fold.lua', 'terms.lua', 'tables.lua', 'address.lua', 'reach.lua'
+FILTERS = 'site.lua', 'fold.lua', 'terms.lua', 'formulas.lua', 'tables.lua', 'address.lua', 'reach.lua'
 CARRIED = 'theme', 'katex', 'story', 'play', 'results'
 NO_PANDOC = 'No Pandoc here. To get it: pip install pypandoc-binary; or build the whole site with Quarto: make site'
 ELSEWHERE = ('<p>{name} is not among the pages that are served here. It is a notebook, <code>nbs/</code>, to open in Jupyter; '
