@@ -116,31 +116,17 @@ def test_it_needs_no_formulas_of_katex():
     assert 'D<sub>u</sub> + s (D<sub>c</sub> − D<sub>u</sub>)' in FIGURE
 
 
-ICONS = (NBS_DIR/'theme'/'icons.css').read_text(encoding='utf-8')
+STYLE = (NBS_DIR/'theme'/'site.scss').read_text(encoding='utf-8')
 SHOWN = 'chevron-right arrow-right-short arrow-left-short arrow-up layout-text-sidebar-reverse github clipboard check2 exclamation-circle'.split()
 
 
 def test_icons_of_the_site_are_drawn():
-    listed = set(re.findall(r'\.bi-([\w-]+)(?=[,)])', ICONS))
-    assert listed == set(re.findall(r'^\.bi-([\w-]+) \{ --icon: url\("data:image/svg\+xml,[^"]+"\); \}$', ICONS, re.M)) >= set(SHOWN)
-    assert len(ICONS) < 6000 and not re.search(r'https?://(?!www\.w3\.org)', ICONS)
-    for drawing in re.findall(r'svg\+xml,([^"]+)"', ICONS): ElementTree.fromstring(unquote(drawing))
+    listed = {k for rule in re.findall(r':is\(([^)]*)\)::before', STYLE) for k in re.findall(r'\.bi-([\w-]+)', rule)}
+    drawn = re.findall(r'^\.bi-([\w-]+) \{ --icon: url\("data:image/svg\+xml,([^"]+)"\); \}$', STYLE, re.M)
+    assert listed == {name for name, _ in drawn} >= set(SHOWN)
+    for _, drawing in drawn: ElementTree.fromstring(unquote(drawing))
     docs = [p.read_text(encoding='utf-8') for p in (ROOT/'_docs').glob('*.html')]
     assert {k for text in docs for o in re.findall(r'class="bi ([^"]*)"', text) for k in re.findall(r'bi-([\w-]+)', o)} <= listed
-
-
-@pytest.mark.parametrize('there', [True, False])
-def test_icons_take_their_place(tmp_path, there):
-    PANDOC = find_pandoc()
-    if PANDOC is None: pytest.skip('no Pandoc here')
-    folder = tmp_path/'site_libs'/'bootstrap'
-    folder.mkdir(parents=True)
-    for name in ('bootstrap-icons.css', 'bootstrap-icons.woff') if there else (): (folder/name).write_text('theirs')
-    command = [*PANDOC, '--from', 'markdown', '--to', 'plain', '--lua-filter', str(NBS_DIR/'theme'/'icons.lua')]
-    done = subprocess.run(command, input='', cwd=NBS_DIR, capture_output=True, text=True, env=os.environ | dict(QUARTO_PROJECT_OUTPUT_DIR=str(tmp_path)))
-    assert done.returncode == 0 and not done.stderr, done.stderr
-    assert {p.name: p.read_text(encoding='utf-8') for p in folder.iterdir()} == ({'bootstrap-icons.css': ICONS} if there else {})
-    assert 'theme/icons.lua' in re.search(r'post-render: (.*)', (ROOT/'_quarto.yml').read_text(encoding='utf-8'))[1]
 
 
 def test_the_readme_begins_alike():

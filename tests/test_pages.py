@@ -8,6 +8,8 @@ import pytest
 
 from notebooks import NBS_DIR, ROOT
 
+sys.path.insert(0, str(ROOT/'tools'))
+
 THEME = NBS_DIR/'theme'
 FILTERS = re.findall(r'path: theme/(\w+\.lua)', (ROOT/'_quarto.yml').read_text(encoding='utf-8'))
 
@@ -120,6 +122,20 @@ def test_lessons_fold_where_they_check_or_are_long():
         (what, _, summary, _), = folds(render(cell(code, exported=False, output='::: {.cell-output}\nSeen.\n:::')))
         assert (what, summary_of(summary)) == ('lesson', more)
     assert 'Seen.' in outside(render(cell(check, exported=False, output='::: {.cell-output}\nSeen.\n:::')))
+
+
+CLAIM = 'so it is at s = {}: error 1.0e-16, tolerance 1.0e-12\n'
+
+
+@needs_pandoc
+@pytest.mark.parametrize('lines, folds_to', [([CLAIM]*3, None), ([CLAIM]*4, 4), ([CLAIM.replace('\n', ' (300 samples)\n')]*18, 18),
+    ([CLAIM]*9 + ['phi: got 1.5, allowed: a number\n'], None), (['1 2 3\n']*9, None), ([CLAIM.replace('1.0e-16', '0.0e+00')]*5 + ['\n'], 5)])
+def test_long_lists_of_claims_fold_to_their_number(lines, folds_to):
+    output = '::: {.cell-output .cell-output-stdout}\n```\n' + ''.join(o.format(i) for i, o in enumerate(lines)) + '```\n:::'
+    page = render(cell('assert claim("so it is", 0, 1)', exported=False, output=output))
+    found = re.findall(r'<details class="claims"><summary>(\d+) claims hold<span class="more">show them</span></summary>(.*?)</details>', page, re.S)
+    assert [int(n) for n, _ in found] == ([] if folds_to is None else [folds_to])
+    assert text_of(page).count('so it is at') == sum('so it is at' in o for o in lines) and page.count('<details') == page.count('</details>')
 
 
 def test_every_public_name_can_be_documented():
@@ -365,6 +381,171 @@ def test_the_index_is_made_after_rendering():
     assert 'theme/search.lua' in re.search(r'post-render: (.*)', (ROOT/'_quarto.yml').read_text(encoding='utf-8'))[1]
 
 
+# The address of the course, which may not be there yet
+
+LINKED = """---
+title: A page
+description: What it says.
+output-file: page.html
+---
+
+[![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)](https://colab.research.google.com/github/NAME/blob/main/nbs/a.ipynb)
+
+See [the nodes](https://github.com/NAME/tree/main/comfy), [another course](https://github.com/NAMEs/x) and [a paper](https://arxiv.org/abs/1).
+"""
+
+
+def addressed(tmp_path, published, markdown=LINKED):
+    "A page as it is where the course has its address, or has not."
+    text = (ROOT/'settings.ini').read_text(encoding='utf-8')
+    user, repo = (re.search(rf'^{o} = (.*)$', text, re.M)[1] for o in ('user', 'repo'))
+    (tmp_path/'settings.ini').write_text(re.sub(r'^published = .*$', f'published = {published}', text, flags=re.M), encoding='utf-8')
+    (tmp_path/'nbs').mkdir(exist_ok=True)
+    return render(markdown.replace('NAME', f'{user}/{repo}'), cwd=tmp_path/'nbs'), f'{user}/{repo}'
+
+
+@needs_pandoc
+def test_until_it_is_published_no_link_leads_to_the_repository(tmp_path):
+    page, name = addressed(tmp_path, False)
+    assert f'{name}/' not in page.partition('<script')[0] and 'Colab' not in page and '<p></p>' not in page
+    assert 'See the nodes,' in page and f'https://github.com/{name}s/x' in page and 'https://arxiv.org/abs/1' in page
+    code = shown('half', 'def half(\n    x:int, # whole\n)').replace('https://example.org', f'https://github.com/{name}/blob/main/a.py#L1')
+    assert 'source of half' not in addressed(tmp_path, False, code)[0] and 'source of half' in addressed(tmp_path, True, code)[0]
+
+
+@needs_pandoc
+def test_once_it_is_published_they_are_there(tmp_path):
+    page, name = addressed(tmp_path, True)
+    assert page.count(f'/{name}/') == 2 and 'class="colab"' in page and 'Open in Colab' in page
+
+
+@needs_pandoc
+@pytest.mark.parametrize('published', [True, False])
+def test_each_page_says_what_it_is_to_those_who_collect_pages(tmp_path, published):
+    page, _ = addressed(tmp_path, published, LINKED.replace('A page', 'A "page" </script>'))
+    told = json.loads(re.search(r'<script type="application/ld\+json">(.*?)</script>', page)[1])
+    assert told['@type'] == 'LearningResource' and told['description'] == 'What it says.' and told['isPartOf']['@type'] == 'Course'
+    assert told['url'].endswith('/cfg_course/page.html') and told['name'].startswith('A')
+    assert 'ld+json' not in render('Without a title.')
+
+
+@pytest.mark.parametrize('published', [True, False])
+def test_what_the_site_is_told_of_the_repository(published):
+    yaml = pytest.importorskip('yaml')
+    import pages
+    from nbdev.quarto import _nbdev_yml
+    values = dict(doc_path='_docs', title='T', doc_host='h', doc_baseurl='/b', description='d', branch='main', git_url='https://github.com/u/r')
+    told = yaml.safe_load(pages.with_address(_nbdev_yml.format(**values), published))['website']
+    assert ('repo-url' in told) == ('repo-actions' in told) == ('navbar' in told) == published
+    if published: assert told['navbar']['tools'][0]['href'] == 'https://github.com/u/r' and told['repo-subdir'] == 'nbs'
+    assert 'github.com' not in (ROOT/'_quarto.yml').read_text(encoding='utf-8')
+
+
+def test_the_readme_leads_to_what_is_there():
+    import readme
+    says = readme.read_settings()
+    site, text = says['doc_host'] + says['doc_baseurl'], (ROOT/'README.md').read_text(encoding='utf-8')
+    assert says.getboolean('published') or not re.search(rf'\]\(({re.escape(site)}|{re.escape(says["git_url"])})', text)
+    assert readme.offline(f'[a]({site}/story.html#x), [b]({site}/choice.html)') == '[a](nbs/story.qmd), [b](nbs/32_choice.ipynb)'
+
+
+# After rendering
+
+RENDERED = """<head><script src="site_libs/a.js"></script><script src="site_libs/glightbox/g.js"></script><link href="site_libs/b/bootstrap-icons.css" rel="stylesheet">
+<link href="day.css" rel="stylesheet" class="quarto-color-scheme" id="q"><link href="night.css" rel="stylesheet" append-hash="true" class="quarto-color-scheme quarto-color-alternate" id="q"></head>
+<nav class="navbar navbar-expand-lg " data-bs-theme="dark"><button class="navbar-toggler" type="button" role="menu" aria-expanded="false"></button></nav>
+<nav class="quarto-secondary-nav"><nav class="quarto-page-breadcrumbs" aria-label="breadcrumb"></nav></nav>
+<nav id="quarto-sidebar" class="sidebar collapse"></nav><nav id="TOC" role="doc-toc" class="toc-active"></nav>
+<nav class="quarto-page-breadcrumbs quarto-title-breadcrumbs d-none" aria-label="breadcrumb"></nav><nav class="page-navigation"></nav>
+<script src="https://cdn/requirejs@2/require.js"></script><script src="own.js"></script>
+<section id="quarto-bibliography"><h2>References</h2><div id="refs" class="references" role="list"><div id="ref-a" class="csl-entry">A</div>
+<div id="ref-b" class="csl-entry">B</div>
+</div></section>"""
+
+
+@needs_pandoc
+def test_a_rendered_page_is_mended(tmp_path):
+    page, command = tmp_path/'a.html', [*PANDOC, '-f', 'markdown', '-t', 'plain', '--lua-filter', str(THEME/'offline.lua')]
+    page.write_text(RENDERED)
+    for _ in range(2): # the second time nothing changes
+        subprocess.run(command, input='', cwd=NBS_DIR, check=True, text=True, env=os.environ | dict(QUARTO_PROJECT_OUTPUT_FILES=str(page)))
+        html = page.read_text()
+        names = re.findall(r'<nav[^>]*aria-label="([^"]*)"', html)
+        assert len(set(names)) == len(names) == html.count('<nav') == 7 == html.count('aria-label'), names
+        assert '<script src="site_libs/a.js" defer></script>' in html and '<script src="site_libs/glightbox/g.js"></script>' in html
+        assert 'bootstrap-icons' not in html and html.count('rel="stylesheet"') == 1 == html.count('rel="disabled-stylesheet" blocking="render"')
+        assert 'role="menu"' not in html and 'requirejs' not in html and 'own.js' in html and 'role="doc-toc"' in html
+        assert html.count('<details class="box works"><summary>2 works</summary><div id="refs"') == 1 == html.count('</details></section>')
+    assert 'theme/offline.lua' in re.search(r'post-render: (.*)', (ROOT/'_quarto.yml').read_text(encoding='utf-8'))[1]
+
+
+@needs_pandoc
+@pytest.mark.parametrize('text, katex', [('$x$ and\n\n$$y = 1$$', 0), ('$a$ $b$ '*4, 0), ('$a$ $b$ '*4 + '$c$', 9), ('$$y = 1$$ {#eq-y}', 1), ('No formula.', 0)])
+def test_few_formulas_need_no_program(text, katex):
+    page = render(text)
+    assert page.count('class="math') == katex and page.count('<math') == (0 if katex else text.replace('$$', '$').count('$')//2)
+
+
+def test_every_icon_is_drawn():
+    "Icons that Quarto puts on pages have a shape in site.scss, since the font that has them all is left out."
+    shapes = dict(re.findall(r'^\.bi-([\w-]+) \{ --icon: url\("(data:image/svg[^"]+)"\); \}', STYLE, re.M))
+    listed = re.search(r'^:is\(((?:\.bi-[\w-]+(?:, )?)+)\)::before', STYLE, re.M)[1]
+    assert set(shapes) == {o.removeprefix('.bi-') for o in listed.split(', ')} and len(set(shapes.values())) == len(shapes)
+    if (DOCS/'index.html').is_file():
+        used = {o for p in DOCS.glob('*.html') for o in re.findall(r'class="bi bi-([\w-]+)', p.read_text(encoding='utf-8'))}
+        assert used <= set(shapes)
+
+
+# What the visit in a browser looks for
+
+CALM = dict(over=0, culprits=[], raw=0, heads=0, height=10_000, page=10_000, code_height=500, fold_height=400)
+
+
+@pytest.mark.parametrize('change, fault', [({}, None), (dict(cut=['a+b']), 'formula is cut: a+b'), (dict(markdown=['**x']), 'raw Markdown: **x'),
+    (dict(heads=2), '2 heads of tables are empty'), (dict(shut=['DIV']), 'opens by mouse alone: DIV'), (dict(open=['D']), 'exported code is open: D'),
+    (dict(colour=['A']), 'a link by its colour alone: A'), (dict(unreached=['PRE']), 'scrolls, but not by keyboard: PRE')])
+def test_what_a_page_shows_is_judged(change, fault):
+    import visit
+    assert visit.page_faults(CALM | change) == ([] if fault is None else [fault])
+
+
+@pytest.mark.parametrize('name, change, fault', [('rules', {}, None), ('rules', dict(code_height=700), 'code takes 11% of its height'),
+    ('rules', dict(page=13_000), 'is 15.4 screens of a phone long'), ('guidance', dict(page=20_000), None), ('story', dict(code_height=5000), None)])
+def test_long_chapters_and_code_are_judged(name, change, fault, tmp_path, monkeypatch):
+    import visit
+    assert visit.chapter('rules') and visit.chapter('damages') and not visit.chapter('story') and not visit.chapter('api')
+    assert visit.length_faults(name, CALM | change) == ([] if fault is None else [fault])
+
+
+def test_pages_say_what_they_are_and_are_on_the_map(tmp_path, monkeypatch):
+    import visit
+    page = '<meta name="description" content="x"><meta property="og:image" content="https://a"><meta property="og:title" content="t"><script type="application/ld+json">{}</script>'
+    (tmp_path/'a.html').write_text(page)
+    (tmp_path/'b.html').write_text(page.replace('og:image', 'og:x').replace('application/ld+json', 'text/x'))
+    (tmp_path/'sitemap.xml').write_text('<loc>https://h/r/a.html</loc>')
+    monkeypatch.setattr(visit, 'DOCS', tmp_path)
+    assert visit.told_faults(tmp_path/'a.html') == [] and visit.told_faults(tmp_path/'b.html') == ['has not a card', 'has not structured data']
+    assert visit.map_faults(['a', '404']) == [] and visit.map_faults(['a', 'b']) == ['not in sitemap.xml: b']
+
+
+@pytest.mark.parametrize('published', [True, False])
+def test_links_to_where_nothing_is_yet_are_found(published, monkeypatch):
+    import visit
+    says = dict(visit.read_settings())
+    here = f'https://github.com/{says["user"]}/{says["repo"]}/blob/main/a.py'
+    class Settings(dict): getboolean = lambda self, name: published
+    monkeypatch.setattr(visit, 'read_settings', lambda: Settings(says))
+    found = visit.link_faults({'b/x.html': dict(ids=[], links=[here, 'https://arxiv.org/abs/1', f'{says["doc_host"]}/x.html'])}, 'b/')['b/x.html']
+    assert len(found) == (0 if published else 2)
+
+
+def test_the_visit_has_what_it_needs():
+    run = steps(workflow('docs')['jobs']['build'])
+    assert next(i for i, o in enumerate(run) if 'axe-core' in o) < next(i for i, o in enumerate(run) if o.startswith('make visit'))
+    import visit
+    assert {'story', 'play', 'compare'} <= set(visit.MAIN)
+
+
 # Publishing
 
 def workflow(name):
@@ -405,7 +586,6 @@ def test_the_tag_has_to_be_the_version(tag, fits):
 
 # The live pages without Quarto
 
-sys.path.insert(0, str(ROOT/'tools'))
 import serve # noqa: E402
 
 

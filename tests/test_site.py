@@ -171,6 +171,29 @@ def citation_faults(p):
         if m[1] not in known: yield f'{at}: @{m[1]} is not in references.bib'
 
 
+def bibliography_faults(text):
+    "Entries of a bibliography that begin within another one, whose closing brace is missing, or that never end."
+    depth = 0
+    for k, line in enumerate(text.splitlines(), 1):
+        if line.startswith('@') and depth: yield f'references.bib:{k}: the entry above is not closed'
+        if line.startswith('@'): depth = 0
+        if not line.startswith('%'): depth += line.count('{') - line.count('}')
+    if depth: yield 'references.bib: the last entry is not closed'
+
+
+def test_the_bibliography_can_be_read():
+    "One open brace, and Quarto renders no page."
+    text = (NBS_DIR/'references.bib').read_text(encoding='utf-8')
+    assert list(bibliography_faults(text)) == []
+    keys = re.findall(r'^@\w+\{([^,\s]+),', text, re.M)
+    assert len(keys) == len(set(keys)) == text.count('\n@') + text.startswith('@')
+
+
+@pytest.mark.parametrize('text, faults', [('@a{b,\n  c = {d}\n}\n', 0), ('@a{b,\n  c = {d}\n\n@a{e,\n}\n', 1), ('@a{b,\n  c = {d\n}\n@a{e,\n}\n', 1),
+    ('@a{b,\n}\n% left {out\n@a{e,\n', 1)])
+def test_an_entry_that_does_not_end_is_found(text, faults): assert len(list(bibliography_faults(text))) == faults
+
+
 # Pictures
 
 ALT = re.compile(r'^#\|\s*fig-alt:\s*(.*)$')

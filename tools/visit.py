@@ -1,10 +1,14 @@
 """Open every page of the built site in a headless browser, and fail on what a reader would stumble over.
 
-Faults are errors in the console, missing or foreign resources, formulas that don't parse, links and anchors that lead
-nowhere, and pages that scroll sideways on a phone. The browser has no network: what loads is what the site ships.
-It speaks to Chromium through a pipe, so nothing but a browser is needed.
+Faults are errors in the console, missing or foreign resources, formulas that don't parse or are cut, links and anchors
+that lead nowhere, raw Markdown, code that drowns a chapter, and pages that scroll sideways on a phone; what axe-core finds
+on a desktop and on a phone, by day and by night; a question of theme/asked.json that search answers with another page; a
+front page that is heavy or slow. The browser has no network: what loads is what the site ships. It speaks to Chromium
+through a pipe, so nothing but a browser is needed; and axe-core (npm install --no-save axe-core), without which its
+part is left out.
 """
-import argparse, base64, json, os, select, shutil, subprocess, sys, tempfile, threading
+import argparse, base64, gzip, json, os, re, select, shutil, subprocess, sys, tempfile, threading
+from configparser import ConfigParser
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -17,10 +21,17 @@ FLAGS = '''--headless --no-sandbox --disable-gpu --disable-quic --no-first-run -
     --disable-component-update --disable-sync --disable-dev-shm-usage --hide-scrollbars
     --remote-debugging-pipe'''.split()
 OFFLINE = '--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1'
-PHONE, DESKTOP = (380, 800), (1440, 900)
-MAIN = 'index', 'play', 'guidance', 'samplers', 'mnist', 'choice', 'api', '404'
-PATIENCE = 120  # seconds without a word from the browser
+PHONE, DESKTOP = (390, 844), (1440, 900)
+MAIN = 'index', 'story', 'play', 'compare', 'guidance', 'comparison', 'choice', 'glossary', 'api', '404'
+PATIENCE = 240  # seconds without a word from the browser
 SHOT_HEIGHT = 5000  # pixels of a page that a screenshot shows
+SHARE = .1  # of a chapter's height that may be code, as it opens
+SCREENS = dict(rules=15, doses=15, damages=15)  # of a phone, that a chapter may be long
+FRONT = 500_000, 1.5  # bytes of the front page, seconds until something is seen on a phone
+SLOW = dict(offline=False, latency=150, downloadThroughput=1.6e6/8, uploadThroughput=750e3/8)  # a phone far from its mast
+ZIPPED = '.html', '.css', '.js', '.json', '.svg', '.xml'
+AXE = [Path(os.environ.get('AXE', '')), ROOT/'node_modules'/'axe-core'/'axe.min.js']
+NO_AXE = 'no axe-core here: its part is left out; npm install --no-save axe-core'
 
 # A page is settled when its fonts are there and what it draws is drawn; a setting of the page to play with likewise.
 SETTLE = """(async () => {
@@ -40,18 +51,48 @@ LOOK = """(() => {
   const inside = e => [...parents(e)].some(p => getComputedStyle(p).overflowX != 'visible')
   const name = e => (e.tagName + '.' + e.className).slice(0, 60) + ' ' + e.textContent.trim().slice(0, 50)
   const over = document.documentElement.scrollWidth - innerWidth
+  const cue = e => getComputedStyle(e).backgroundAttachment.includes('local') && getComputedStyle(e).overflowX == 'auto'
+  const cut = e => e.scrollWidth > e.clientWidth + 1
+  const plain = e => !e.closest('code, pre, .katex, .math, script, style, textarea, noscript, .sourceCode, [hidden]')
+  const texts = function*(root) { const w = document.createTreeWalker(root, NodeFilter.SHOW_TEXT); while (w.nextNode()) yield w.currentNode }
+  const raw = t => /\\*\\*|\\$[^\\s$][^$\\n]*\\$|\\]\\([^)]*\\)|(^|\\s)(\\{#|#\\|)/.test(t.textContent)
+  const main = document.querySelector('main') ?? document.body
+  const tall = list => list.reduce((sum, e) => sum + e.getBoundingClientRect().height, 0)
+  const shown = e => e.checkVisibility()
+  const source = [...main.querySelectorAll('div.sourceCode')].filter(e => shown(e) && !e.parentElement.closest('div.sourceCode'))
+  const folds = [...main.querySelectorAll('details.code-fold > summary')].filter(shown)
   const all = over > 0 ? [...document.querySelectorAll('main *')] : []
   return {over, culprits: all.filter(e => wide(e) && !inside(e)).slice(0, 3).map(name),
     formulas: [...document.querySelectorAll('.katex-error')].map(e => e.title || e.textContent),
     raw: document.querySelectorAll('.math:not(:has(.katex))').length,
     images: [...document.images].filter(i => i.complete && !i.naturalWidth).map(i => i.src),
     unresolved: [...document.querySelectorAll('.quarto-unresolved-ref')].map(e => e.textContent),
+    cut: [...document.querySelectorAll('.katex-display')].filter(e => cut(e) && (innerWidth > 1000 || !cue(e))).map(e => e.textContent.slice(0, 70)),
+    markdown: [...texts(main)].filter(t => plain(t.parentElement) && raw(t)).slice(0, 5).map(t => t.textContent.trim().slice(0, 80)),
+    shut: [...document.querySelectorAll('[data-bs-toggle="collapse"]')].filter(e => e.id != 'quarto-sidebar-glass' && shown(e) && e.tabIndex < 0).map(name),
+    height: main.getBoundingClientRect().height, page: document.documentElement.scrollHeight, code_height: tall(source), fold_height: tall(folds),
+    colour: [...main.querySelectorAll('p a[href], li a[href]')].filter(a => shown(a) && a.textContent.trim() && getComputedStyle(a).textDecorationLine == 'none'
+      && getComputedStyle(a).borderTopStyle == 'none' && a.parentElement.textContent.trim() != a.textContent.trim() && !a.closest('nav, .api, .breadcrumb, [role="doc-toc"]')).slice(0, 3).map(name),
     heads: [...document.querySelectorAll('main th')].filter(e => !e.textContent.trim()).length,
-    code: [...document.querySelectorAll('details.exported[open]')].map(name),
+    open: [...document.querySelectorAll('details.exported[open]')].map(name),
     unreached: [...document.querySelectorAll('main :is(pre, table, .katex-display)')].filter(e => e.checkVisibility() && e.scrollWidth
       > e.clientWidth + 1 && getComputedStyle(e).overflowX == 'auto' && e.tabIndex < 0 && !e.closest('[tabindex="0"]')).map(name),
     ids: [...document.querySelectorAll('[id]')].map(e => e.id), links: [...document.links].map(a => a.href)}
 })()"""
+# The style of the night is there: it is loaded when it is first asked for, and colours change over some time.
+NIGHT = """(async () => {
+  const wait = ms => new Promise(done => setTimeout(done, ms))
+  const light = () => getComputedStyle(document.body).backgroundColor.match(/[\\d.]+/g).slice(0, 3).reduce((a, b) => a + +b, 0)
+  for (let i = 0; i < 200 && light() > 200; i++) await wait(100)
+  await wait(600)
+  return light() < 200
+})()"""
+COLOURS = 'color-contrast', 'link-in-text-block'  # rules of axe-core about colours
+AXE_RUN = """axe.run(document, {resultTypes: ['violations'], ...(RULES.length ? {runOnly: {type: 'rule', values: RULES}} : {})})
+  .then(found => found.violations.map(v => [v.id, v.nodes.length, v.nodes[0].target.join(' ').slice(0, 90)]))"""
+SEARCH = """readSearchData().then(index => fuseSearch(QUESTION, index, {isCaseSensitive: false, shouldSort: true, minMatchCharLength: 2, limit: 50}))
+  .then(found => (found[0]?.href ?? '').split('/').pop())"""
+PAINT = "performance.getEntriesByName('first-contentful-paint')[0].startTime/1000"
 
 
 class Handler(SimpleHTTPRequestHandler):
@@ -59,6 +100,18 @@ class Handler(SimpleHTTPRequestHandler):
     def __init__(self, *args, base, **kwargs): self.base = base; super().__init__(*args, **kwargs)
     def translate_path(self, path): return super().translate_path('/' + urlparse(path).path.removeprefix(self.base))
     def log_message(self, *args): pass
+
+    def do_GET(self):
+        "Text goes compressed, as its host sends it."
+        path = Path(self.translate_path(self.path))
+        if path.is_dir(): path = path/'index.html'
+        if path.suffix not in ZIPPED or not path.is_file(): return super().do_GET()
+        body = gzip.compress(path.read_bytes(), 6)
+        self.send_response(200)
+        for name, value in {'Content-Type': self.guess_type(str(path)), 'Content-Encoding': 'gzip', 'Content-Length': len(body)}.items():
+            self.send_header(name, str(value))
+        self.end_headers()
+        self.wfile.write(body)
 
     def send_error(self, code, message=None, explain=None):
         "Answer with 404.html."
@@ -69,11 +122,23 @@ class Handler(SimpleHTTPRequestHandler):
         self.wfile.write(body)
 
 
+def read_settings(): # names and their values
+    "What settings.ini says."
+    parser = ConfigParser()
+    parser.read(ROOT/'settings.ini', encoding='utf-8')
+    return parser['DEFAULT']
+
+
 def site_path()->str: # '/name/', the path of the site on its host
-    "Read from what nbdev writes about the site."
-    lines = (ROOT/'settings.ini').read_text(encoding='utf-8').splitlines()
-    repo = next(line.split('=')[1].strip() for line in lines if line.startswith('repo'))
-    return f'/{repo}/'
+    "Where the site lies."
+    return f'/{read_settings()["repo"]}/'
+
+
+def nowhere()->tuple: # beginnings of addresses
+    "Addresses at which nothing is before the course is published."
+    says = read_settings()
+    if says.getboolean('published'): return ()
+    return says['git_url'], says['doc_host'], f'https://colab.research.google.com/github/{says["user"]}/'
 
 
 def serve()->tuple: # server, address of the first page
@@ -224,19 +289,76 @@ def page_faults(
     raw = [f'{seen["raw"]} formulas are not set'] if seen['raw'] else []
     heads = [f'{seen["heads"]} heads of tables are empty'] if seen.get('heads') else []
     lists = dict(formulas='formula', images='image does not load', unresolved='reference to nothing',
-                 code='exported code is open', unreached='scrolls, but not by keyboard')
+                 open='exported code is open', cut='formula is cut', markdown='raw Markdown', shut='opens by mouse alone', colour='a link by its colour alone', unreached='scrolls, but not by keyboard')
     return side + raw + heads + [f'{what}: {x}' for key, what in lists.items() for x in seen.get(key, ())]
 
 
+def length_faults(
+    name:str, # of the page
+    seen:dict # what LOOK returned, on a phone
+)->list: # one line for each fault
+    "Too much code as a chapter opens, or too many screens."
+    if not chapter(name): return []
+    share = (seen['code_height'] + seen['fold_height'])/max(seen['height'], 1)
+    drowned = [f'code takes {share:.0%} of its height'] if share > SHARE else []
+    screens = seen['page']/PHONE[1]
+    return drowned + ([f'is {screens:.1f} screens of a phone long'] if screens > SCREENS.get(name, 1e9) else [])
+
+
+def chapter(
+    name:str # of a page
+)->bool: # whether a notebook with a number makes it
+    "Chapters, and not the pages that list things."
+    return any(re.fullmatch(rf'\d+[a-z]?_{re.escape(name)}', p.stem) for p in (ROOT/'nbs').glob('*.ipynb'))
+
+
+def find_axe()->str: # the program's text, or ''
+    "axe-core, where it is installed."
+    return next((p.read_text(encoding='utf-8') for p in AXE if p.is_file()), '')
+
+
+def axe_faults(
+    browser:Browser, # at a page
+    axe:str, # axe-core, or ''
+    look:str, # words for the window's size and colours
+    rules:tuple=() # names of rules; none for all
+)->list: # one line for each rule that is broken
+    "What axe-core finds."
+    if not axe: return []
+    if not browser.value("typeof axe != 'undefined'"): browser.value(axe)
+    found = browser.value(AXE_RUN.replace('RULES', json.dumps(rules)))
+    if found is None: return [f'axe does not answer, {look}']
+    return [f'axe, {look}: {rule}, {count} times, {where}' for rule, count, where in found]
+
+
+def look_again(
+    browser:Browser, # at a page, dressed as a phone by day
+    axe:str # axe-core, or ''
+)->list: # one line for each fault
+    "The same page on a desktop, and by night."
+    faults = axe_faults(browser, axe, 'phone')
+    browser.dress(DESKTOP)
+    browser.value(SETTLE)
+    faults += [f'desktop: {o}' for o in page_faults(browser.value(LOOK))] + axe_faults(browser, axe, 'desktop')
+    for size, word in (DESKTOP, 'desktop'), (PHONE, 'phone'):
+        browser.dress(size, dark=True)
+        browser.value(NIGHT)
+        faults += axe_faults(browser, axe, f'{word}, dark', COLOURS)
+    browser.dress(PHONE)
+    return faults
+
+
 def visit(
-    browser:Browser, # an open browser
+    browser:Browser, # an open browser, dressed as a phone
     url:str, # address of the page
-    base:str # address of the site
+    base:str, # address of the site
+    axe:str='' # axe-core
 )->tuple: # faults, what was seen
-    "Open one page as on a phone."
+    "Open one page, on a phone and on a desktop, by day and by night."
     faults = [] if browser.open(url) else ['does not settle']
     seen = browser.value(LOOK)
-    faults += play_faults(browser) + page_faults(seen)
+    name = url.removeprefix(base).removesuffix('.html')
+    faults += play_faults(browser) + page_faults(seen) + length_faults(name, seen) + look_again(browser, axe)
     events = [event_fault(e, url, base) for e in browser.events]
     return faults + list(dict.fromkeys(filter(None, events))), seen
 
@@ -262,8 +384,57 @@ def link_faults(
         page = page + 'index.html' if page.endswith('/') else page
         if page in pages: return bool(anchor) and unquote(anchor) not in pages[page]['ids']
         return not (DOCS/unquote(page.removeprefix(base))).is_file()
-    def bad(seen): return [x for x in dict.fromkeys(seen['links']) if x.startswith(base) and lost(x)]
+    early = nowhere()
+    def bad(seen): return [x for x in dict.fromkeys(seen['links']) if x.startswith(base) and lost(x) or x.startswith(early)]
     return {url: [f'link to nothing: {x.removeprefix(base)}' for x in bad(seen)] for url, seen in pages.items()}
+
+
+def search_faults(
+    browser:Browser, # an open browser
+    base:str # address of the site
+)->list: # one line for each question that another page answers
+    "Type each question of theme/asked.json: its page has to come first, by Quarto's own search."
+    asked = json.loads((ROOT/'nbs'/'theme'/'asked.json').read_text(encoding='utf-8'))
+    browser.open(base + 'index.html')
+    def first(question): return browser.value(SEARCH.replace('QUESTION', json.dumps(question)))
+    found = {(page, q): first(q) for page, questions in asked.items() for q in questions}
+    return [f'search for "{q}" leads to {at}, not to {page}' for (page, q), at in found.items() if not (at or '').startswith(f'{page}.html')]
+
+
+def front_faults(
+    browser:Browser, # an open browser, dressed as a phone
+    base:str # address of the site
+)->list: # one line for each fault
+    "Load the front page from afar, with nothing kept from before: how much, and how soon."
+    browser.call('Network.setCacheDisabled', cacheDisabled=True)
+    browser.call('Network.emulateNetworkConditions', **SLOW)
+    browser.open(base + 'index.html')
+    size = sum(e['params']['encodedDataLength'] for e in browser.events if e.get('method') == 'Network.loadingFinished')
+    soon = browser.value(PAINT)
+    browser.call('Network.emulateNetworkConditions', **SLOW | dict(latency=0, downloadThroughput=-1, uploadThroughput=-1))
+    browser.call('Network.setCacheDisabled', cacheDisabled=False)
+    print(f'front page: {size/1000:.0f} kB, seen after {soon:.2f} s on a slow phone')
+    heavy = [f'weighs {size/1000:.0f} kB'] if size > FRONT[0] else []
+    return heavy + ([f'shows nothing for {soon:.2f} s on a slow phone'] if soon > FRONT[1] else [])
+
+
+def told_faults(
+    path:Path # an HTML file
+)->list: # one line for each fault
+    "What a page has to say of itself to those who collect pages or share them."
+    html = path.read_text(encoding='utf-8')
+    wanted = {'a description': '<meta name="description" content="[^"]+', 'a card': '<meta property="og:image" content="https://[^"]+',
+              'a title for cards': '<meta property="og:title" content="[^"]+', 'structured data': '<script type="application/ld\\+json">{'}
+    return [f'has not {what}' for what, pattern in wanted.items() if not re.search(pattern, html)]
+
+
+def map_faults(
+    names:list # of all pages
+)->list: # one line for each fault
+    "Pages that the map of the site leaves out."
+    path = DOCS/'sitemap.xml'
+    listed = re.findall(r'<loc>[^<]*/([\w-]+)\.html</loc>', path.read_text(encoding='utf-8')) if path.is_file() else []
+    return [f'not in sitemap.xml: {name}' for name in names if name not in (*listed, '404')]
 
 
 def shoot_all(
@@ -285,15 +456,29 @@ def shoot_all(
 def visit_all(
     browser:Browser, # an open browser
     base:str, # address of the site
-    names:list # names of pages; none for every page
+    names:list, # names of pages; none for every page
+    json_to:Path|None=None # a file for what was measured
 )->dict: # address -> faults
     "Every page, and an address that does not exist."
     found, pages = {}, {}
     names = names or [p.relative_to(DOCS).as_posix()[:-5] for p in sorted(DOCS.rglob('*.html'))]
-    urls = [base + f'{name}.html' for name in names] + [base + 'no/such-page']
-    for url in urls: found[url], pages[url] = visit(browser, url, base)
+    urls, axe = [base + f'{name}.html' for name in names] + [base + 'no/such-page'], find_axe()
+    if not axe: print(NO_AXE)
+    for url in urls: found[url], pages[url] = visit(browser, url, base, axe)
     lost = link_faults(pages, base)
-    return {url: faults + lost[url] for url, faults in found.items()}
+    found = {url: faults + lost[url] for url, faults in found.items()}
+    if json_to: json_to.write_text(json.dumps({u.removeprefix(base): {k: v for k, v in p.items() if k != 'links'} for u, p in pages.items()}), encoding='utf-8')
+    for name in names: found[base + f'{name}.html'] += told_faults(DOCS/f'{name}.html') if name != '404' else []
+    return found
+
+
+def whole_faults(
+    browser:Browser, # an open browser
+    base:str # address of the site
+)->list: # one line for each fault
+    "What is looked at once, of the site as a whole."
+    names = [p.relative_to(DOCS).as_posix()[:-5] for p in sorted(DOCS.rglob('*.html'))]
+    return front_faults(browser, base) + search_faults(browser, base) + map_faults(names)
 
 
 def main():
@@ -301,6 +486,8 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
     parser.add_argument('pages', nargs='*', help='names of pages, such as guidance; all if there are none')
     parser.add_argument('--shots', type=Path, metavar='DIR', help='write pictures: of the main pages, if none are named')
+    parser.add_argument('--whole', action='store_true', help='only the front page, search and the map of the site')
+    parser.add_argument('--json', type=Path, metavar='FILE', help='write what was measured on each page')
     args = parser.parse_args()
     if not (DOCS/'index.html').is_file(): sys.exit('No site in _docs. To build it: make site')
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
@@ -308,8 +495,9 @@ def main():
         server, base = serve()
         try:
             browser.attach(), browser.dress(PHONE)
-            found = visit_all(browser, base, args.pages)
-            if args.shots: shoot_all(browser, base, args.shots, args.pages or MAIN)
+            found = {} if args.whole else visit_all(browser, base, args.pages, args.json)
+            if args.whole or not args.pages: found[base + 'site'] = whole_faults(browser, base)
+            if args.shots: shoot_all(browser, base, args.shots, args.pages or [o for o in MAIN if (DOCS/f'{o}.html').is_file()])
         finally: browser.close(), server.shutdown()
     lines = [f'{url.removeprefix(base)}: {fault}' for url, faults in found.items() for fault in faults]
     print(*lines, f'{len(found)} pages visited, {len(lines)} faults', sep='\n')

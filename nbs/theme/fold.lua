@@ -1,8 +1,10 @@
--- Code on the page: what the library exports is folded to its signature, what checks a claim to a line that says so.
+-- Code on the page: what the library exports is folded to its signature, what checks a claim to a line that says so, and
+-- a long list of claims that hold to their number.
 -- nbdev writes for every public name a rule, a link to its source, a heading, its signature with comments and its
 -- docstring, and beside it the code, which says the same once more. Here the heading and the docstring stay, and below
 -- those of one cell stands one <details>, whose <summary> is the signature and whose inside is the code.
 local LINES, WIDTH = 6, 80 -- a lesson of so many lines stays open; a wide one counts for more
+local CLAIMS = 3 -- so many claims stay open
 local CHECKS = {'assert', 'test_%w+%('}
 
 local function trim(text) return (text:gsub('^%s+', ''):gsub('%s+$', '')) end
@@ -121,6 +123,31 @@ local function fold_exported(div)
   for i, one in ipairs(folded(block, 'exported', what, 'show code')) do div.content:insert(at + i - 1, one) end
 end
 
+-- How many claims an output is, if it is nothing else; nil otherwise.
+local function claims(output)
+  if output.t ~= 'Div' or not output.classes:includes('cell-output-stdout') then return nil end
+  local block, count = output.content[1], 0
+  if #output.content ~= 1 or block.t ~= 'CodeBlock' then return nil end
+  for line in (block.text .. '\n'):gmatch('(.-)\n') do
+    if line:find(': error [%d.e+-]+, tolerance [%d.e+-]+') then count = count + 1 elseif line:find('%S') then return nil end
+  end
+  return count
+end
+
+local function fold_claims(div)
+  local content = pandoc.Blocks {}
+  for _, block in ipairs(div.content) do
+    local count = claims(block)
+    if count and count > CLAIMS then
+      content:insert(pandoc.RawBlock('html', ('<details class="claims"><summary>%d claims hold<span class="more">show them</span></summary>'):format(count)))
+      content:extend {block, pandoc.RawBlock('html', '</details>')}
+    else
+      content:insert(block)
+    end
+  end
+  div.content = content
+end
+
 local function fold_lesson(div)
   local block, at = source_of(div)
   if block.attributes['code-fold'] or block.classes:includes('hidden') then return end
@@ -181,15 +208,6 @@ end
 
 local function words_of(one) return pandoc.Blocks {one.head, one.said} end
 
-local function alone(one)
-  local blocks = words_of(one)
-  local found = definitions(one.code.text)
-  blocks:extend(folded(one.code, 'exported', signatures(found), 'show types'))
-  return blocks
-end
-
-local function words_of(one) return pandoc.Blocks {one.head, one.said} end
-
 -- A name whose code is not on the page: its signature, and behind it the one with types and comments.
 local function alone(one)
   local blocks = words_of(one)
@@ -233,6 +251,7 @@ local function Pandoc(doc)
       for _, one in ipairs(above[at] or {}) do blocks:extend(words_of(one)) end
       local code = source_of(block)
       if code and is_exported(code) then fold_exported(block) elseif code then fold_lesson(block) end
+      if code then fold_claims(block) end
       blocks:insert(block)
     end
   end

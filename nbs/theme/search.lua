@@ -1,5 +1,6 @@
 -- After rendering: what the search box knows of each section is its prose, without code and without solutions; and of
 -- each page, first of all, its description and the questions by which people look for it (theme/asked.json).
+local LISTS = {['api.html'] = true, ['ledger.html'] = true} -- pages of names, after all prose
 local TOP = '#title-block-header' -- the place on each page to which those lead
 
 local function read(path)
@@ -73,7 +74,7 @@ local function improve(docs, folder, asked)
       top:extend(entries(doc, href, html, asked[href:gsub('%.html$', '')] or {}))
     end
     doc.text = known[href][id] or doc.text
-    local list = id == 'exercises' and last or rest
+    local list = (id == 'exercises' or LISTS[href]) and last or rest
     list:insert(doc)
   end
   return top .. rest .. last
