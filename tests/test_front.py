@@ -1,13 +1,10 @@
 "The front page: the answer in five sentences whose numbers are those of the files, the picture that explains guidance, the first links."
-import io, json, os, re, subprocess, sys
-from urllib.parse import unquote
-from xml.etree import ElementTree
+import io, json, re, sys
 
 import numpy as np, pandas as pd, pytest
 from PIL import Image
 
 from notebooks import NBS_DIR, ROOT, cells, settings, src
-from test_pages import find_pandoc
 
 sys.path.insert(0, str(ROOT/'tools'))
 import front, readme
@@ -114,19 +111,6 @@ def test_it_needs_no_formulas_of_katex():
     "They are 125 KB of scripts and letters."
     assert [c['id'] for c in INDEX if re.search(r'\$[^$\n]+\$', re.sub(r'```.*?```|`[^`]*`', '', src(c), flags=re.S))] == []
     assert 'D<sub>u</sub> + s (D<sub>c</sub> − D<sub>u</sub>)' in FIGURE
-
-
-STYLE = (NBS_DIR/'theme'/'site.scss').read_text(encoding='utf-8')
-SHOWN = 'chevron-right arrow-right-short arrow-left-short arrow-up layout-text-sidebar-reverse github clipboard check2 exclamation-circle'.split()
-
-
-def test_icons_of_the_site_are_drawn():
-    listed = {k for rule in re.findall(r':is\(([^)]*)\)::before', STYLE) for k in re.findall(r'\.bi-([\w-]+)', rule)}
-    drawn = re.findall(r'^\.bi-([\w-]+) \{ --icon: url\("data:image/svg\+xml,([^"]+)"\); \}$', STYLE, re.M)
-    assert listed == {name for name, _ in drawn} >= set(SHOWN)
-    for _, drawing in drawn: ElementTree.fromstring(unquote(drawing))
-    docs = [p.read_text(encoding='utf-8') for p in (ROOT/'_docs').glob('*.html')]
-    assert {k for text in docs for o in re.findall(r'class="bi ([^"]*)"', text) for k in re.findall(r'bi-([\w-]+)', o)} <= listed
 
 
 def test_the_readme_begins_alike():
