@@ -6,12 +6,13 @@ numbers of a source, `--suggest` the rows of files that could be meant, `--mutan
 Out of reach: numbers in words ("three times"), whole numbers below ten without a per cent sign, formulas, and which of two right
 numbers a sentence means. A number that is right by chance is not noticed: tests/test_prose.py measures how often that happens.
 """
-import argparse, ast, csv, html, json, re, sys
+import argparse, ast, csv, html, json, math, re, sys
 from collections import Counter
 from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 import pandas as pd
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -27,6 +28,7 @@ FORMS = {
     'a head of a page': r'(?s)\A---\n.*?\n---\n',
     'a displayed equation': r'(?s)\$\$.*?\$\$',
     'a formula, unless it is a number alone': r'\$(?:[^$\\]|\\.)+\$',
+    'the name of a file': r'\S*/\S*\.[a-z]{2,}\b',
     'code': r'`[^`]+`',
     'a link, an identifier of arXiv': r'\]\([^)]*\)|https?://\S+|\barXiv:?\s?[\d.]+|\b\d{4}\.\d{5}\b',
     'a citation': r'\[[^\[\]]*@[^\[\]]*\]|@[\w:-]+(?:\s\[[^\]]*\])?',
@@ -49,8 +51,10 @@ BEFORE = re.compile(r"""(?:\b(?:scales?|seeds?|weights?|levels?|widths?|with|at|
 AFTER = re.compile(r"""^\s*(?:[a-z-]+\s)?(?:seeds?|steps?|samples?|images?|digits?|pictures?|photographs?|points?|paths?|starts?|classes
     |dimensions?|levels?|evaluations?|epochs?|pixels?|particles?|numbers|populations?|resamples?|rows?|sets?|draws?|modes?|networks?
     |bins|iterations|times|experiments|repetitions|conditions|activations|tokens|bits|positions|channels|parameters)\b""", re.I | re.X)
-SIZES = {'10,000', '50,000', '60,000', '1,797', '784', '3,072', '255', '256', '28', '32', '16', '64'}  # of data sets, pictures, bytes
-CITED = re.compile(r'@[a-z]+\d{4}|arXiv|second hand|[Aa]uthors|\*\*(?:Claims?|Traps?)|[Pp]ublished|[Tt]heir (?:paper|table|code)|README|[Tt]he paper|repository')
+CONSTANTS = {'10,000', '50,000', '60,000', '1,797', '1,433', '364', '784', '3,072', '255', '256', '28', '32', '16', '64', '0.002', '80'}  # sizes of data
+# sets, pictures and bytes, and EDM's noise levels
+CITED = re.compile(r'@[a-z]+\d{4}|arXiv|second hand|[Aa]uthors|[Tt]hey report|advises|\*\*(?:Claims?|Traps?)|[Pp]ublished|[Tt]heir (?:paper|table|code)|README|[Tt]he paper|repository')
+SECOND_HAND = re.compile(r'second hand|\*\*Claims?')
 
 DIGITS = r'(?:\d{1,3}(?:,\d{3})+(?:\.\d+)?|\d*\.\d+|\d+)(?:e[+-]?\d+)?'
 NUMBER = re.compile(rf'(?<![\w.]){DIGITS}(?!\w|\.\d)')
@@ -66,6 +70,7 @@ COMMON = set("""the and for with from that this are was were has have not but it
     one two three each other which what where when who how can may only also same here there name value mean dtype float int tensor nan index
     true false none array object as of in is it to an at be by on or if no so we he up""".split())
 FAR = 3  # significant digits with which a number may stand far from the cell that prints it
+SHORT = 30  # numbers in a printout
 CLOSE = 1  # code cells between a number and its source, at most
 
 
@@ -159,11 +164,12 @@ def html_values(
 def line_values(
     text:str, # printed
 )->list: # (value, words)
-    "The numbers of printed lines; a line without numbers is the head of those below it."
-    found, head = [], frozenset()
+    "The numbers of printed lines; lines without numbers are the head of those below them."
+    found, head, above = [], frozenset(), False
     for line in text.splitlines():
         words, numbers = stems(line), VALUE.findall(line)
-        if words and not numbers: head = words
+        if words and not numbers: head = head | words if above else words
+        above = bool(words) and not numbers
         found += [(number_of(x), words | head) for x in numbers]
     return found
 
@@ -292,6 +298,7 @@ def number_at(
     if more: value, decimals = value*10**MORE[more[1]], decimals - MORE[more[1]]
     elif ROUGHLY.search(before) and '.' not in said and value >= 100: decimals -= len(said) - len(said.rstrip('0'))
     rest, percent = after, bool(PERCENT.match(after))
+    percent = percent or bool(re.search(r'%\s(?:instead of|against|and|or|to)\s$', before))
     while not percent and (chain := CHAIN.match(rest)): rest = rest[chain.end():]; percent = bool(PERCENT.match(rest))
     before = re.sub(rf'(?:{MEMBER})+$', '', ' '.join(before.replace('$', '').split('\n')[-2:])[-160:])
     after = re.sub(rf'^(?:(?:,|,?\sand|,?\sor|\sto)\s{DIGITS})+', '', ' '.join(after.replace('$', '').split('\n')[:2])[:100])
@@ -302,9 +309,9 @@ def same(
     n:Number, # in the prose
     value:float, # of a source
 )->bool: # whether the one is the other, rounded
-    "A value, or a share in per cent, as it is printed."
-    slack = .5*10.**-n.decimals*(1 + 1e-9) + 1e-12
-    return abs(value - n.value) <= slack or (n.percent and value <= 10 and abs(100*value - n.value) <= slack)
+    "A value, or a share in per cent, as it is printed. A 5 that was rounded before is no evidence: 0.475 may be 0.47 or 0.48."
+    slack = .5*10.**-n.decimals*(1 - 1e-9)
+    return abs(value - n.value) < slack or (n.percent and value <= 10 and abs(100*value - n.value) < slack)
 
 
 # Where a number comes from
@@ -334,11 +341,38 @@ def read(
 
 
 @cache
+def said(
+    chapter:str, # its stem
+    cell:str, # the id of one of its cells
+)->list: # of numbers, in the order of the output
+    "What the stored output of a cell says, for the expressions of prose_sources.csv."
+    found = [c for c in json.loads((NBS/f'{chapter}.ipynb').read_text(encoding='utf-8'))['cells'] if c.get('id') == cell]
+    return [x for o in found[0]['outputs'] for x, _ in output_values(o)]
+
+
+@cache
+def weights(
+    name:str, # of a file of weights that the package carries
+)->int: # numbers in it
+    "How many parameters a shipped network has, from the header of its file."
+    with (ROOT/'cfg_course'/'weights'/f'{name}.safetensors').open('rb') as f: header = json.loads(f.read(int.from_bytes(f.read(8), 'little')))
+    return sum(math.prod(t['shape']) for key, t in header.items() if key != '__metadata__')
+
+
+@cache
+def log(
+    name:str, # of a shipped model
+)->pd.DataFrame: # a row for each entry
+    "How a shipped model was trained."
+    return pd.read_csv(ROOT/'cfg_course'/'weights'/f'{name}.csv')
+
+
+@cache
 def measured(
     entry:Entry, # of prose_sources.csv
 )->list: # of floats
-    "What the files say."
-    found = eval(entry.why, dict(read=read, pd=pd))
+    "What the files, the outputs or arithmetic say."
+    found = eval(entry.why, dict(read=read, said=said, weights=weights, log=log, math=math, np=np, pd=pd))
     return [abs(float(x)) for x in (found if hasattr(found, '__len__') else [found])]
 
 
@@ -396,9 +430,9 @@ def is_parameter(
     page:Page, # of the number
     n:Number, # in the prose
 )->bool: # whether the code sets it
-    "A number of the chapter's code, beside a word that says what it sets; or the size of a data set."
+    "A number of the chapter's code, beside a word that says what it sets; or a constant of all chapters."
     if n.percent: return False
-    if n.text in SIZES: return True
+    if n.text in CONSTANTS: return True
     return bool(BEFORE.search(n.before) or AFTER.match(n.after)) and any(spelled(n.text) == text for text, _ in page.literals)
 
 
@@ -416,17 +450,39 @@ def is_measured(
 )->bool: # whether a row of prose_sources.csv gives it
     "A value that an expression takes from files of results."
     for entry in entries('prose_sources.csv'):
-        if meant(entry, n) and any(same(n, x) for x in measured(entry)): return True
+        if n.text in entry.numbers.split() and meant(entry, n) and any(same(n, x) for x in measured(entry)): return True
     return False
+
+
+@cache
+def printed(
+    chapter:str, # its stem
+)->list: # (code, lines) of each block that ran; a line is its values and its words
+    "What the code of a chapter's solutions printed when tools/solutions.py ran it."
+    rows = read('solutions.csv')
+    rows = rows[rows.chapter == chapter]
+    return [(code, [line_values(line) for line in text.splitlines()]) for code, text in zip(rows.code, rows.printed)]
 
 
 def is_solved(
     n:Number, # in the prose
-)->bool: # whether the code of a solution printed it
-    "A number that the code of the chapter's solutions printed when tools/solutions.py ran it."
-    rows = read('solutions.csv')
-    printed = rows.printed[rows.chapter == n.page]
-    return any(same(n, number_of(x)) for text in printed for x in VALUE.findall(text))
+)->bool: # whether the code of its solution printed it
+    """A number that the code of the same solution printed. In a long printout a number with less than three digits has to stand in a
+    line that shares a word with the sentence, or beside a number that is beside it in the text too."""
+    if not printed(n.page): return False
+    text, words = dict(pages()[n.page].texts)[n.cell], stems(n.sentence)
+    solution = stretch(text, n.start, n.start + len(n.text), r'(?m)^:::')
+    end = n.start + len(n.text)
+    beside = [*NUMBER.findall(text[:n.start])[-1:], *NUMBER.findall(text[end:])[:1]]
+    for code, lines in printed(n.page):
+        if code not in solution: continue
+        short = significant(n.text) >= FAR or sum(map(len, lines)) <= SHORT
+        for line in lines:
+            values = [x for x, _ in line]
+            at = [i for i, x in enumerate(values) if same(n, x)]
+            near = {x for i in at for x in values[max(i - 1, 0):i + 2]}
+            if at and (short or line[0][1] & words or near & set(map(number_of, beside))): return True
+    return False
 
 
 def is_elsewhere(
@@ -449,6 +505,7 @@ def source(
 )->str|None: # None if there is none
     "Where a number comes from."
     page = pages()[n.page]
+    if SECOND_HAND.search(n.paragraph): return 'publication'
     if is_parameter(page, n): return 'parameter'
     if is_shown(page, n): return 'output'
     if is_asserted(page, n): return 'assertion'

@@ -52,13 +52,13 @@ def needed(
     code:str, # of a block
 )->list: # some of the cells, in their order
     "The cells that define, at first or second hand, what a block reads."
-    wanted, chosen = names(code)[1], []
-    for cell in reversed(cells):
-        gives, takes = names(cell)
-        if not gives & wanted: continue
-        wanted |= takes
-        chosen.append(cell)
-    return chosen[::-1]
+    wanted, chosen, before = names(code)[1], set(), None
+    while chosen != before:
+        before = set(chosen)
+        for i, cell in enumerate(cells):
+            gives, takes = names(cell)
+            if gives & wanted: chosen.add(i); wanted |= takes
+    return [cells[i] for i in sorted(chosen)]
 
 
 def run_block(
