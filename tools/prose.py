@@ -350,6 +350,16 @@ def said(
     return [x for o in found[0]['outputs'] for x, _ in output_values(o)]
 
 
+def wilson(
+    k:int, # successes
+    n:int, # trials
+    z:float=1.959964, # quantile of the normal law
+)->tuple: # low, high
+    "Wilson's interval for a share, chapter 19."
+    middle, half = k + z*z/2, z*math.sqrt(k*(n - k)/n + z*z/4)
+    return (middle - half)/(n + z*z), (middle + half)/(n + z*z)
+
+
 @cache
 def weights(
     name:str, # of a file of weights that the package carries
@@ -372,7 +382,7 @@ def measured(
     entry:Entry, # of prose_sources.csv
 )->list: # of floats
     "What the files, the outputs or arithmetic say."
-    found = eval(entry.why, dict(read=read, said=said, weights=weights, log=log, math=math, np=np, pd=pd))
+    found = eval(entry.why, dict(read=read, said=said, weights=weights, log=log, wilson=wilson, math=math, np=np, pd=pd))
     return [abs(float(x)) for x in (found if hasattr(found, '__len__') else [found])]
 
 
