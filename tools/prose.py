@@ -1,10 +1,10 @@
-"""Look for the source of every number that the prose states: an output, an assertion or a row of a file, rounded as it is printed.
+"""Look for the source of every number in the prose: an output, an assertion, a row of a file, rounded as it is printed.
 
-`python tools/prose.py` prints how many numbers each source accounts for, and each number that has none. `--what SOURCE` lists the
-numbers of a source, `--suggest` the rows of files that could be meant, `--mutants` how many wrong numbers would pass.
+`python tools/prose.py` prints how many numbers each source accounts for, and each number that has none. `--what SOURCE`
+lists the numbers of a source, `--mutants` counts how many wrong numbers would pass.
 
-Out of reach: numbers in words ("three times"), whole numbers below ten without a per cent sign, formulas, and which of two right
-numbers a sentence means. A number that is right by chance is not noticed: tests/test_prose.py measures how often that happens.
+Out of reach: numbers in words ("three times"), whole numbers below ten without a per cent sign, formulas, and which of
+two right numbers a sentence means. What is right by chance is not noticed: tests/test_prose.py measures how often.
 """
 import argparse, ast, csv, html, json, math, re, sys
 from collections import Counter
@@ -17,12 +17,14 @@ import pandas as pd
 
 ROOT = Path(__file__).resolve().parents[1]
 NBS, RESULTS, TESTS = ROOT/'nbs', ROOT/'nbs'/'results', ROOT/'tests'
-LEFT_OUT = {'api', 'ledger', 'story'}  # two are written by tools, and tests/test_story.py compares all numbers of the third
+LEFT_OUT = {'api', 'ledger', 'story'}  # by tools; tests/test_story.py compares every number
 TESTED = {'index': r'(?m)^\|.*$'}  # the tables of the first page: tests/test_numbers.py
 
 # What is no measurement by its form: blanked before numbers are looked for, in this order.
-PLACE = r'(?:chapters?|tables?|figures?|fig\.|sections?|equations?|eqs?\.|appendix|exercises?|examinations?|algorithms?|theorems?|' \
-        r'lemma|proposition|hypothes[ie]s|issue|blocks?)'
+PLACE = r"""(?:chapters?|tables?|figures?|fig\.|sections?|equations?|eqs?\.|appendix|exercises?|examinations?
+    |algorithms?|theorems?|lemma|proposition|hypothes[ie]s|issue|blocks?)"""
+SOFTWARE = r"""(?:cc\sby(?:-sa)?|apache|python|pytorch|torch|diffusers|comfyui|transformers|stable\sdiffusion|sd|wan
+    |lumina|sdxl)"""
 FORMS = {
     'a block of code': r'(?ms)^```.*?^```',
     'a head of a page': r'(?s)\A---\n.*?\n---\n',
@@ -30,30 +32,37 @@ FORMS = {
     'a formula, unless it is a number alone': r'\$(?:[^$\\]|\\.)+\$',
     'the name of a file': r'\S*/\S*\.[a-z]{2,}\b',
     'code': r'`[^`]+`',
-    'a link, an identifier of arXiv': r'\]\([^)]*\)|https?://\S+|\barXiv:?\s?[\d.]+|\b\d{4}\.\d{5}\b',
+    'a link': r'\]\([^)]*\)|https?://\S+',
+    'a number of arXiv': r'\barXiv:?\s?[\d.]+|\b\d{4}\.\d{5}\b',
     'a citation': r'\[[^\[\]]*@[^\[\]]*\]|@[\w:-]+(?:\s\[[^\]]*\])?',
     'a comment': r'(?s)<!--.*?-->',
-    'markup': r'(?m)\{[#.:][^}]*\}|^:::.*$|<[^>\n]*>|^#+ .*$',
-    'the words of others': r'(?m)^> .*$|"[^"\n]*"|“[^”]*”',
+    'markup': r'(?m)\{[#.:][^}]*\}|^:::.*$|<[^>\n]*>|^#+\s.*$',
+    'the words of others': r'(?m)^>\s.*$|"[^"\n]*"|“[^”]*”',
     'a chapter by its two digits': r'\b0\d[a-z]?\b(?!\.)',
-    'a place in a text': rf'(?i)\b{PLACE}\s\d+[a-z]?(?:\.\d+)*(?:(?:,|,?\sand|\sor|\sto)\s\d+[a-z]?(?:\.\d+)*\b)*',
-    'the number of an item': r'(?m)^\s*(?:\*\*)?\d+\.(?=\s|\*\*)|^\| \[?\d+\]?|\(\d+\)|\[\*\*Examination \d+',
-    'a year, a date': r'\b(?:19|20)\d\d\b(?!\s?(?:%|images|samples|steps))',
-    'a version': r'(?i)\b(?:cc by(?:-sa)?|apache|python|pytorch|torch|diffusers|comfyui|transformers|stable diffusion|sd|wan|lumina|sdxl)\s\d+(?:\.\d+)*\b|\d+\.\d+\.\d+',
-    'a shape, an interval, a fraction': r'\d+\s?[x×]\s?\d+(?:\s?[x×]\s?\d+)*|[\[(](?:\d[\d.]*|\.\d+|[−-]\d[\d.]*),\s?[\d.]+[\])]|\d+/\d+',
-    'a name': r'\b[A-Za-z]+[-+]?\d[\w.]*|\bFP\d+|\+\+ \d+(?= (?:steps|beside))',
-    'a level of confidence': r'(?i)(?:\b9[059]\s(?:%|per cent)\s(?:\w+\s)?(?:interval|band|level|bootstrap|confidence)|(?:intervals?|bands?|level|hold) (?:\w+ )?(?:of|at) 9?5 %)',
+    'a place in a text': rf"""(?ix)\b{PLACE}\s\d+[a-z]?(?:\.\d+)*
+        (?:(?:,|,?\sand|\sor|\sto)\s\d+[a-z]?(?:\.\d+)*\b)*""",
+    'the number of an item': r'(?m)^\s*(?:\*\*)?\d+\.(?=\s|\*\*)|^\|\s\[?\d+\]?|\(\d+\)|\[\*\*Examination\s\d+',
+    'a year': r'\b(?:19|20)\d\d\b(?!\s?(?:%|images|samples|steps))',
+    'a version': rf'(?ix)\b{SOFTWARE}\s\d+(?:\.\d+)*\b|\d+\.\d+\.\d+',
+    'a shape': r'\d+\s?[x×]\s?\d+(?:\s?[x×]\s?\d+)*',
+    'an interval': r'[\[(](?:\d[\d.]*|\.\d+|[−-]\d[\d.]*),\s?[\d.]+[\])]',
+    'a fraction': r'\d+/\d+',
+    'a name': r'\b[A-Za-z]+[-+]?\d[\w.]*|\bFP\d+|\+\+\s\d+(?=\s(?:steps|beside))',
+    'a level of confidence': r"""(?ix)\b9[059]\s(?:%|per\scent)\s(?:\w+\s)?(?:interval|band|level|bootstrap|confidence)
+        |(?:intervals?|bands?|level|hold)\s(?:\w+\s)?(?:of|at)\s9?5\s%""",
 }
 # What declares a number of the code as a parameter in a sentence: the words just before it, or just after.
-BEFORE = re.compile(r"""(?:\b(?:scales?|seeds?|weights?|levels?|widths?|with|at|of|strengths?|from|noise|label|digit|class|least|most
-    |than|every|after|above|below|first|between|over|only|in|is|on|batch|batches|gains?|to)\b|[=<>≤≥±])
+BEFORE = re.compile(r"""(?:\b(?:scales?|seeds?|weights?|levels?|widths?|with|at|strengths?|from|noise|label|digit|class
+    |least|most|than|every|after|above|below|first|between|over|batch|batches|gains?|to|sets?\sof|batch\sof)\b|[=<>≤≥±])
     \s*(?:(?:of|from|about|only|all|is|are|least|most|between|below|above)\s)?$""", re.I | re.X)
-AFTER = re.compile(r"""^\s*(?:[a-z-]+\s)?(?:seeds?|steps?|samples?|images?|digits?|pictures?|photographs?|points?|paths?|starts?|classes
-    |dimensions?|levels?|evaluations?|epochs?|pixels?|particles?|numbers|populations?|resamples?|rows?|sets?|draws?|modes?|networks?
-    |bins|iterations|times|experiments|repetitions|conditions|activations|tokens|bits|positions|channels|parameters)\b""", re.I | re.X)
-CONSTANTS = {'10,000', '50,000', '60,000', '1,797', '1,433', '364', '784', '3,072', '255', '256', '28', '32', '16', '64', '0.002', '80'}  # sizes of data
-# sets, pictures and bytes, and EDM's noise levels
-CITED = re.compile(r'@[a-z]+\d{4}|arXiv|second hand|[Aa]uthors|[Tt]hey report|advises|\*\*(?:Claims?|Traps?)|[Pp]ublished|[Tt]heir (?:paper|table|code)|README|[Tt]he paper|repository')
+AFTER = re.compile(r"""^\s*(?:[a-z-]+\s){0,2}(?:seeds?|steps?|samples?|images?|digits?|pictures?|photographs?|points?
+    |paths?|starts?|classes|dimensions?|levels?|evaluations?|epochs?|pixels?|particles?|numbers|populations?|resamples?
+    |rows?|sets?|draws?|modes?|networks?|bins|iterations|times|experiments|repetitions|conditions|activations|tokens
+    |bits|positions|channels|parameters|intervals|labels)\b""", re.I | re.X)
+# Constants of all chapters: sizes of data sets, of pictures and of bytes, and EDM's lowest and highest noise level.
+CONSTANTS = set('10,000 50,000 60,000 1,797 1,433 364 784 3,072 255 256 28 32 16 64 0.002 80'.split())
+CITED = re.compile(r"""@[a-z]+\d{4}|arXiv|second\shand|[Aa]uthors|[Tt]hey\sreport|advises|\*\*(?:Claims?|Traps?)
+    |[Pp]ublished|[Tt]heir\s(?:paper|table|code)|README|[Tt]he\spaper|repository""", re.X)
 SECOND_HAND = re.compile(r'second hand|\*\*Claims?')
 
 DIGITS = r'(?:\d{1,3}(?:,\d{3})+(?:\.\d+)?|\d*\.\d+|\d+)(?:e[+-]?\d+)?'
@@ -62,16 +71,18 @@ VALUE = re.compile(rf'(?<![\w.])-?{DIGITS}(?!\w)|(?<=\()-?{DIGITS}(?=[,)])')
 LITERAL = re.compile(r'(?<![\w.])(?:\d[\d_]*\.?\d*|\.\d+)(?:e[+-]?\d+)?')
 PERCENT = re.compile(r'^\s?(?:%|per cent|\\,?\\?%)')
 MEMBER = rf'{DIGITS}\s?%?(?:,|,?\sand|,?\sor|\sto)\s'  # of a list of numbers
+NEXT = rf'(?:,|,?\sand|,?\sor|\sto)\s{DIGITS}'
 CHAIN = re.compile(rf'^(?:\s?%)?(?:,|,? and|,? or| to| of| instead of| against| from|–)\s{DIGITS}')
 CODE = re.compile(r'(?ms)^```.*?^```|`[^`\n]+`')
 MORE = {'million': 6, 'M': 6, 'thousand': 3, 'billion': 9}
 ROUGHLY = re.compile(r'\b(?:about|some|nearly|roughly|around|almost|over|than|hardly|up to)\s$')
-COMMON = set("""the and for with from that this are was were has have not but its than then they them into per more less over under out all any
-    one two three each other which what where when who how can may only also same here there name value mean dtype float int tensor nan index
-    true false none array object as of in is it to an at be by on or if no so we he up""".split())
+COMMON = set("""the and for with from that this are was were has have not but its than then they them into per more
+    less over under out all any one two three each other which what where when who how can may only
+    also same here there name value mean dtype float int tensor nan index true false none array
+    object as of in is it to an at be by on or if no so we he up""".split())
 FAR = 3  # significant digits with which a number may stand far from the cell that prints it
-SHORT = 30  # numbers in a printout
 CLOSE = 1  # code cells between a number and its source, at most
+SHORT = 30  # numbers in a printout whose words do not matter
 
 
 class Number(NamedTuple):
@@ -106,6 +117,7 @@ class Page(NamedTuple):
     code_cells: list  # where code cells are
 
 
+@cache
 def stems(
     text:str, # any
 )->frozenset: # beginnings of its words
@@ -120,6 +132,7 @@ def number_of(
     return abs(float(text.replace(',', '').replace('_', '')))
 
 
+@cache
 def spelled(
     text:str, # a number of the code, or of the prose
 )->str: # in one spelling
@@ -150,15 +163,22 @@ def grid_values(
     return found
 
 
+def html_rows(
+    markup:str, # a part of a table
+)->list: # rows of cells
+    "The cells of a table as text."
+    rows = re.findall(r'(?s)<tr.*?</tr>', markup)
+    return [[plain(cell) for cell in re.findall(r'(?s)<t[hd][^>]*>(.*?)</t[hd]>', row)] for row in rows]
+
+
 def html_values(
     markup:str, # of one output
 )->list: # (value, words)
     "The numbers of a table that pandas shows."
     markup = re.sub(r'(?s)<style.*?</style>', '', markup)
-    def rows(part): return [[plain(c) for c in re.findall(r'(?s)<t[hd][^>]*>(.*?)</t[hd]>', r)] for r in re.findall(r'(?s)<tr.*?</tr>', part)]
     head = re.search(r'(?s)<thead>.*?</thead>', markup)
-    if not head: return grid_values([], rows(markup))
-    return grid_values(rows(head[0]), rows(markup.replace(head[0], '')))
+    if not head: return grid_values([], html_rows(markup))
+    return grid_values(html_rows(head[0]), html_rows(markup.replace(head[0], '')))
 
 
 def line_values(
@@ -292,24 +312,33 @@ def number_at(
     said, before, after = text[start:end], text[:start], text[end:]
     paragraph = stretch(text, start, end, r'\n\s*\n|\n(?=- |\d+\. |\*\*)')
     sentence = stretch(text, start, end, r'(?<=[.;!?])\s+(?=[A-Z*(\[])|\n\s*\n|\n(?=[|-])')
+    sentence = ' '.join(sentence.split())
     digits = re.match(r'[\d,]*(?:\.(\d*))?(?:e([+-]?\d+))?', said)
     decimals = len(digits[1] or '') - int(digits[2] or 0)
     value, more = number_of(said), re.match(r'\s(million|thousand|billion|M)\b', after)
     if more: value, decimals = value*10**MORE[more[1]], decimals - MORE[more[1]]
     elif ROUGHLY.search(before) and '.' not in said and value >= 100: decimals -= len(said) - len(said.rstrip('0'))
-    rest, percent = after, bool(PERCENT.match(after))
-    percent = percent or bool(re.search(r'%\s(?:instead of|against|and|or|to)\s$', before))
-    while not percent and (chain := CHAIN.match(rest)): rest = rest[chain.end():]; percent = bool(PERCENT.match(rest))
+    percent = is_percent(before, after)
     before = re.sub(rf'(?:{MEMBER})+$', '', ' '.join(before.replace('$', '').split('\n')[-2:])[-160:])
-    after = re.sub(rf'^(?:(?:,|,?\sand|,?\sor|\sto)\s{DIGITS})+', '', ' '.join(after.replace('$', '').split('\n')[:2])[:100])
+    after = re.sub(rf'^(?:{NEXT})+', '', ' '.join(after.replace('$', '').split('\n')[:2])[:100])
     return Number(page, cell, start, said, value, decimals, percent, before, after, sentence, paragraph)
+
+
+def is_percent(
+    before:str, # text before a number
+    after:str, # text after it
+)->bool: # whether it is a share in per cent
+    "Whether a per cent sign stands behind a number, or behind another one of its list."
+    if PERCENT.match(after) or re.search(r'%\s(?:instead of|against|and|or|to)\s$', before): return True
+    chain = CHAIN.match(after)
+    return bool(chain) and is_percent('', after[chain.end():])
 
 
 def same(
     n:Number, # in the prose
     value:float, # of a source
 )->bool: # whether the one is the other, rounded
-    "A value, or a share in per cent, as it is printed. A 5 that was rounded before is no evidence: 0.475 may be 0.47 or 0.48."
+    "A value as it is printed. A 5 that was rounded before is no evidence: 0.475 may be 0.47 or 0.48."
     slack = .5*10.**-n.decimals*(1 - 1e-9)
     return abs(value - n.value) < slack or (n.percent and value <= 10 and abs(100*value - n.value) < slack)
 
@@ -346,8 +375,9 @@ def said(
     cell:str, # the id of one of its cells
 )->list: # of numbers, in the order of the output
     "What the stored output of a cell says, for the expressions of prose_sources.csv."
-    found = [c for c in json.loads((NBS/f'{chapter}.ipynb').read_text(encoding='utf-8'))['cells'] if c.get('id') == cell]
-    return [x for o in found[0]['outputs'] for x, _ in output_values(o)]
+    cells = json.loads((NBS/f'{chapter}.ipynb').read_text(encoding='utf-8'))['cells']
+    outputs = next(c['outputs'] for c in cells if c.get('id') == cell)
+    return [x for o in outputs for x, _ in output_values(o)]
 
 
 def wilson(
@@ -365,7 +395,9 @@ def weights(
     name:str, # of a file of weights that the package carries
 )->int: # numbers in it
     "How many parameters a shipped network has, from the header of its file."
-    with (ROOT/'cfg_course'/'weights'/f'{name}.safetensors').open('rb') as f: header = json.loads(f.read(int.from_bytes(f.read(8), 'little')))
+    with (ROOT/'cfg_course'/'weights'/f'{name}.safetensors').open('rb') as f:
+        size = int.from_bytes(f.read(8), 'little')
+        header = json.loads(f.read(size))
     return sum(math.prod(t['shape']) for key, t in header.items() if key != '__metadata__')
 
 
@@ -382,7 +414,8 @@ def measured(
     entry:Entry, # of prose_sources.csv
 )->list: # of floats
     "What the files, the outputs or arithmetic say."
-    found = eval(entry.why, dict(read=read, said=said, weights=weights, log=log, wilson=wilson, math=math, np=np, pd=pd))
+    tools = dict(read=read, said=said, weights=weights, log=log, wilson=wilson, math=math, np=np, pd=pd)
+    found = eval(entry.why, tools)
     return [abs(float(x)) for x in (found if hasattr(found, '__len__') else [found])]
 
 
@@ -391,7 +424,7 @@ def meant(
     n:Number, # in the prose
 )->bool: # whether the entry is about this sentence
     "Whether the words of an entry stand in the sentence of a number."
-    return entry.page == n.page and ' '.join(entry.words.split()) in ' '.join(n.sentence.split())
+    return entry.page == n.page and entry.words in n.sentence
 
 
 def steps_away(
@@ -416,8 +449,8 @@ def is_shown(
     page:Page, # of the sources
     n:Number, # in the prose
 )->bool: # whether an output says it
-    """An output with three digits or more, close by or in a row or line that shares a word with the sentence. One with fewer digits
-    stands right beside the sentence and shares a word, or has no words, or close by and shares two."""
+    """An output with three digits or more, close by or in a row or line that shares a word with the sentence. One with
+    fewer digits stands right beside it and shares a word, or has no words, or stands close by and shares two."""
     words = stems(n.sentence)
     for s in page.shown:
         if not same(n, s.value): continue
@@ -443,7 +476,8 @@ def is_parameter(
     "A number of the chapter's code, beside a word that says what it sets; or a constant of all chapters."
     if n.percent: return False
     if n.text in CONSTANTS: return True
-    return bool(BEFORE.search(n.before) or AFTER.match(n.after)) and any(spelled(n.text) == text for text, _ in page.literals)
+    declared = BEFORE.search(n.before) or AFTER.match(n.after)
+    return bool(declared) and any(spelled(n.text) == text for text, _ in page.literals)
 
 
 def is_literal(
@@ -459,9 +493,8 @@ def is_measured(
     n:Number, # in the prose
 )->bool: # whether a row of prose_sources.csv gives it
     "A value that an expression takes from files of results."
-    for entry in entries('prose_sources.csv'):
-        if n.text in entry.numbers.split() and meant(entry, n) and any(same(n, x) for x in measured(entry)): return True
-    return False
+    about = [e for e in entries('prose_sources.csv') if n.text in e.numbers.split() and meant(e, n)]
+    return any(same(n, x) for entry in about for x in measured(entry))
 
 
 @cache
@@ -474,24 +507,31 @@ def printed(
     return [(code, [line_values(line) for line in text.splitlines()]) for code, text in zip(rows.code, rows.printed)]
 
 
+def in_line(
+    n:Number, # in the prose
+    line:list, # (value, words)
+    beside:set, # values of the numbers before and after it in the text
+    short:bool, # nothing else is asked
+)->bool: # whether the line says it
+    "A line that has the number, and shares a word with its sentence, or has a neighbour of it beside it too."
+    values = [x for x, _ in line]
+    at = [i for i, x in enumerate(values) if same(n, x)]
+    if not at: return False
+    neighbours = {x for i in at for x in values[max(i - 1, 0):i + 2]}
+    return bool(short or line[0][1] & stems(n.sentence) or neighbours & beside)
+
+
 def is_solved(
     n:Number, # in the prose
 )->bool: # whether the code of its solution printed it
-    """A number that the code of the same solution printed. In a long printout a number with less than three digits has to stand in a
-    line that shares a word with the sentence, or beside a number that is beside it in the text too."""
+    "A number that the code of the same solution printed; in a long printout, one with three digits or in its own line."
     if not printed(n.page): return False
-    text, words = dict(pages()[n.page].texts)[n.cell], stems(n.sentence)
-    solution = stretch(text, n.start, n.start + len(n.text), r'(?m)^:::')
-    end = n.start + len(n.text)
-    beside = [*NUMBER.findall(text[:n.start])[-1:], *NUMBER.findall(text[end:])[:1]]
+    text, end = dict(pages()[n.page].texts)[n.cell], n.start + len(n.text)
+    solution = stretch(text, n.start, end, r'(?m)^:::')
+    beside = {number_of(x) for x in NUMBER.findall(text[:n.start])[-1:] + NUMBER.findall(text[end:])[:1]}
     for code, lines in printed(n.page):
-        if code not in solution: continue
         short = significant(n.text) >= FAR or sum(map(len, lines)) <= SHORT
-        for line in lines:
-            values = [x for x, _ in line]
-            at = [i for i, x in enumerate(values) if same(n, x)]
-            near = {x for i in at for x in values[max(i - 1, 0):i + 2]}
-            if at and (short or line[0][1] & words or near & set(map(number_of, beside))): return True
+        if code in solution and any(in_line(n, line, beside, short) for line in lines): return True
     return False
 
 
@@ -545,26 +585,39 @@ def sort_out()->dict: # Number -> source
     return {n: source(n) for page in pages().values() for n in numbers(page)}
 
 
+def count_mutants(
+    found:dict, # Number -> source
+)->str: # for a terminal
+    "How many wrong numbers pass, by the source that the right one has."
+    passed, tried = Counter(), Counter()
+    for n, kind in found.items():
+        if kind not in MEASURED: continue
+        results = [source(m) for m in mutants(n)]
+        tried[kind] += len(results)
+        passed[kind] += sum(r is not None for r in results)
+    return ', '.join(f'{kind}: {passed[kind]} of {tried[kind]}' for kind in MEASURED)
+
+
+def line_of(
+    n:Number, # in the prose
+)->str: # for a terminal
+    "A number with what is around it."
+    return f'{n.page} cell {n.cell}: {" ".join(n.before.split())[-50:]} >>{n.text}<< {" ".join(n.after.split())[:45]}'
+
+
 def main():
     "Print what was found."
+    kinds = *MEASURED, 'parameter', 'publication', 'allowed'
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('--page', help='only this page, e.g. 24a_small')
-    parser.add_argument('--what', help='list the numbers of a source: ' + ', '.join((*MEASURED, 'parameter', 'publication', 'allowed')))
+    parser.add_argument('--what', choices=kinds, help='list the numbers of this source, not those without one')
     parser.add_argument('--mutants', action='store_true', help='how many wrong numbers would pass')
     args = parser.parse_args()
-    found = {n: s for n, s in sort_out().items() if args.page in (None, n.page)}
-    for n, s in found.items():
-        if s == args.what: print(f'{n.page} cell {n.cell}: {" ".join(n.before.split())[-50:]} >>{n.text}<< {" ".join(n.after.split())[:45]}')
-    print(dict(Counter(found.values())))
-    if args.mutants:
-        passed, tried = Counter(), Counter()
-        for n, s in found.items():
-            if s not in MEASURED: continue
-            results = [source(m) for m in mutants(n)]
-            tried[s] += len(results)
-            for r in results: passed[s, r] += 1
-        print(dict(tried))
-        print({k: v for k, v in passed.items() if k[1]})
+    found = {n: kind for n, kind in sort_out().items() if args.page in (None, n.page)}
+    for n, kind in found.items():
+        if kind == args.what: print(line_of(n))
+    print(', '.join(f'{kind or "NONE"}: {count}' for kind, count in Counter(found.values()).most_common()))
+    if args.mutants: print('Wrong last digits that pass,', count_mutants(found))
     sys.exit(None in found.values())
 
 

@@ -1,4 +1,4 @@
-"""Run the code that solutions of exercises show, after the cells of its chapter, and keep what it prints in nbs/results/solutions.csv.
+"""Run the code that solutions of exercises show, and keep what it prints in nbs/results/solutions.csv.
 
 Nothing else runs that code, so this is where the numbers of a solution come from: tools/prose.py compares the two.
 Of the chapter only those cells run that define what a block needs; --all runs every cell that is not slow.
