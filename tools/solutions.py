@@ -34,17 +34,28 @@ def said(
     return TAGS.sub(' ', '\n'.join(t for t in printed + shown if t)).strip()
 
 
+def stored(
+    node:ast.AST, # a statement or a tree
+)->set: # of names
+    "What code assigns, imports, defines or takes as an argument."
+    found = set()
+    for n in ast.walk(node):
+        if isinstance(n, (ast.FunctionDef, ast.ClassDef)): found.add(n.name)
+        elif isinstance(n, ast.alias): found.add((n.asname or n.name).split('.')[0])
+        elif isinstance(n, ast.arg): found.add(n.arg)
+        elif isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store): found.add(n.id)
+    return found
+
+
 def names(
     code:str, # of a cell or a block
-)->tuple: # two sets: names that it defines, names that it reads
+)->tuple: # two sets: names that others can use, names that it needs of others
     "What code gives and what it takes."
     tree = ast.parse(re.sub(r'(?m)^([ \t]*)[%!].*$', r'\1pass', code))
-    gives, takes = set(), set()
-    for node in ast.walk(tree):
-        if isinstance(node, (ast.FunctionDef, ast.ClassDef)): gives.add(node.name)
-        elif isinstance(node, ast.alias): gives.add((node.asname or node.name).split('.')[0])
-        elif isinstance(node, ast.Name): (takes if isinstance(node.ctx, ast.Load) else gives).add(node.id)
-    return gives, takes
+    functions = ast.FunctionDef, ast.ClassDef
+    gives = set().union(*({n.name} if isinstance(n, functions) else stored(n) for n in tree.body))
+    loaded = {n.id for n in ast.walk(tree) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Load)}
+    return gives, loaded - stored(tree)
 
 
 def needed(
