@@ -380,6 +380,16 @@ def said(
     return [x for o in outputs for x, _ in output_values(o)]
 
 
+@cache
+def solved(
+    chapter:str, # its stem
+    block:int, # which of the blocks of code in its prose
+)->list: # of numbers, in the order in which they were printed
+    "What the code of a solution printed, for the expressions of prose_sources.csv."
+    text, = read('solutions.csv').query('chapter == @chapter and block == @block').printed
+    return [x for x, _ in line_values(text)]
+
+
 def wilson(
     k:int, # successes
     n:int, # trials
@@ -414,7 +424,8 @@ def measured(
     entry:Entry, # of prose_sources.csv
 )->list: # of floats
     "What the files, the outputs or arithmetic say."
-    tools = dict(read=read, said=said, weights=weights, log=log, wilson=wilson, math=math, np=np, pd=pd)
+    tools = dict(read=read, said=said, solved=solved, weights=weights, log=log, wilson=wilson,
+        math=math, np=np, pd=pd)
     found = eval(entry.why, tools)
     return [abs(float(x)) for x in (found if hasattr(found, '__len__') else [found])]
 
@@ -555,7 +566,7 @@ def source(
 )->str|None: # None if there is none
     "Where a number comes from."
     page = pages()[n.page]
-    if SECOND_HAND.search(n.paragraph): return 'publication'
+    if SECOND_HAND.search(n.sentence): return 'publication'
     if is_parameter(page, n): return 'parameter'
     if is_shown(page, n): return 'output'
     if is_asserted(page, n): return 'assertion'
