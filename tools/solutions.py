@@ -91,16 +91,18 @@ def run_chapter(
     path:Path, # of a notebook
     seconds:int, # for a block, at most
     everything:bool, # run all cells
+    chosen:list|None, # numbers of blocks, counted from 0
 )->list: # rows of the table
     "What the blocks of a chapter print, each after the blocks above it as far as it needs them."
     book = json.loads(path.read_text(encoding='utf-8'))['cells']
     code = [''.join(c['source']) for c in book if c['cell_type'] == 'code']
     cells, rows = [c for c in code if not SLOW.search(c)], []
     for i, block in enumerate(blocks(book)):
-        try: printed = run_block(cells if everything else needed(cells, block), block, seconds)
+        cells.append(block)
+        if chosen and i not in chosen: continue
+        try: printed = run_block(cells[:-1] if everything else needed(cells[:-1], block), block, seconds)
         except (RuntimeError, SyntaxError) as e: print(f'{path.stem}: block {i}: {e}', file=sys.stderr, flush=True)
         else: rows += [dict(chapter=path.stem, block=i, code=block, printed=printed)] if printed else []
-        cells.append(block)
     return rows
 
 
@@ -121,11 +123,13 @@ def main():
     parser.add_argument('chapters', nargs='+', help='notebooks, e.g. nbs/16_classifiers.ipynb')
     parser.add_argument('--all', action='store_true', help='run every cell of the chapter first')
     parser.add_argument('--minutes', type=float, default=5, help='for a block, at most')
+    parser.add_argument('--blocks', type=int, nargs='+', metavar='N', help='only these, counted from 0')
     args = parser.parse_args()
     signal.signal(signal.SIGALRM, stop)
     for path in [Path(c).resolve() for c in args.chapters]:
-        with working_directory(path.parent): rows = run_chapter(path, round(60*args.minutes), args.all)
-        kept = [r for r in read_table() if r['chapter'] != path.stem]
+        with working_directory(path.parent): rows = run_chapter(path, round(60*args.minutes), args.all, args.blocks)
+        anew = {(r['chapter'], str(r['block'])) for r in rows}
+        kept = [r for r in read_table() if r['chapter'] != path.stem or args.blocks and (path.stem, r['block']) not in anew]
         rows = sorted(kept + rows, key=lambda r: (r['chapter'], int(r['block'])))
         with TABLE.open('w', newline='', encoding='utf-8') as f:
             table = csv.DictWriter(f, COLUMNS, lineterminator='\n')
