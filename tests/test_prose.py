@@ -91,9 +91,15 @@ Python 3.11; CIFAR-10 of 32x32 pixels; **1.** In 2024,; $$ 0.37 $$; with its 95 
 def test_what_is_no_measurement(text): assert said(text) == {}
 
 
+def test_a_number_is_taken_away_whole_or_not_at_all():
+    cut = [(page.name, m[0]) for page in prose.pages().values() for _, text in page.texts for m in prose.NUMBER.finditer(text)
+        if (left := prose.blank(text)[m.start():m.end()]).strip() and left.replace(' ', ',') != m[0]]
+    assert not cut
+
+
 def test_what_is_one():
-    found = said('It rises from .37 to 95 %, $3.14$ or about 1,200.')
-    assert found == dict.fromkeys(['.37', '95', '3.14', '1,200'])
+    found = said('It rises from .37 to 95 %, $3.14$, 2.05, 0.1965 or about 1,200.')
+    assert found == dict.fromkeys(['.37', '95', '3.14', '2.05', '0.1965', '1,200'])
 
 
 def shown(value, words=''): return dict(shown=[prose.Source(value, prose.stems(words), 1)])
