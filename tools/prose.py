@@ -7,8 +7,10 @@ Out of reach: numbers in words ("three times"), whole numbers below ten without 
 two right numbers a sentence means. What is right by chance is not noticed: tests/test_prose.py measures how often.
 """
 import argparse, ast, csv, html, json, math, re, sys
+from bisect import bisect_left, bisect_right
 from collections import Counter
 from functools import cache
+from operator import attrgetter
 from pathlib import Path
 from typing import NamedTuple
 
@@ -41,7 +43,8 @@ FORMS = {
     'a chapter by its two digits': r'(?<![\w.,])0\d[a-z]?\b(?!\.)',
     'a place in a text': rf"""(?ix)\b{PLACE}\s\d+[a-z]?(?:\.\d+)*
         (?:(?:,|,?\sand|\sor|\sto)\s\d+[a-z]?(?:\.\d+)*\b)*""",
-    'the number of an item': r'(?m)^\s*(?:\*\*)?\d+\.(?=\s|\*\*)|^\|\s\[?\d+\]?(?![\d.])|\(\d+\)|\[\*\*Examination\s\d+',
+    'the number of an item': r'(?m)^\s*(?:\*\*)?\d+\.(?=\s|\*\*)|^\|\s\[?\d+\]?(?![\d.])|\(\d+\)',
+    'the number of a question': r'\[\*\*Examination\s\d+',
     'a year': r'(?<![\w.,])(?:19|20)\d\d\b(?!\s?(?:%|images|samples|steps))',
     'a version': rf'(?ix)\b{SOFTWARE}\s\d+(?:\.\d+)*\b|\d+\.\d+\.\d+',
     'a shape': r'(?<![\d.])\d+(?:\s?[x×]\s?\d+\b(?!\.\d))+',
@@ -111,9 +114,9 @@ class Page(NamedTuple):
     "A page with what its numbers can be compared with."
     name: str
     texts: list  # (cell, text) of the prose
-    shown: list  # sources: outputs
-    asserted: list  # sources: literals of assertions
-    literals: list  # (value as text, cell): other literals of the code
+    shown: list  # sources, the lowest value first: outputs
+    asserted: list  # sources, the lowest value first: literals of assertions
+    literals: dict  # number as text -> cells: other literals of the code
     code_cells: list  # where code cells are
 
 
@@ -247,7 +250,8 @@ def read_notebook(
         checked, rest = literals(source)
         asserted += [Source(number_of(x), frozenset(), i) for x in checked]
         other += [(spelled(x), i) for x in rest]
-    return Page(path.stem, texts, shown, asserted, other, code)
+    places = {text: [i for t, i in other if t == text] for text, _ in other}
+    return Page(path.stem, texts, sorted(shown, key=value_of), sorted(asserted, key=value_of), places, code)
 
 
 @cache
@@ -256,7 +260,7 @@ def pages()->dict: # name -> Page
     notebooks = [*sorted(NBS.glob('[0-9]*.ipynb')), NBS/'index.ipynb']
     found = {p.stem: read_notebook(p) for p in notebooks}
     words = [p for p in sorted(NBS.glob('*.qmd')) if p.stem not in LEFT_OUT]
-    return found | {p.stem: Page(p.stem, [(0, p.read_text(encoding='utf-8'))], [], [], [], []) for p in words}
+    return found | {p.stem: Page(p.stem, [(0, p.read_text(encoding='utf-8'))], [], [], {}, []) for p in words}
 
 
 # What the prose says
@@ -341,6 +345,23 @@ def same(
     "A value as it is printed. A 5 that was rounded before is no evidence: 0.475 may be 0.47 or 0.48."
     slack = .5*10.**-n.decimals*(1 - 1e-9)
     return abs(value - n.value) < slack or (n.percent and value <= 10 and abs(100*value - n.value) < slack)
+
+
+value_of = attrgetter('value')
+
+
+def like(
+    n:Number, # in the prose
+    sources:list, # the lowest value first
+)->list: # those with its value
+    "The sources that are a number, rounded."
+    found = []
+    for unit in (1, .01) if n.percent else (1,):
+        slack = .5*10.**-n.decimals*unit
+        first = bisect_left(sources, n.value*unit - slack, key=value_of)
+        last = bisect_right(sources, n.value*unit + slack, key=value_of)
+        found += [s for s in sources[first:last] if same(n, s.value)]
+    return found
 
 
 # Where a number comes from
@@ -463,8 +484,7 @@ def is_shown(
     """An output with three digits or more, close by or in a row or line that shares a word with the sentence. One with
     fewer digits stands right beside it and shares a word, or has no words, or stands close by and shares two."""
     words = stems(n.sentence)
-    for s in page.shown:
-        if not same(n, s.value): continue
+    for s in like(n, page.shown):
         shared, away = len(s.words & words), steps_away(page, n, s.cell)
         if significant(n.text) >= FAR and (shared or away <= CLOSE): return True
         if away == 0 and (shared or not s.words) or away <= CLOSE and shared >= 2: return True
@@ -477,7 +497,7 @@ def is_asserted(
 )->bool: # whether an assertion holds it
     "A number of an assertion right beside the sentence, or farther away if there are digits enough."
     far = significant(n.text) >= FAR
-    return any(same(n, s.value) and (far or steps_away(page, n, s.cell) == 0) for s in page.asserted)
+    return any(far or steps_away(page, n, s.cell) == 0 for s in like(n, page.asserted))
 
 
 def is_parameter(
@@ -487,8 +507,8 @@ def is_parameter(
     "A number of the chapter's code, beside a word that says what it sets; or a constant of all chapters."
     if n.percent: return False
     if n.text in CONSTANTS: return True
-    declared = BEFORE.search(n.before) or AFTER.match(n.after)
-    return bool(declared) and any(spelled(n.text) == text for text, _ in page.literals)
+    if spelled(n.text) not in page.literals: return False
+    return bool(BEFORE.search(n.before) or AFTER.match(n.after))
 
 
 def is_literal(
@@ -497,7 +517,7 @@ def is_literal(
 )->bool: # whether the code sets it close by
     "A number of the code beside the sentence, or a share of it in per cent."
     wanted = {spelled(n.text), f'{n.value/100:g}' if n.percent else ''}
-    return any(text in wanted and steps_away(page, n, cell) == 0 for text, cell in page.literals)
+    return any(steps_away(page, n, cell) == 0 for text in wanted for cell in page.literals.get(text, []))
 
 
 def is_measured(

@@ -130,7 +130,9 @@ def main():
     for path in [Path(c).resolve() for c in args.chapters]:
         with working_directory(path.parent): rows = run_chapter(path, round(60*args.minutes), args.all, args.blocks)
         anew = {(r['chapter'], str(r['block'])) for r in rows}
-        kept = [r for r in read_table() if r['chapter'] != path.stem or args.blocks and (path.stem, r['block']) not in anew]
+        same = [r for r in read_table() if r['chapter'] == path.stem]
+        kept = [r for r in read_table() if r not in same]
+        if args.blocks: kept += [r for r in same if (path.stem, r['block']) not in anew]
         rows = sorted(kept + rows, key=lambda r: (r['chapter'], int(r['block'])))
         with TABLE.open('w', newline='', encoding='utf-8') as f:
             table = csv.DictWriter(f, COLUMNS, lineterminator='\n')
