@@ -1,8 +1,8 @@
 """Every number in the prose of every page is measured, asserted, set by the code, cited or declared.
 
-How many wrong numbers pass is measured here too, over the 589 numbers that are matched by a measurement. With another last
-digit 14 % pass (36 % of numbers of one digit, 15 % of two, 9 % of three, 3 % of more), of random numbers with as many digits
-5 %: a chapter prints many numbers, and some are right by accident.
+How many wrong numbers pass is measured here too, over the 589 numbers that are matched by a measurement. With another
+last digit 14 % pass (36 % of numbers of one digit, 15 % of two, 9 % of three, 3 % of more), of random numbers with as
+many digits 5 %: a chapter prints many numbers, and some are right by accident.
 """
 import csv, random, sys
 
