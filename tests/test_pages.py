@@ -275,6 +275,20 @@ def test_heads_of_tables_are_not_empty(kind, _, expected):
 
 
 @needs_pandoc
+def test_heads_of_styled_tables_are_not_empty():
+    "pandas writes a space that does not break into corners of a styled table."
+    page = render('```{=html}\n<table><thead><tr><th class="blank">&nbsp;</th><th class="blank level0">&nbsp;</th><th>a</th></tr></thead><tbody><tr><th>&nbsp;</th><td>1</td></tr></tbody></table>\n```')
+    assert [o.strip() for o in heads(page)[0]] == ['row', 'row', 'a'] and '&nbsp;' not in page
+
+
+@needs_pandoc
+@pytest.mark.parametrize('cell, set_', [('$w$', 1), ('mean $x_2$', 1), ('$a$ and $b$', 2), ('$a &lt; b$', 1), ('5 $ or 6 $', 0), ('US$ 5', 0), ('w', 0)])
+def test_formulas_of_tables_are_set(cell, set_):
+    page = render(f'```{{=html}}\n<table><thead><tr><th>{cell}</th></tr></thead><tbody><tr><td>{cell}</td></tr></tbody></table>\n```')
+    assert page.count('<math') == 2*set_ and ('$' in page) == (set_ == 0 and '$' in cell)
+
+
+@needs_pandoc
 def test_heads_of_written_tables_are_not_empty():
     assert heads(render('|  | b |\n|---|---|\n| 1 | 2 |')) == [['row', 'b']]
 
@@ -477,6 +491,16 @@ def test_a_rendered_page_is_mended(tmp_path):
         assert 'role="menu"' not in html and 'requirejs' not in html and 'own.js' in html and 'role="doc-toc"' in html
         assert html.count('<details class="box works"><summary>2 works</summary><div id="refs"') == 1 == html.count('</details></section>')
     assert 'theme/offline.lua' in re.search(r'post-render: (.*)', (ROOT/'_quarto.yml').read_text(encoding='utf-8'))[1]
+
+
+@needs_pandoc
+def test_links_to_names_without_a_place_lead_to_their_page(tmp_path):
+    links = '<a href="b.html#there"><code>there</code></a> <a href="./b.html#hidden"><code>hidden</code></a> <a href="#here"><code>here</code></a> <a href="a.html#gone"><code>gone</code></a> <a href="b.html#hidden">words</a>'
+    (tmp_path/'a.html').write_text(f'<p id="here">{links}</p>')
+    (tmp_path/'b.html').write_text('<h3 id="there">x</h3>')
+    command = [*PANDOC, '-f', 'markdown', '-t', 'plain', '--lua-filter', str(THEME/'offline.lua')]
+    subprocess.run(command, input='', cwd=NBS_DIR, check=True, text=True, env=os.environ | dict(QUARTO_PROJECT_OUTPUT_FILES=str(tmp_path/'a.html')))
+    assert (tmp_path/'a.html').read_text() == '<p id="here"><a href="b.html#there"><code>there</code></a> <a href="b.html"><code>hidden</code></a> <a href="#here"><code>here</code></a> <code>gone</code> <a href="b.html#hidden">words</a></p>'
 
 
 @needs_pandoc

@@ -51,12 +51,47 @@ end
 
 local function icons(html) return (html:gsub('<link href="[^"]*bootstrap%-icons%.css" rel="stylesheet">%s*', '')) end
 
+-- nbdev links every name of the package, and not every name has a place on a page: such a link leads to the page, and
+-- from the page itself to nowhere, so that its words remain.
+local function ids(html)
+  local found = {}
+  for id in html:gmatch('%sid="([^"]+)"') do found[id] = true end
+  return found
+end
+
+local function read(path)
+  local file = io.open(path, 'rb')
+  local html = file and file:read('a')
+  if file then file:close() end
+  return html
+end
+
+local known = {}
+local function places(path)
+  if known[path] == nil then
+    local html = read(path)
+    known[path] = html and ids(html) or false
+  end
+  return known[path]
+end
+
+local function anchors(html, path)
+  local folder, own = path:match('^(.*/)([^/]*)$')
+  if not folder then folder, own = '', path end
+  return (html:gsub('<a href="%.?/?([%w_-]*%.?h?t?m?l?)#([^"]+)"([^>]*)>(<code>[^<]*</code>)</a>', function(page, id, rest, words)
+    local target = page == '' and own or page
+    local found = target == own and ids(html) or places(folder .. target)
+    if not found or found[id] then return nil end
+    return target == own and words or '<a href="' .. target .. '"' .. rest .. '>' .. words .. '</a>'
+  end))
+end
+
 for path in (os.getenv('QUARTO_PROJECT_OUTPUT_FILES') or ''):gmatch('[^\n]+') do
   if path:find('%.html$') then
     local file = assert(io.open(path, 'rb'))
     local html = file:read('a')
     file:close()
-    local clean = icons(night(later(fold_works(name(strip(html))))))
+    local clean = anchors(icons(night(later(fold_works(name(strip(html)))))), path)
     if clean ~= html then
       file = assert(io.open(path, 'wb'))
       file:write(clean)

@@ -1,8 +1,20 @@
 -- Every head of a table says something. pandas puts the names of the index into a row of its own, whose other cells are
 -- empty: they move up into the empty corner above. A corner that stays empty gets a word for those who hear the page.
+-- Formulas in such a table, which nobody else sets, become MathML.
 local WORD = '<span class="visually-hidden">row</span>'
 
-local function trim(text) return (text:gsub('^%s+', ''):gsub('%s+$', '')) end
+local function trim(text) return (text:gsub('&nbsp;', ' '):gsub('^%s+', ''):gsub('%s+$', '')) end
+
+local function formula(tex)
+  local math = pandoc.Math('InlineMath', (tex:gsub('&lt;', '<'):gsub('&gt;', '>'):gsub('&amp;', '&')))
+  local html = pandoc.write(pandoc.Pandoc {pandoc.Plain {math}}, 'html5', {html_math_method = 'mathml'})
+  return (html:gsub('<annotation.-</annotation>', ''):gsub('%s+$', ''))
+end
+
+-- $x$ in a cell: what begins or ends with a space is a price, and no formula.
+local function formulas(cell)
+  return (cell:gsub('%$(%f[^%s$][^$<>\n]-)%f[%s$]%$', formula))
+end
 
 local function cells(row)
   local found = {}
@@ -55,7 +67,8 @@ end
 local function RawBlock(block)
   if block.format ~= 'html' or not block.text:find('<th', 1, true) then return nil end
   local text = block.text:gsub('<thead>(.-)</thead>', head)
-  block.text = text:gsub('(<th[^>]*>)%s*(</th>)', '%1' .. WORD .. '%2')
+  text = text:gsub('(<th[^>]*>)[%s]*(</th>)', '%1' .. WORD .. '%2'):gsub('(<th[^>]*>)%s*&nbsp;%s*(</th>)', '%1' .. WORD .. '%2')
+  block.text = text:gsub('(<t[hd][^>]*>)(.-)(</t[hd]>)', function(open, cell, close) return open .. formulas(cell) .. close end)
   return block
 end
 
