@@ -468,6 +468,7 @@ def test_the_readme_leads_to_what_is_there():
 RENDERED = """<head><script src="site_libs/a.js"></script><script src="site_libs/glightbox/g.js"></script><link href="site_libs/b/bootstrap-icons.css" rel="stylesheet">
 <link href="day.css" rel="stylesheet" class="quarto-color-scheme" id="q"><link href="night.css" rel="stylesheet" append-hash="true" class="quarto-color-scheme quarto-color-alternate" id="q"></head>
 <nav class="navbar navbar-expand-lg " data-bs-theme="dark"><button class="navbar-toggler" type="button" role="menu" aria-expanded="false"></button></nav>
+<a class="sidebar-item-text" data-bs-toggle="collapse" role="navigation" aria-expanded="false">Theory</a><a href="x.html" role="navigation">Results</a>
 <nav class="quarto-secondary-nav"><nav class="quarto-page-breadcrumbs" aria-label="breadcrumb"></nav></nav>
 <nav id="quarto-sidebar" class="sidebar collapse"></nav><nav id="TOC" role="doc-toc" class="toc-active"></nav>
 <nav class="quarto-page-breadcrumbs quarto-title-breadcrumbs d-none" aria-label="breadcrumb"></nav><nav class="page-navigation"></nav>
@@ -488,6 +489,7 @@ def test_a_rendered_page_is_mended(tmp_path):
         assert len(set(names)) == len(names) == html.count('<nav') == 7 == html.count('aria-label'), names
         assert '<script src="site_libs/a.js" defer></script>' in html and '<script src="site_libs/glightbox/g.js"></script>' in html
         assert 'bootstrap-icons' not in html and html.count('rel="stylesheet"') == 1 == html.count('rel="disabled-stylesheet" blocking="render"')
+        assert html.count('role="button" tabindex="0" aria-expanded') == 1 and '<a href="x.html" role="button">' in html and 'role="navigation"' not in html
         assert 'role="menu"' not in html and 'requirejs' not in html and 'own.js' in html and 'role="doc-toc"' in html
         assert html.count('<details class="box works"><summary>2 works</summary><div id="refs"') == 1 == html.count('</details></section>')
     assert 'theme/offline.lua' in re.search(r'post-render: (.*)', (ROOT/'_quarto.yml').read_text(encoding='utf-8'))[1]

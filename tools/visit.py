@@ -39,6 +39,7 @@ SETTLE = """(async () => {
   const busy = () => said('outside').some(t => !t.includes('%')) || said('level').some(t => t != 'samples')
   const start = performance.now()
   await document.fonts.ready
+  for (let i = 0; i < 2; i++) await new Promise(requestAnimationFrame)
   do await new Promise(done => setTimeout(done, 120)); while (busy() && performance.now() - start < 30000)
   return !busy()
 })()"""
@@ -60,7 +61,7 @@ LOOK = """(() => {
   const tall = list => list.reduce((sum, e) => sum + e.getBoundingClientRect().height, 0)
   const shown = e => e.checkVisibility()
   const source = [...main.querySelectorAll('div.sourceCode')].filter(e => shown(e) && !e.parentElement.closest('div.sourceCode'))
-  const folds = [...main.querySelectorAll('details.code-fold > summary')].filter(shown)
+  const folds = [...main.querySelectorAll('details.exported > summary')].filter(shown)
   const all = over > 0 ? [...document.querySelectorAll('main *')] : []
   return {over, culprits: all.filter(e => wide(e) && !inside(e)).slice(0, 3).map(name),
     formulas: [...document.querySelectorAll('.katex-error')].map(e => e.title || e.textContent),

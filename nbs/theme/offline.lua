@@ -1,8 +1,8 @@
 -- After rendering. Quarto loads jQuery and RequireJS from another site for every page with a table; no table here uses them.
--- Its navigations bear no names, so that one cannot be told from another by ear, and a button is called a menu; they get
--- names. A list of works opens when it is asked for: links to a work, and the box at the pointer, find it closed too. A
--- page shows itself before its programs are there, loads the style of the night at night only, and has the few icons that
--- it needs from its own style (site.scss), in place of a font of 180 kB.
+-- Its navigations bear no names, so that one cannot be told from another by ear, and what opens a part of them is called a
+-- navigation, or a menu; they get names, and those are buttons. A list of works opens when it is asked for: links to a work,
+-- and the box at the pointer, find it closed too. A page shows itself before its programs are there, loads the style of the
+-- night at night only, and has the few icons that it needs from its own style (site.scss), in place of a font of 180 kB.
 local pattern = '<script[^>]*>%s*</script>'
 
 local function strip(html)
@@ -20,6 +20,10 @@ local function name(html)
     for mark, words in pairs(NAMES) do
       if rest:find(mark, 1, true) then return '<nav aria-label="' .. words .. '"' .. rest:gsub(' aria%-label="[^"]*"', '') .. '>' end
     end
+  end)
+  html = html:gsub('<a( [^>]*) role="navigation"([^>]*)>', function(before, after)
+    local focus = (before .. after):find('href=', 1, true) and '' or ' tabindex="0"'
+    return '<a' .. before .. ' role="button"' .. focus .. after .. '>'
   end)
   return (html:gsub('(<button class="navbar%-toggler"[^>]*) role="menu"', '%1'))
 end

@@ -13,6 +13,14 @@ function tend(box) {
   }
 }
 
+// What opens a part of the list of chapters is a button without being one: it answers to its keys.
+addEventListener('keydown', event => {
+  const pressed = event.target.closest?.('a[role="button"][tabindex="0"]:not([href])')
+  if (!pressed || (event.key != 'Enter' && event.key != ' ')) return
+  event.preventDefault()
+  pressed.click()
+})
+
 const watch = new ResizeObserver(seen => seen.forEach(entry => tend(entry.target)))
 const begin = () => document.querySelectorAll(BOXES).forEach(box => watch.observe(box))
 if (document.readyState == 'complete') begin()
