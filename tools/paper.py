@@ -71,7 +71,7 @@ PARAMETERS = {
     'ParNarrow': ('0.8', 'nbs/26_repair.ipynb', 'helped.along < .8*plain_row.along'),
     'ParBeyond': ('0.1', 'nbs/26_repair.ipynb', 'exclude 1 by more than 0.1'),
     'ParNearLow': ('0.1', 'nbs/26_repair.ipynb', 'if .1 < a.sigma < 2 and'),
-    'ParTiny': ('2,700', 'nbs/07a_guarantees.ipynb', 'a network of 2,700 numbers'),
+    'ParTiny': ('2,700', 'nbs/07a_guarantees.ipynb', 'a network of about 2,700 numbers'),
     'ParWidestScale': ('8', 'nbs/07a_guarantees.ipynb', 'at scales from 1 to 8'),
 }
 
