@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from .catalogue import SHELVES, addable, list_families, parse_guidance
+from .catalogue import FAMILIES, SHELVES, addable, list_families, parse_guidance
 from .core import InputError, check, optional, parse, shorten
 from .denoisers import find_model, fingerprint
 from .evidence import Felt, Omitted, difference_row, estimate, feel_all, leave_out, minus, p_value, verdicts
@@ -23,10 +23,10 @@ if TYPE_CHECKING:
     import pandas as pd
 
 # %% auto #0
-__all__ = ['GRID', 'FRACTIONS', 'PULLS', 'KNOBS', 'GIVEN', 'SEVERAL', 'OUT', 'Candidate', 'candidates', 'Round', 'particles_of',
-           'fitted', 'enter', 'tuning_score', 'best_place', 'rounded', 'farther', 'between', 'tuned', 'finer', 'Entry',
-           'find_points', 'shard_of', 'run_shard', 'begun_part', 'no_rivals', 'merge_shards', 'entry_of', 'redo',
-           'differences_from', 'judged', 'hours_of', 'asks_gradient']
+__all__ = ['GRID', 'FRACTIONS', 'PULLS', 'KNOBS', 'GIVEN', 'SEVERAL', 'OUT', 'Candidate', 'place_of', 'candidates', 'Round',
+           'particles_of', 'fitted', 'enter', 'tuning_score', 'best_place', 'rounded', 'farther', 'between', 'tuned',
+           'finer', 'Entry', 'find_points', 'shard_of', 'run_shard', 'begun_part', 'no_rivals', 'merge_shards',
+           'entry_of', 'redo', 'differences_from', 'judged', 'hours_of', 'asks_gradient']
 
 # %% ../nbs/20a_contests.ipynb #20ac0009
 GRID = (1.1, 1.25, 1.5, 2., 3., 5.) # guidance scales
@@ -133,12 +133,20 @@ PAIRS = ( # an interval or a rule with a weak branch
     Candidate('apg+autoguidance', 'apg+autoguidance'))
 
 # %% ../nbs/20a_contests.ipynb #20ac000f
+def place_of(
+    entry:Any, # of the catalogue
+)->tuple[int, int, str]: # to sort by
+    "Families in their order, then by year and name: the registers grow in the order in which modules are imported."
+    return list(FAMILIES).index(entry.changes), entry.year or 0, entry.name
+
 def candidates(
     weak:str, # name of a worse model, for autoguidance
 )->list[Candidate]: # plain guidance first, then in the order of the catalogue, then what is added to CFG
     "Everybody who takes part."
-    alone = [entrant(e.name) for e in list_families() if e.name not in OUT and e.name != 'cfg']
-    added = [term_of(name) for name, method in addable().items() if method.strength is not None and name not in OUT]
+    entries = sorted(list_families(), key=place_of)
+    alone = [entrant(e.name) for e in entries if e.name not in OUT and e.name != 'cfg']
+    terms = sorted(name for name, method in addable().items() if method.strength is not None and name not in OUT)
+    added = [term_of(name) for name in terms]
     return [with_weak_model(c, weak) for c in (*PLAIN, *alone, *FORMS, *added, *PAIRS)]
 
 # %% ../nbs/20a_contests.ipynb #20ac0012

@@ -235,6 +235,14 @@ def test_two_processes(tmp_path):
     pd.testing.assert_frame_equal(one, two, rtol=.02)
 
 
+def test_the_list_does_not_depend_on_the_order_of_imports():
+    "Registers grow as modules are imported: here another one comes first."
+    code = 'import cfg_course.histories, cfg_course.bands; from cfg_course.contests import candidates; print([c.name for c in candidates("w")])'
+    other = 'import cfg_course.bands, cfg_course.histories; from cfg_course.contests import candidates; print([c.name for c in candidates("w")])'
+    said = [subprocess.run([sys.executable, '-c', c], env=environment(), capture_output=True, text=True, check=True).stdout for c in (code, other)]
+    assert said[0] == said[1] == f'{[c.name for c in candidates("w")]}\n'
+
+
 def test_farther_and_finer():
     for origin, values in ((1., GRID), (0., (.05, .1, .2, .4)), (1., (.9, .95, .98, 1.02, 1.05, 1.1))):
         for best in range(len(values)):
