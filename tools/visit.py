@@ -9,6 +9,7 @@ part is left out.
 """
 import argparse, base64, gzip, json, os, re, select, shutil, subprocess, sys, tempfile, threading
 from configparser import ConfigParser
+from contextlib import suppress
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -112,8 +113,7 @@ class Handler(SimpleHTTPRequestHandler):
         for name, value in {'Content-Type': self.guess_type(str(path)), 'Content-Encoding': 'gzip', 'Content-Length': len(body)}.items():
             self.send_header(name, str(value))
         self.end_headers()
-        try: self.wfile.write(body)
-        except ConnectionError: pass # the browser has gone on to another page
+        with suppress(ConnectionError): self.wfile.write(body) # the browser may have gone on to another page
 
     def send_error(self, code, message=None, explain=None):
         "Answer with 404.html."
