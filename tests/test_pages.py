@@ -282,9 +282,10 @@ def test_heads_of_styled_tables_are_not_empty():
 
 
 @needs_pandoc
-@pytest.mark.parametrize('cell, set_', [('$w$', 1), ('mean $x_2$', 1), ('$a$ and $b$', 2), ('$a &lt; b$', 1), ('5 $ or 6 $', 0), ('US$ 5', 0), ('w', 0)])
+@pytest.mark.parametrize('cell, set_', [('$w^2$', 1), ('mean $x_2$', 1), ('$a^2$ and $b^2$', 2), ('$a &lt; b$', 1), ('$\\\\lambda + 1$', 1), ('5 $ or 6 $', 0), ('US$ 5', 0), ('w', 0)])
 def test_formulas_of_tables_are_set(cell, set_):
     page = render(f'```{{=html}}\n<table><thead><tr><th>{cell}</th></tr></thead><tbody><tr><td>{cell}</td></tr></tbody></table>\n```')
+    assert '<th><em>w</em></th>' in render('```{=html}\n<table><thead><tr><th>$w$</th></tr></thead></table>\n```')
     assert page.count('<math') == 2*set_ and ('$' in page) == (set_ == 0 and '$' in cell)
 
 

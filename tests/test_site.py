@@ -171,6 +171,13 @@ def citation_faults(p):
         if m[1] not in known: yield f'{at}: @{m[1]} is not in references.bib'
 
 
+@each(NBS)
+def test_formulas_have_one_stroke(p):
+    "Two strokes before a word, as in a string of Python, end a line, and the word is set letter by letter."
+    found_ = [f'{place(p, c)}: {m[0]}' for c in cells(p) if c['cell_type'] == 'markdown' for m in re.finditer(r'(?<![$\\])\$([^$\n]+)\$(?!\$)', src(c)) if re.search(r'\\\\[a-zA-Z]', m[1])]
+    assert found_ == []
+
+
 def bibliography_faults(text):
     "Entries of a bibliography that begin within another one, whose closing brace is missing, or that never end."
     depth = 0

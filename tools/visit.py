@@ -9,6 +9,7 @@ part is left out.
 """
 import argparse, base64, gzip, json, os, re, select, shutil, subprocess, sys, tempfile, threading
 from configparser import ConfigParser
+from contextlib import suppress
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -93,7 +94,7 @@ AXE_RUN = """axe.run(document, {resultTypes: ['violations'], ...(RULES.length ? 
   .then(found => found.violations.map(v => [v.id, v.nodes.length, v.nodes[0].target.join(' ').slice(0, 90)]))"""
 SEARCH = """readSearchData().then(index => fuseSearch(QUESTION, index, {isCaseSensitive: false, shouldSort: true, minMatchCharLength: 2, limit: 50}))
   .then(found => (found[0]?.href ?? '').split('/').pop())"""
-PAINT = "performance.getEntriesByName('first-contentful-paint')[0].startTime/1000"
+PAINT = "(performance.getEntriesByName('first-contentful-paint')[0]?.startTime ?? 60000)/1000"
 
 
 class Handler(SimpleHTTPRequestHandler):
@@ -112,7 +113,7 @@ class Handler(SimpleHTTPRequestHandler):
         for name, value in {'Content-Type': self.guess_type(str(path)), 'Content-Encoding': 'gzip', 'Content-Length': len(body)}.items():
             self.send_header(name, str(value))
         self.end_headers()
-        self.wfile.write(body)
+        with suppress(ConnectionError): self.wfile.write(body) # the browser may have gone on to another page
 
     def send_error(self, code, message=None, explain=None):
         "Answer with 404.html."

@@ -5,8 +5,11 @@ local WORD = '<span class="visually-hidden">row</span>'
 
 local function trim(text) return (text:gsub('&nbsp;', ' '):gsub('^%s+', ''):gsub('%s+$', '')) end
 
+-- A letter is set as one: not every program that reads pages aloud finds a head that is MathML alone.
 local function formula(tex)
-  local math = pandoc.Math('InlineMath', (tex:gsub('&lt;', '<'):gsub('&gt;', '>'):gsub('&amp;', '&')))
+  if tex:find('^%a$') then return '<em>' .. tex .. '</em>' end
+  tex = tex:gsub('&lt;', '<'):gsub('&gt;', '>'):gsub('&amp;', '&'):gsub('\\\\(%a)', '\\%1') -- two strokes, as in Python, are one
+  local math = pandoc.Math('InlineMath', tex)
   local html = pandoc.write(pandoc.Pandoc {pandoc.Plain {math}}, 'html5', {html_math_method = 'mathml'})
   return (html:gsub('<annotation.-</annotation>', ''):gsub('%s+$', ''))
 end
