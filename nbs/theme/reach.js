@@ -1,8 +1,8 @@
 // Boxes that scroll sideways can be reached and scrolled by keyboard. Those that do not scroll are left out of its way.
-const BOXES = '.katex-display, div.sourceCode pre, .cell-output, .cell-output pre, main table'
+const BOXES = '.katex-display, div.sourceCode pre, main pre, .cell-output, .cell-output pre, main table'
 
 function tend(box) {
-  const scrolls = box.scrollWidth > box.clientWidth + 1 && !box.parentElement.closest('[data-reach]')
+  const scrolls = box.scrollWidth > box.clientWidth && !box.parentElement.closest('[data-reach]')
   if (scrolls == 'reach' in box.dataset) return
   if (scrolls) {
     box.dataset.reach = ''
@@ -22,6 +22,9 @@ addEventListener('keydown', event => {
 })
 
 const watch = new ResizeObserver(seen => seen.forEach(entry => tend(entry.target)))
-const begin = () => document.querySelectorAll(BOXES).forEach(box => watch.observe(box))
+const all = () => document.querySelectorAll(BOXES)
+const begin = () => all().forEach(box => watch.observe(box))
+// letters that come later are wider, and the box stays as it was
+document.fonts.addEventListener('loadingdone', () => all().forEach(tend))
 if (document.readyState == 'complete') begin()
 else addEventListener('load', begin)
