@@ -313,10 +313,11 @@ class Entry(NamedTuple):
     year:int|None # of the paper
     after:tuple[str, ...] # names of its ancestors
 
-def list_families()->list[Entry]: # in the order of `FAMILIES`, then of the shelves
-    "Every technique of the catalogue with what tells it from the others."
-    kinds = sorted(SHELVES, key=list(FAMILIES).index)
-    return [entry_of(kind, name, method) for kind in kinds for name, method in SHELVES[kind].items()]
+def list_families()->list[Entry]: # in the order of `FAMILIES`, then by year and name
+    "Every technique of the catalogue with what tells it from the others, in whatever order modules were imported."
+    entries = [entry_of(kind, name, method) for kind, shelf in SHELVES.items() for name, method in shelf.items()]
+    places = list(FAMILIES)
+    return sorted(entries, key=lambda e: (places.index(e.changes), e.year or 0, e.name))
 
 # %% ../nbs/18c_catalogue.ipynb #d6ee1aee
 def entry_of(

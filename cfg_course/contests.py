@@ -10,10 +10,11 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from .catalogue import FAMILIES, SHELVES, addable, list_families, parse_guidance
+from .catalogue import SHELVES, addable, list_families, parse_guidance
 from .core import InputError, check, optional, parse, shorten
 from .denoisers import find_model, fingerprint
 from .evidence import Felt, Omitted, difference_row, estimate, feel_all, leave_out, minus, p_value, verdicts
+from .metrics import around
 from .sweeps import KEYS, Drawn, Point, Yardstick, as_text, describe_point, estimate_text, find_guidance
 from .sweeps import read_text, write_table
 from .sweeps import find_images, fingerprints, fit_steps, plan_row, point_of, time_model
@@ -23,10 +24,10 @@ if TYPE_CHECKING:
     import pandas as pd
 
 # %% auto #0
-__all__ = ['GRID', 'FRACTIONS', 'PULLS', 'KNOBS', 'GIVEN', 'SEVERAL', 'OUT', 'Candidate', 'place_of', 'candidates', 'Round',
-           'particles_of', 'fitted', 'enter', 'tuning_score', 'best_place', 'rounded', 'farther', 'between', 'tuned',
-           'finer', 'Entry', 'find_points', 'shard_of', 'run_shard', 'begun_part', 'no_rivals', 'merge_shards',
-           'entry_of', 'redo', 'differences_from', 'judged', 'hours_of', 'asks_gradient']
+__all__ = ['GRID', 'FRACTIONS', 'PULLS', 'KNOBS', 'GIVEN', 'SEVERAL', 'OUT', 'Candidate', 'candidates', 'Round', 'particles_of',
+           'fitted', 'enter', 'tuning_score', 'best_place', 'rounded', 'farther', 'between', 'tuned', 'finer', 'Entry',
+           'find_points', 'shard_of', 'no_rivals', 'run_shard', 'merge_shards', 'entry_of', 'redo', 'differences_from',
+           'judged', 'hours_of', 'asks_gradient']
 
 # %% ../nbs/20a_contests.ipynb #20ac0009
 GRID = (1.1, 1.25, 1.5, 2., 3., 5.) # guidance scales
@@ -133,18 +134,11 @@ PAIRS = ( # an interval or a rule with a weak branch
     Candidate('apg+autoguidance', 'apg+autoguidance'))
 
 # %% ../nbs/20a_contests.ipynb #20ac000f
-def place_of(
-    entry:Any, # of the catalogue
-)->tuple[int, int, str]: # to sort by
-    "Families in their order, then by year and name: the registers grow in the order in which modules are imported."
-    return list(FAMILIES).index(entry.changes), entry.year or 0, entry.name
-
 def candidates(
     weak:str, # name of a worse model, for autoguidance
 )->list[Candidate]: # plain guidance first, then in the order of the catalogue, then what is added to CFG
     "Everybody who takes part."
-    entries = sorted(list_families(), key=place_of)
-    alone = [entrant(e.name) for e in entries if e.name not in OUT and e.name != 'cfg']
+    alone = [entrant(e.name) for e in list_families() if e.name not in OUT and e.name != 'cfg']
     terms = sorted(name for name, method in addable().items() if method.strength is not None and name not in OUT)
     added = [term_of(name) for name in terms]
     return [with_weak_model(c, weak) for c in (*PLAIN, *alone, *FORMS, *added, *PAIRS)]
@@ -294,6 +288,8 @@ VERSION = 2 # of the protocol
 NAMES = ['candidate', 'strength', *KEYS] # columns that tell settings apart
 ROW = [*NAMES, 'nfe', 'judge', 'metric', 'value', 'low', 'high']
 
+LESS = ' - ' # between a metric and the rival that it is compared with
+
 Rivals = dict[str, Entry] # name -> a setting to compare with
 All = dict[tuple[str, str], Felt] # (judge, metric) -> the measure, and how it feels the images
 
@@ -382,7 +378,7 @@ def rival_rows(
     for (judge, metric), mine in felt.items():
         found = difference_row(judge, metric, minus(mine, other[judge, metric]), omitted)
         value = found['difference'], found['low'], found['high']
-        rows.append(dict(judge=judge, metric=f'{metric} - {name}', **estimate_text(*value)))
+        rows.append(dict(judge=judge, metric=f'{metric}{LESS}{name}', **estimate_text(*value)))
     return rows
 
 def rows_of(
@@ -443,6 +439,16 @@ def check_same(
     for key, now in config.items():
         check(made.get(key) == now, f'{path.name}, {key}', made.get(key), f'{now!r}, as in the other parts')
 
+def begun_part(
+    path:Path, # of a part, there or not
+    config:dict[str, Any], # that it must have
+)->tuple[list[dict[str, str]], dict[str, str]]: # rows; name of a setting -> why it failed
+    "What a part has so far; raises `InputError` where it was made with another configuration."
+    rows, note = read_part(path)
+    if note:
+        check_same(path, note['config'], config)
+    return rows, note.get('failed', {})
+
 # %% ../nbs/20a_contests.ipynb #20ac0034
 class Bench(NamedTuple):
     "Where settings are drawn and measured."
@@ -474,6 +480,12 @@ class Bench(NamedTuple):
         return rows_of(entry, drawn, self.judges, others)
 
 # %% ../nbs/20a_contests.ipynb #20ac001e
+def no_rivals(
+    entry:Entry, # a setting
+)->Rivals: # none
+    "What a setting is compared with in the rounds that only tune."
+    return {}
+
 def run_shard(
     entries:Sequence[Entry], # all settings of the round
     judges:dict[str, Yardstick], # by name
@@ -483,12 +495,11 @@ def run_shard(
     device:str='auto', # auto, cpu, cuda, mps
     batch_size:int=100, # images at a time in each process
     say:Any=None, # is told of every setting that is done: `say(done, of, entry)`
-    rivals_of:Callable[[Entry], Rivals]|None=None, # what a setting is compared with; nothing when not given
+    rivals_of:Callable[[Entry], Rivals]=no_rivals, # what a setting is compared with; nothing when not given
 )->list[dict[str, str]]: # the rows of the part
     "Draw and measure a part of a round. Interrupted, it goes on where it was."
     acc = make_accelerator('fp32', device)
     bench = Bench(judges, fingerprints([e.point for e in entries]), keep_in, acc, batch_size)
-    rivals_of = rivals_of or no_rivals
     config = contest_config(entries, judges, list(rivals_of(entries[0])), batch_size)
     path, mine = part_path(out, part), shard_of(entries, part)
     rows, failed = begun_part(path, config)
@@ -506,22 +517,6 @@ def run_shard(
         if say:
             say(k, len(mine), entry)
     return rows
-
-def begun_part(
-    path:Path, # of a part, there or not
-    config:dict[str, Any], # that it must have
-)->tuple[list[dict[str, str]], dict[str, str]]: # rows; name of a setting -> why it failed
-    "What a part has so far; raises `InputError` where it was made with another configuration."
-    rows, note = read_part(path)
-    if note:
-        check_same(path, note['config'], config)
-    return rows, note.get('failed', {})
-
-def no_rivals(
-    entry:Entry, # a setting
-)->Rivals: # none
-    "What a setting is compared with in the rounds that only tune."
-    return {}
 
 def merge_shards(
     out:Path|str, # table of the whole round
@@ -561,7 +556,7 @@ def redo(
     "Draw and measure one row again."
     entry, wanted = entry_of(row), (row['judge'], row['metric'])
     mine = {name: yard for name, yard in judges.items() if name == row['judge']}
-    compared = row['metric'].partition(' - ')[2]
+    compared = row['metric'].partition(LESS)[2]
     rivals = {name: other for name, other in rivals_of(entry).items() if name == compared}
     weights = fingerprints([entry.point, *(other.point for other in rivals.values())])
     bench = Bench(mine, weights, None, make_accelerator('fp32', device), batch_size)
@@ -575,18 +570,17 @@ def differences_from(
     rival:str='plain', # name of what is compared with
 )->pd.DataFrame: # technique, judge, metric, difference, error, low, high, p
     "Differences from a rival, mean over the seeds."
-    ending = f' - {rival}'
+    ending = f'{LESS}{rival}'
     mine = rows[rows.metric.str.endswith(ending)]
     check(len(mine), 'rival', rival, 'one that the table compares with')
     groups = mine.groupby(['candidate', 'judge', 'metric'], sort=False)
     found = []
     for (technique, judge, metric), own in groups:
-        difference = own.value.mean()
         error = ((own.high - own.low)/3.92).pow(2).sum()**.5/len(own)
+        difference, low, high = around(own.value.mean(), error)
         found.append(dict(
             technique=technique, judge=judge, metric=metric.removesuffix(ending),
-            difference=difference, error=error,
-            low=difference - 1.96*error, high=difference + 1.96*error,
+            difference=difference, error=error, low=low, high=high,
             p=p_value(difference, error)))
     return optional('pandas').DataFrame(found)
 

@@ -124,14 +124,19 @@ def parameters_text(
     words = [as_word(k, value) for k, value in named.items()]
     return ' '.join(words)
 
-TAKEN = 'sampler', 'steps', 'grid', 'sigma_min', 'sigma_max', 'S_churn', 'interval', 'class' # no options
-PREFIX = 'guidance.' # of an option of a technique that has such a name
+PREFIX = 'guidance.' # of an option of a technique that is called like a word of the sampler's
+
+def told_to(
+    sampler:str, # name in `SAMPLERS`
+)->tuple[str, ...]: # names
+    "What a sampler may be told beside its steps."
+    return 'grid', 'sigma_min', 'sigma_max', 'S_churn', *SAMPLERS[sampler].options
 
 def taken(
     sampler:str, # name in `SAMPLERS`
 )->set[str]: # names
     "What a word of the parameters can mean beside an option of a technique."
-    return {*TAKEN, *SAMPLERS[sampler].options}
+    return {'sampler', 'steps', 'interval', 'class', *told_to(sampler)}
 
 def option_word(
     name:str, # of an option of a technique
@@ -1408,8 +1413,7 @@ def take_sampling(
 )->dict[str, Any]: # for `make_sampler`
     "What the sampler of a row was told."
     name = row['sampler']
-    takes = 'grid', 'sigma_min', 'sigma_max', 'S_churn', *SAMPLERS[name].options
-    told = {k: options.pop(k) for k in takes if k in options}
+    told = {k: options.pop(k) for k in told_to(name) if k in options}
     return dict(sampler=name, steps=int(row['steps']), **told)
 
 # %% ../nbs/20_sweeps.ipynb #df623c54

@@ -83,6 +83,12 @@ def whole(tmp_path_factory):
     return results, *made(results, out/'data')
 
 
+def test_what_compares_does_not_tune(whole):
+    "The rows of the chosen strengths come from other noise and do not go into the curves of tuning."
+    first, finer, chosen = (compare.read_table(compare.table_of('mnist-a', k, whole[0]), compare.MEASURED) for k in ('first', 'finer', 'chosen'))
+    assert len(chosen) and len(compare.tuning_rows('mnist-a', whole[0])) == len(first) + len(finer)
+
+
 # Techniques
 
 def of(data, name): return next(o for o in data['techniques'] if o['name'] == name)
@@ -243,7 +249,7 @@ def test_page_and_data_are_those_of_the_tables():
 
 def test_nothing_is_made_up():
     "Numbers stand on the page only where the tables have been measured."
-    there = {o['name']: any(compare.table_of(w.model, k, compare.RESULTS).is_file() for k in (*compare.STAGES, 'chosen')) for o, w in zip(NOW['sets'], compare.SETS)}
+    there = {o['name']: any(compare.table_of(w.model, k, compare.RESULTS).is_file() for k in (*compare.TUNING, 'chosen')) for o, w in zip(NOW['sets'], compare.SETS)}
     for name, measured in there.items(): assert any(o['results'].get(name, {}).get('judges') for o in NOW['techniques']) == measured
     if not any(there.values()): assert 'The runs are under way' in TEXT and NOW['edition'] == '' and not list(DATA.rglob('*.png'))
 

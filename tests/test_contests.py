@@ -155,7 +155,7 @@ def test_what_the_exact_world_says(measured, chosen):
 
 
 def test_second_and_final(measured, chosen):
-    second = tool.entries_of(asked_for(measured, 'second'))
+    second = tool.stage_of(asked_for(measured, 'second'))[0]
     assert sorted({e.point.seed for e in second}) == [2, 3, 4, 5] and len(second) == 16
     refused = go('cost --stage final', measured)
     assert refused.returncode == 1 and 'contest_digits_second.csv is not' in refused.stderr
@@ -166,8 +166,8 @@ def test_second_and_final(measured, chosen):
     assert [len(e) for e in final.values()] == [16]*3
     assert [tool.steps_of(e[0]) for e in final.values()] == [12, 24, 48]
     args = asked_for(measured, 'second', network='mnist-b')
-    assert {e.point.model for e in tool.entries_of(args)} == {'mnist-b'}
-    rivals_of = tool.rivals(asked_for(measured, 'second'))
+    assert {e.point.model for e in tool.stage_of(args)[0]} == {'mnist-b'}
+    rivals_of = tool.stage_of(asked_for(measured, 'second'))[1]
     for entry in second: assert {r.point.seed for r in rivals_of(entry).values()} == {entry.point.seed}
 
 
@@ -176,7 +176,7 @@ def test_what_is_dear_is_tuned_with_fewer_images(measured):
     made = json.loads((measured/'contest_digits_plan.json').read_text())
     dear = [dict(made['candidates'][0], name=n, method=n) for n in ('clean_classifier', 'universal', 'discriminator')]
     plan.write_text(json.dumps(dict(made, round=dict(made['round'], num=2000), candidates=[*made['candidates'], *dear])))
-    entries = tool.entries_of(asked_for(measured, 'first', model='dear'))
+    entries = tool.stage_of(asked_for(measured, 'first', model='dear'))[0]
     num = {e.candidate: e.point.num for e in entries}
     assert num == dict(cfg=2000, apg=2000, cfgpp=2000, clean_classifier=500, universal=500, discriminator=num['discriminator'], **{'cfg+pag': 2000})
     assert num['discriminator'] == (500 if tool.asks_gradient(entries[-1].point) else 2000)
@@ -184,7 +184,7 @@ def test_what_is_dear_is_tuned_with_fewer_images(measured):
 
 def test_the_next_stages(measured):
     args = asked_for(measured, 'farther1')
-    asked = {e.candidate: e.strength for e in tool.entries_of(args)}
+    asked = {e.candidate: e.strength for e in tool.stage_of(args)[0]}
     table = pd.read_csv(measured/'contest_digits_first.csv')
     fid = table[table.metric == 'fid'].set_index(['candidate', 'strength']).value
     for name in ('cfg', 'apg', 'cfgpp', 'cfg+pag'):
@@ -194,7 +194,7 @@ def test_the_next_stages(measured):
         if place == 0: assert asked[name] < own.index[0]
         if place == 5: assert asked[name] > own.index[-1]
     args.stage = 'finer'
-    number = pd.Series([e.candidate for e in tool.entries_of(args)]).value_counts()
+    number = pd.Series([e.candidate for e in tool.stage_of(args)[0]]).value_counts()
     assert set(number) <= {1, 2}
 
 

@@ -33,7 +33,7 @@ from cfg_course.denoisers import find_model
 from cfg_course.evidence import judge_names
 from cfg_course.metrics import METRICS
 from cfg_course.sweeps import Point, describe_point, fingerprints, keep_path, kept, labels_of, point_of
-from contests import STAGES, as_candidate, plan_path, table_of
+from contests import TUNING, as_candidate, plan_path, table_of
 
 NBS = Path(__file__).resolve().parents[1]/'nbs'
 RESULTS, OUT, PAGE = NBS/'results', NBS/'compare', NBS/'compare.qmd'
@@ -230,7 +230,7 @@ def tuning_rows(
     results:Path, # folder
 )->pd.DataFrame: # rows of all stages
     "What was measured to tune."
-    tables = [read_table(table_of(model, stage, results), MEASURED) for stage in STAGES]
+    tables = [read_table(table_of(model, stage, results), MEASURED) for stage in TUNING]
     found = [t for t in tables if t is not None]
     return pd.concat(found) if found else pd.DataFrame(columns=MEASURED, dtype=str)
 
@@ -370,7 +370,7 @@ def read_tables(
     results:Path, # folder
 )->Tables: # as many as there are
     "Everything that was measured of a model."
-    path = {stage: table_of(model, stage, results) for stage in (*STAGES, 'chosen', 'differences', 'verdicts')}
+    path = {stage: table_of(model, stage, results) for stage in (*TUNING, 'chosen', 'differences', 'verdicts')}
     chosen = read_table(path['chosen'], MEASURED)
     more = read_table(path['differences'], ('candidate', 'judge', 'metric', 'difference', 'low', 'high', 'p'))
     said = read_table(path['verdicts'], ('candidate', 'holm', 'verdict'))

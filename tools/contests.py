@@ -30,7 +30,7 @@ from cfg_course.contests import judged, tuned, tuning_score
 from cfg_course.core import InputError, check, to_float, write_json, write_results
 from cfg_course.data import load_data
 from cfg_course.denoisers import find_model
-from cfg_course.evidence import judge_names
+from cfg_course.evidence import judge_names, usual_measures
 from cfg_course.metrics import equal_shares
 from cfg_course.pictures import find_world, measure_pictures
 from cfg_course.sweeps import Yardstick, find_images, fingerprints, make_yardstick
@@ -44,7 +44,7 @@ LEAST = 250 # images of a setting: FID compares 128 features
 BUDGETS = 24., 48., 96. # network evaluations of an image, in the finals
 POPULAR = 'cfg', 'interval, middle', 'autoguidance', 'apg', 'cfgpp', 'pag', 'rescale', 'cfg_zero', 'cfgig'
 QUICK = 'fid', 'accuracy', 'class_std' # what tuning looks at
-METRICS = 'fid', 'kid', 'precision', 'recall', 'density', 'coverage', 'accuracy', 'class_std', 'feature_spread'
+METRICS = tuple(usual_measures())
 
 
 def table_of(
@@ -157,8 +157,8 @@ def taking_part(
     before = 'chosen' if args.stage == 'second' else 'second'
     path = table_of(args.model, before, args.results)
     check(path.is_file(), 'stage', args.stage, f'one whose earlier table is there: {path} is not')
-    places = scores_of([path]).sort_values('score').candidate.tolist()
-    one = [name for name in places for c in everybody if c.name == name and c.league == 'one']
+    league = {c.name for c in everybody if c.league == 'one'}
+    one = [name for name in scores_of([path]).sort_values('score').candidate if name in league]
     wanted = {*one[:15], *POPULAR} if args.stage == 'second' else {*one[:5], 'cfg'}
     return [c for c in everybody if c.name in wanted]
 
@@ -178,12 +178,10 @@ def by_budget(
     return found
 
 
-def entries_of(
+def tuning(
     args:argparse.Namespace, # of the command line
-)->list[Entry]: # all settings of the stage
-    "The settings of a stage."
-    if args.stage in SEEDS:
-        return sum(by_budget(args).values(), [])
+)->list[Entry]: # all settings of a stage that tunes
+    "What is tried in a stage."
     able, how = read_plan(args)
     values = None
     if args.stage != 'first':
@@ -195,7 +193,7 @@ def entries_of(
 def lighter(
     entry:Entry, # a setting that tunes
 )->Entry: # with a quarter of the images, where it is dear
-    "A technique that differentiates a network is tuned with fewer images: an image of it costs 6 to 25 times as much."
+    "A technique that differentiates a network is tuned with fewer images, since each of them costs many times as much."
     if not asks_gradient(entry.point):
         return entry
     num = min(entry.point.num, max(LEAST, entry.point.num//4))
@@ -213,23 +211,31 @@ def plain_like(
     return plain._replace(point=plain.point._replace(sampling=sampling, **same))
 
 
-def rivals(
-    args:argparse.Namespace, # of the command line
-)->Callable[[Entry], Rivals]: # what a setting is compared with
-    "Plain guidance at equal evaluations, and at equal steps; nobody in the stages that tune."
-    if args.stage in TUNING:
-        return no_rivals
+def against_plain(
+    groups:dict[float, list[Entry]], # of `by_budget`
+)->Callable[[Entry], Rivals]: # what a setting of a stage that compares is compared with
+    "Plain guidance at equal evaluations, and at equal steps."
     plain = {}
-    for entries in by_budget(args).values():
+    for entries in groups.values():
         first = next(e for e in entries if e.candidate == 'cfg')
         plain |= dict.fromkeys(entries, first)
     def rivals_of(
         entry:Entry, # of the stage
     )->Rivals: # two
         rival = plain[entry]
-        as_dear = steps_of(rival)
-        return {'plain': plain_like(entry, rival, as_dear), 'plain, equal steps': plain_like(entry, rival, steps_of(entry))}
+        steps = {'plain': steps_of(rival), 'plain, equal steps': steps_of(entry)}
+        return {name: plain_like(entry, rival, k) for name, k in steps.items()}
     return rivals_of
+
+
+def stage_of(
+    args:argparse.Namespace, # of the command line
+)->tuple[list[Entry], Callable[[Entry], Rivals]]: # all settings; what each is compared with
+    "The settings of a stage; in those that tune nobody is compared."
+    if args.stage in TUNING:
+        return tuning(args), no_rivals
+    groups = by_budget(args)
+    return sum(groups.values(), []), against_plain(groups)
 
 
 def steps_of(
@@ -265,7 +271,7 @@ def draw(
 )->None:
     "Draw the images of a part."
     acc = make_accelerator('fp32', args.device)
-    mine = shard_of(entries_of(args), args.shard)
+    mine = shard_of(stage_of(args)[0], args.shard)
     weights = fingerprints([e.point for e in mine])
     for k, entry in enumerate(mine, 1):
         try:
@@ -279,10 +285,11 @@ def measure(
     args:argparse.Namespace, # of the command line
 )->None:
     "Draw what is lacking of a part, and measure it."
+    entries, rivals_of = stage_of(args)
     judges = judges_of(args, args.model)
     run_shard(
-        entries_of(args), judges, out_of(args), args.shard,
-        args.keep_in, args.device, args.batch_size, say, rivals(args))
+        entries, judges, out_of(args), args.shard,
+        args.keep_in, args.device, args.batch_size, say, rivals_of)
 
 
 def out_of(
@@ -296,7 +303,7 @@ def say_cost(
     args:argparse.Namespace, # of the command line
 )->None:
     "Print what drawing a stage would cost."
-    cost = hours_of(entries_of(args), args.device)
+    cost = hours_of(stage_of(args)[0], args.device)
     print(cost.round(2).to_string(index=False))
     print(f'{cost.settings.sum()} settings, {cost.evaluations.sum()/1e6:.1f} million evaluations, {cost.hours.sum():.1f} hours')
 
@@ -310,10 +317,10 @@ def say_verdicts(
     rows = pd.read_csv(path)
     able, _ = read_plan(args)
     leagues = {c.name: c.league for c in able}
+    name = path.stem.removesuffix('_chosen')
     for rival, ending in (('plain', ''), ('plain, equal steps', '_steps')):
         differences, found = (t.rename(columns=dict(technique='candidate')) for t in judged(rows, rival, leagues))
         config = dict(model=args.network or args.model, stage=args.stage, rival=rival)
-        name = path.stem.removesuffix('_chosen')
         write_results(differences.to_dict('records'), path.with_name(f'{name}_differences{ending}.csv'), config)
         write_results(found.to_dict('records'), path.with_name(f'{name}_verdicts{ending}.csv'), config)
         print(f'against {rival}:', found.groupby(['league', 'verdict']).size().to_dict())
@@ -334,7 +341,7 @@ def measure_exactly(
 )->None:
     "Measure the images of a stage in the exact world that was made from the same data, and as many real images."
     acc = make_accelerator('fp32', args.device)
-    entries = entries_of(args)
+    entries, _ = stage_of(args)
     meta = find_model(entries[0].point.model)[1]
     name = WORLDS[tuple(meta['shape'])]
     world = find_world(name)[0]
@@ -362,7 +369,8 @@ def draw_again(
     row = rows[args.line - 2]
     judges = judges_of(args, args.model) if row['judge'] else {}
     batch_size = json.loads(path.with_suffix('.json').read_text())['config']['batch_size']
-    new = redo(row, judges, args.device, batch_size, rivals(args))
+    rivals_of = no_rivals if args.stage in TUNING else stage_of(args)[1]
+    new = redo(row, judges, args.device, batch_size, rivals_of)
     print(f'{entry_of(row).point}\nit says: {row["value"]} [{row["low"]}, {row["high"]}]')
     print(f'redone:  {new["value"]} [{new["low"]}, {new["high"]}]')
     print('the same to the last digit' if new == row else 'NOT the same')

@@ -19,13 +19,13 @@ import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
-from cfg_course.core import rng, to_float, to_uint8, write_results, writing
+from cfg_course.core import rng, write_results, writing
 from cfg_course.data import Images, load_data, place_in_class
 from cfg_course.evidence import Omitted, count_covered, difference_row, estimate, feel_all, judges_of, leave_out
 from cfg_course.evidence import looks, minus, references_of
 from cfg_course.sweeps import Point, draw_point
+from rulers import blur
 
 RESULTS = Path(__file__).resolve().parents[1]/'nbs'/'results'/'evidence_coverage.csv'
 SCALES = {'mnist-real': (0., .5), 'mnist-a': (1., 1.25, 3.), 'cifar10-16': (1., 2.5)} # of guidance; of a blur, in pixels
@@ -80,18 +80,7 @@ def real_set(
     some = some.take(some.y.argsort(stable=True))
     if len(some) < IMAGES:
         return None
-    return blur(some.x, width) if width else some.x, some.y
-
-
-def blur(
-    x:Tensor, # `(N, 1, H, W)` uint8
-    width:float, # of the Gaussian, in pixels
-)->Tensor: # same shape
-    "Blurred images."
-    places = torch.arange(-3, 4)
-    row = (-places.square()/(2*width**2)).exp()
-    kernel = torch.outer(row, row)/row.sum()**2
-    return to_uint8(F.conv2d(F.pad(to_float(x), [3]*4, value=-1), kernel[None, None]))
+    return blur(some.x, width, value=-1) if width else some.x, some.y
 
 
 def set_of(

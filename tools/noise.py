@@ -26,7 +26,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from cfg_course.core import NULL
+from cfg_course.core import NULL, to_uint8
 from cfg_course.denoisers import Denoiser, find_network
 from cfg_course.guidance import guide
 from cfg_course.procedures import cfgpp
@@ -234,8 +234,8 @@ def in_grey(
     picture:Tensor, # `(..., 28, 28)` in [-1, 1]
 )->np.ndarray: # `(28, 28, 3)` bytes
     "A picture in grey levels."
-    grey = (127.5*(picture.reshape(SIDE, SIDE) + 1)).round().clamp(0, 255)
-    return np.repeat(grey.numpy().astype('u1')[..., None], 3, 2)
+    grey = to_uint8(picture.reshape(SIDE, SIDE))
+    return np.repeat(grey.numpy()[..., None], 3, 2)
 
 
 def in_ink(

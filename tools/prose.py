@@ -17,6 +17,8 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
+from cfg_course.metrics import wilson
+
 ROOT = Path(__file__).resolve().parents[1]
 NBS, RESULTS, TESTS = ROOT/'nbs', ROOT/'nbs'/'results', ROOT/'tests'
 LEFT_OUT = {'api', 'ledger', 'story'}  # by tools; tests/test_story.py compares every number
@@ -409,16 +411,6 @@ def solved(
     "What the code of a solution printed, for the expressions of prose_sources.csv."
     text, = read('solutions.csv').query('chapter == @chapter and block == @block').printed
     return [x for x, _ in line_values(text)]
-
-
-def wilson(
-    k:int, # successes
-    n:int, # trials
-    z:float=1.959964, # quantile of the normal law
-)->tuple: # low, high
-    "Wilson's interval for a share, chapter 19."
-    middle, half = k + z*z/2, z*math.sqrt(k*(n - k)/n + z*z/4)
-    return (middle - half)/(n + z*z), (middle + half)/(n + z*z)
 
 
 @cache

@@ -29,7 +29,7 @@ CONFIG = dict(samples=500, draws=3, reference=4000)
 
 def blurred(x, y, level):
     "A blur of .4 pixels for each level."
-    return blur(x, .4*level) if level else x
+    return blur(x, .4*level, mode='replicate') if level else x
 
 
 def moved(x, y, level):
@@ -55,12 +55,13 @@ def swapped(x, y, level):
 def blur(
     x:Tensor, # `(N, C, H, W)` uint8
     width:float, # of the Gaussian, in pixels
+    **beyond, # what stands beyond the edges, for `F.pad`
 )->Tensor: # same shape
     "Blurred images."
     places = torch.arange(-3, 4)
     row = (-places.square()/(2*width**2)).exp()
     kernel = torch.outer(row, row)/row.sum()**2
-    pixels = F.pad(to_float(x).flatten(0, 1)[:, None], [3]*4, mode='replicate')
+    pixels = F.pad(to_float(x).flatten(0, 1)[:, None], [3]*4, **beyond)
     return to_uint8(F.conv2d(pixels, kernel[None, None]).view(x.shape))
 
 

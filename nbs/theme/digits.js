@@ -371,7 +371,7 @@ const Digits = (() => {
     }
   }
 
-  return {build, look, denoised, sumOf, level, inside, picture, start, draw, answer, strips, asked, serve, grey, ink, RULES, ROWS, COLUMNS, LEVELS, INSIDE, USUAL, MOST, sum}
+  return {build, look, denoised, sumOf, level, inside, picture, start, draw, answer, strips, asked, serve, dot, grey, ink, RULES, ROWS, COLUMNS, LEVELS, INSIDE, USUAL, MOST, sum}
 })()
 
 if (typeof module !== 'undefined') module.exports = Digits

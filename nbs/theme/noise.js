@@ -5,7 +5,7 @@
 const Noise = (() => {
   const inWorker = typeof WorkerGlobalScope !== 'undefined'
   if (inWorker) importScripts('digits.js')
-  const {RULES: EXACT, grey, ink} = typeof Digits === 'undefined' ? require('./digits.js') : Digits
+  const {RULES: EXACT, dot, grey, ink} = typeof Digits === 'undefined' ? require('./digits.js') : Digits
   const {karras, stream, NULL} = typeof Play === 'undefined' ? require('./play.js') : Play
 
   const SIDE = 28, D = SIDE*SIDE, LOW = .002, HIGH = 80, FIRST = 7000, BLANK = 0  // noise number 0 is none at all
@@ -34,7 +34,7 @@ const Noise = (() => {
 
   // ---- Rules: from D_u, D_c, the strength, the noisy picture, its level and what the path remembers
 
-  const inner = (a, b) => a.reduce((sum, v, k) => sum + v*b[k], 0)
+  const inner = (a, b) => dot(a, 0, b, 0, D)
 
   function deviation(a) {
     const mean = a.reduce((sum, v) => sum + v, 0)/a.length
