@@ -234,6 +234,7 @@ def figure_faults(p):
         k, alt = alt_of(c)
         if alt is None: yield f'{place(p, c, k)}: fig-alt is not a text in double quotes; write {mend}'
         elif has_picture(c) and len(alt) < 20: yield f'{place(p, c, k)}: a figure without alternative text; add {mend}'
+        elif '%' in alt: yield f"{place(p, c, k)}: fig-alt has '%', which Quarto reads as part of an address; write per cent"
         elif alt and not has_picture(c): yield f'{place(p, c, k)}: no figure is stored; make run-nb NB=nbs/{p.name}'
 
 
@@ -494,6 +495,7 @@ PLANTED = [
     ('figure', 'figure', '#| fig-alt: "A line that rises from left to right."\n', '',
      r'cell 4 \(id figure\), line 1: a figure without alternative text; add #\| fig-alt: "'),
     ('figure', 'figure', 'A line that rises from left to right.', '', 'line 2: a figure without'),
+    ('figure', 'figure', 'left to right', '5 % to 7 %', "line 2: fig-alt has '%'"),
     ('figure', 'figure', '"', '', 'line 2: fig-alt is not a text in double quotes'),
     ('colab', 'badge', '01_page', '02_other', r'cell 1 \(id badge\), line 1: the badge of this chapter is \[!\['),
     ('colab', 'badge', 'colab-badge.svg', 'badge.svg', 'line 1: one badge stands below the title'),
