@@ -1,9 +1,9 @@
 """Every technique against code that its authors released, or against a well-known implementation where they released none.
 
 `conformance.npz` holds what that code answered, run elsewhere on the small exact worlds below, in float64; none of the
-code is here. `conformance.json` says for every technique which file of which repository that was, and what was called.
-`python tests/test_conformance.py` measures our techniques against the stored numbers and writes
-`nbs/results/conformance.csv`, the table of chapter 25.
+code is here. `conformance.json` says for every technique whose code that was (the authors', another, nobody's), which
+file of which repository, and what was called. `python tests/test_conformance.py` measures our techniques against the
+stored numbers and writes `nbs/results/conformance.csv`, the table of chapter 25a.
 """
 import json, math
 from functools import cache, partial
@@ -28,7 +28,7 @@ Y = torch.tensor([0, 2, 1])
 RUNS = [(1, 3.5), (2, 1.7)]  # seed, guidance scale
 TOP, LAST, STEPS = 6., .05, 9
 GRID = karras_grid(STEPS, LAST, TOP)
-COLUMNS = ['technique', 'repository', 'file', 'commit', 'called', 'input', 'one_step', 'euler', 'heun', 'note']
+COLUMNS = ['technique', 'whose', 'repository', 'file', 'commit', 'called', 'input', 'one_step', 'euler', 'heun', 'note']
 MEASURED = ['one_step', 'euler', 'heun']
 
 
@@ -309,6 +309,15 @@ def test_where_it_was_compared():
     "A commit for each repository that has one, and a file."
     known = ROWS[ROWS.repository.str.contains('/')]
     assert (known.commit.str.fullmatch('[0-9a-f]{40}|release [0-9.]+')).all() and (known.file != '').all() and (known.called != '').all()
+
+
+def test_whose_code_it_was():
+    "The notes say the same: where the authors released nothing it is another's code, or nobody's."
+    whose = ROWS.groupby('technique').whose.unique()
+    assert set(ROWS.whose) <= {'authors', 'another', 'nobody'} and (whose.map(len) == 1).all()
+    unreleased = ROWS.note.str.contains('paper came without code|[Nn]o code of the authors|a README and no code')
+    assert (ROWS.whose[unreleased] != 'authors').all()
+    assert (ROWS.repository[ROWS.whose == 'nobody'] == '').all() and (ROWS.repository[ROWS.whose == 'another'] != '').all()
 
 
 def test_worlds_are_lively():
