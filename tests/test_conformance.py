@@ -5,7 +5,7 @@ code is here. `conformance.json` says for every technique whose code that was (t
 file of which repository, and what was called. `python tests/test_conformance.py` measures our techniques against the
 stored numbers and writes `nbs/results/conformance.csv`, the table of chapter 25a.
 """
-import json, math
+import json, math, re
 from functools import cache, partial
 from pathlib import Path
 from typing import NamedTuple
@@ -318,6 +318,36 @@ def test_whose_code_it_was():
     unreleased = ROWS.note.str.contains('paper came without code|[Nn]o code of the authors|a README and no code')
     assert (ROWS.whose[unreleased] != 'authors').all()
     assert (ROWS.repository[ROWS.whose == 'nobody'] == '').all() and (ROWS.repository[ROWS.whose == 'another'] != '').all()
+
+
+def page_rows():
+    "The cells of every line of a table on the page of chapter 25a."
+    cells = json.loads((CSV.parents[1]/'25a_conformance.ipynb').read_text(encoding='utf-8'))['cells']
+    shown = [''.join(o['data']['text/markdown']) for c in cells for o in c.get('outputs', []) if 'text/markdown' in o.get('data', {})]
+    return [line[1:-1].replace('\\_', '_').split(' | ') for text in shown for line in text.splitlines() if line.startswith('|')]
+
+
+def test_the_page_shows_every_row():
+    "None is cut: each with its name, the file and all three numbers, as in the table."
+    rows, text = page_rows(), pd.read_csv(CSV, keep_default_na=False, dtype=str)
+    for row in text.itertuples():
+        asked = [row.one_step, row.euler, row.heun]
+        found = [r for r in rows if r[0].strip().startswith(f'`{row.technique}`,') and [v.strip() for v in r[-3:]] == asked]
+        assert any(row.file.rsplit('/')[-1] in r[2] for r in found), row.technique
+    assert len([r for r in rows if len(r) == 6 and r[0].strip().startswith('`')]) == len(text)
+
+
+def test_the_page_counts_what_the_table_has():
+    "How many were compared with whose code, and how many agree, counted here from the file once more."
+    kept = ROWS[~ROWS.technique.isin(OBJECTIVES)].assign(most=ROWS[MEASURED].max(axis=1))
+    each = kept.groupby('technique').agg(whose=('whose', 'first'), most=('most', 'max'))
+    known = each.most.notna()
+    counts = [(each.whose[known] == w).sum() for w in ('authors', 'another')] + [(each.whose[~known] == w).sum() for w in ('authors', 'nobody')]
+    agree = [(each.most <= 1e-12).sum(), ((each.most > 1e-12) & (each.most <= 1e-5)).sum(), (each.most > 1e-5).sum()]
+    answer = next(''.join(o['data']['text/markdown']) for c in json.loads((CSV.parents[1]/'25a_conformance.ipynb').read_text(encoding='utf-8'))['cells']
+                  for o in c.get('outputs', []) if 'text/markdown' in o.get('data', {}))
+    said = [int(n) for n in re.findall(r'\b\d+\b', answer)]
+    assert said == [len(each), *counts, known.sum(), len(each), known.sum(), *agree]
 
 
 def test_worlds_are_lively():
