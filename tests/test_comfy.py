@@ -581,6 +581,71 @@ def test_the_page_names_widgets_and_nodes_that_are_there():
     assert PAGE.index('## Nodes') < PAGE.index('## For programmers')
 
 
+# The tables for those who think in steps, against ComfyUI's formulas in our words
+
+def printed_table(page, head):
+    "Rows of the table that a cell of a page has printed, the one with this word among its columns."
+    told = [''.join(o['data'].get('text/markdown', '')) for c in cells(ROOT/'nbs'/page) for o in c.get('outputs', []) if 'data' in o]
+    text = next(o for o in told if o.startswith('|') and head in o.split('\n')[0])
+    columns, _, *rows = [[k.strip() for k in line[1:-1].split('|')] for line in text.strip().split('\n')]
+    return [dict(zip(columns, row, strict=True)) for row in rows]
+
+
+def sdxl_levels(scheduler, steps):
+    "Its noise levels for a run, as its two schedulers make them."
+    kept = torch.cumprod(1 - torch.linspace(.00085**.5, .012**.5, 1000, dtype=torch.float64)**2, 0)
+    sigmas = ((1 - kept)/kept)**.5
+    if scheduler == 'karras':
+        ramp = torch.linspace(0, 1, steps, dtype=torch.float64)
+        return (sigmas[-1]**(1/7) + ramp*(sigmas[0]**(1/7) - sigmas[-1]**(1/7)))**7
+    return between(sigmas, torch.linspace(999, 0, steps, dtype=torch.float64))
+
+
+def between(sigmas, t): return (sigmas.log()[t.floor().long()]*(1 - t.frac()) + sigmas.log()[t.ceil().long()]*t.frac()).exp()
+
+
+def test_the_interval_in_steps():
+    "First and last step inside, their share, what is saved; and that start and end let in the same levels as the interval."
+    rows, low, high = printed_table('32_choice.ipynb', 'guided steps'), None, None
+    assert len(rows) == 16
+    for row in rows:
+        if row['σ']:
+            low, high = [float(o) for o in re.findall(r'\d[\d.]*', row['σ'])[:2]] if ' to ' in row['σ'] else (.3, math.inf)
+            ends = [float(row[k]) for k in ('start', 'end')]
+        n = int(row['steps'])
+        at = sdxl_levels(row['spacing'].strip('`'), n).tolist()
+        inside = [i + 1 for i, o in enumerate(at) if low < o <= high]
+        assert row['guided steps'] == f'{inside[0]} to {inside[-1]}' and len(inside) == inside[-1] - inside[0] + 1
+        share = [float(o) for o in re.findall(r'\d+', row['of the run'])]
+        assert abs(share[0] - 100*(inside[0] - 1)/n) <= .5 and abs(share[1] - 100*inside[-1]/n) <= .5
+        asked = sum(2 if i + 1 in inside else 1 for i in range(n))
+        assert abs(float(row['saved'].split()[0]) - 100*(1 - asked/(2*n))) <= .5
+        edges = between(sdxl_levels('normal', 1000).flip(0), 999*(1 - torch.tensor(ends, dtype=torch.float64)))
+        assert abs(edges[1]/low - 1) < .01 and (ends[0] == 0 if high == math.inf else abs(edges[0]/high - 1) < .01)
+
+
+def test_what_a_lambda_is_worth():
+    "CFG scales at the first, the middle and the last step, by a step of each from the same sample."
+    rows = printed_table('18_procedures.ipynb', 'λ')
+    assert [row['λ'] for row in rows] == ['0.2', '0.4', '0.6', '0.8', '1']
+    z, null = randn(8), torch.full_like(Y, NULL)
+    for row, n in itertools.product(rows, (10, 20, 30, 50)):
+        levels = [*karras_grid(n, .029, 14.6).tolist()]
+        for i, said in zip((0, n//2, n - 1), row[f'{n} steps'].split(', '), strict=True):
+            a, b = levels[i:i + 2]
+            u, c = world(z, a, null), world(z, a, Y)
+            plus = u + float(row['λ'])*(c - u) + b*(z - u)/a
+            apart = ((plus - u - b*(z - u)/a)*(c - u)).sum()/((c - u)**2).sum()/(1 - b/a)  # of an Euler step, in scales
+            assert abs(apart.item() - float(said)) <= .0501
+
+
+def test_published_values_are_the_same_on_every_page():
+    for page in ('17_rules', '32_choice', '41c_comfy'):
+        text = '\n'.join(src(c) for c in cells(ROOT/'nbs'/f'{page}.ipynb') if c['cell_type'] == 'markdown')
+        for value in ('`phi` = `0.7`', '`7.5`', '`eta` = `0`, `threshold` = `15`, `momentum` = `-0.5`', '`5.42` to `0.28`', 'not on SDXL' if page != '32_choice' else 'no evidence for SDXL'):
+            assert value in text, (page, value)
+
+
 # Research codes, written after what they call
 
 class AsEDM:
