@@ -3,7 +3,7 @@
 Nothing of those codes is in here: `Sampling`, `Patcher` and the networks below are written after what they call, in our words.
 Where k-diffusion and denoising-diffusion-pytorch are installed, they themselves are asked, too.
 """
-import ast, inspect, itertools, math, os, subprocess, sys
+import ast, inspect, itertools, json, math, os, re, shutil, subprocess, sys
 from types import SimpleNamespace
 
 import pytest, torch
@@ -24,7 +24,7 @@ from cfg_course.rules import apg, tcfg
 from cfg_course.samplers import heun_step, trajectory
 from cfg_course.schedules import karras_grid
 from cfg_course.scores import FROM_X0, z_to_x
-from notebooks import ROOT
+from notebooks import ROOT, cells, src
 
 SHAPE, K = (3, 3, 16, 16), 6
 Y, MIXED = torch.tensor([0, 4, 1]), torch.tensor([2, NULL, 5])
@@ -421,7 +421,7 @@ def test_a_wrong_widget_is_said():
 
 def test_nodes_are_one_file_and_need_little():
     "ComfyUI brings PyTorch, NumPy, safetensors, tqdm and Pillow; nothing else may be asked for."
-    assert [p.name for p in (ROOT/'comfy').iterdir() if p.name != '__pycache__'] and {p.name for p in (ROOT/'comfy').glob('*.*')} == {'__init__.py', 'README.md'}
+    assert [p.name for p in (ROOT/'comfy').iterdir() if p.name != '__pycache__'] and {p.name for p in (ROOT/'comfy').glob('*.*')} == {'__init__.py', 'README.md', 'workflow.json'}
     tree = ast.parse((ROOT/'comfy'/'__init__.py').read_text(encoding='utf-8'))
     names = {a.name for n in ast.walk(tree) if isinstance(n, ast.Import) for a in n.names} | {n.module for n in ast.walk(tree) if isinstance(n, ast.ImportFrom)}
     assert {n.split('.')[0] for n in names} <= {'cfg_course', *sys.stdlib_module_names}
@@ -435,7 +435,215 @@ def test_the_package_does_not_bring_a_module_called_comfy():
     "It would stand in the way of ComfyUI's own."
     assert find_packages(str(ROOT), include=['cfg_course']) == ['cfg_course']
     assert "include=[cfg['lib_path']]" in (ROOT/'setup.py').read_text(encoding='utf-8')
-    assert 'recursive-include comfy *.py *.md' in (ROOT/'MANIFEST.in').read_text(encoding='utf-8').splitlines()
+    assert 'recursive-include comfy *.py *.md *.json' in (ROOT/'MANIFEST.in').read_text(encoding='utf-8').splitlines()
+
+
+# What the page tells a user
+
+PAGE = '\n'.join(src(c) for c in cells(ROOT/'nbs'/'41c_comfy.ipynb') if c['cell_type'] == 'markdown')
+WINS = re.findall(r'^\| `([\d.]+)` \| `([\d.]+)` \| (?:(\d+)|nothing)', PAGE, re.M)
+
+
+def nodes_of(rule):
+    "Every node that guides by a rule, as a function of its scale."
+    yield lambda scale: NODES['CfgCourseRule']().patch(Patcher(), rule, scale)[0]
+    if rule in OWN: yield lambda scale: OWN[rule]().patch(Patcher(), **{**defaults(OWN[rule]), 'scale': scale})[0]
+
+
+@pytest.mark.parametrize('rule', ['cfg', 'apg', 'rescale', 'fresca'])
+@pytest.mark.parametrize('scale,cfg,wins', WINS)
+def test_which_number_wins(scale, cfg, wins, rule):
+    "Each row of the page's table: the node's scale, where it has one; and whether the negative prompt is asked."
+    z, asked = 3*randn(4), []
+    for node in nodes_of(rule):
+        model = node(float(scale))
+        predict = model.predict
+        model.predict = lambda z, level, y: asked.append(bool((y == NULL).all())) or predict(z, level, y)
+        got, wanted = model.ask(z, 2., float(cfg)), patched('eps', rule_of(rule), float(wins or 1)).ask(z, 2., 7.)
+        assert torch.equal(got, wanted) and any(asked) == (float(scale) != 0 or cfg != '1')
+        asked.clear()
+
+
+def test_the_table_of_numbers_has_all_cases(): assert len(WINS) == 5 and {(s == '0', c == '1') for s, c, _ in WINS} == set(itertools.product([True, False], repeat=2))
+
+
+# What stands in the example besides our nodes: its inputs that are links, with their types, its other inputs, what it gives
+CORE = dict(
+    CheckpointLoaderSimple=({}, {'ckpt_name'}, ['MODEL', 'CLIP', 'VAE']), CLIPTextEncode=({'clip': 'CLIP'}, {'text'}, ['CONDITIONING']),
+    EmptyLatentImage=({}, {'width', 'height', 'batch_size'}, ['LATENT']), VAEDecode=({'samples': 'LATENT', 'vae': 'VAE'}, set(), ['IMAGE']),
+    KSampler=(dict(model='MODEL', positive='CONDITIONING', negative='CONDITIONING', latent_image='LATENT'),
+              {'seed', 'steps', 'cfg', 'sampler_name', 'scheduler', 'denoise'}, ['LATENT']), SaveImage=({'images': 'IMAGE'}, {'filename_prefix'}, []))
+
+
+def test_the_example_is_a_graph_of_nodes_as_they_are():
+    graph = json.loads((ROOT/'comfy'/'workflow.json').read_text(encoding='utf-8'))
+    ours = [o for o in graph.values() if o['class_type'] in NODES]
+    assert len(ours) == 1 and {o['class_type'] for o in graph.values()} == {*CORE, ours[0]['class_type']}
+    inputs = NODES[ours[0]['class_type']].INPUT_TYPES()['required']
+    known = CORE | {ours[0]['class_type']: ({'model': 'MODEL'}, inputs.keys() - {'model'}, ['MODEL'])}
+    for o in graph.values():
+        links, others, _ = known[o['class_type']]
+        assert o['inputs'].keys() == links.keys() | set(others)
+        for name, kind in links.items():
+            there, k = o['inputs'][name]
+            assert known[graph[there]['class_type']][2][k] == kind
+    given = {k: v for k, v in ours[0]['inputs'].items() if k != 'model'}
+    assert NODES[ours[0]['class_type']].VALIDATE_INPUTS(model=None, **given) is True
+    model, = NODES[ours[0]['class_type']]().patch(Patcher(), **given)
+    assert 'always' not in model.options
+    for k, (kind, about) in inputs.items():
+        if kind in ('INT', 'FLOAT'): assert about['min'] <= given[k] <= about['max']
+    sampler = next(o['inputs'] for o in graph.values() if o['class_type'] == 'KSampler')
+    assert graph[sampler['model'][0]] is ours[0] and sampler['cfg'] > 1 and not sampler['sampler_name'].endswith('cfg_pp')
+
+
+def test_two_copied_folders_are_enough(tmp_path):
+    "As on Windows: without pip, and the folder of nodes bears the name of the library."
+    library, nodes = tmp_path/'site-packages'/'cfg_course', tmp_path/'custom_nodes'/'cfg_course'
+    shutil.copytree(ROOT/'cfg_course', library, ignore=shutil.ignore_patterns('__pycache__', 'weights'))
+    shutil.copytree(ROOT/'comfy', nodes, ignore=shutil.ignore_patterns('__pycache__'))
+    code = f"""import importlib.util, sys
+sys.path.insert(0, {str(library.parent)!r})
+spec = importlib.util.spec_from_file_location('custom_nodes_cfg_course', {str(nodes/'__init__.py')!r}, submodule_search_locations=[{str(nodes)!r}])
+made = importlib.util.module_from_spec(spec); sys.modules[spec.name] = made; spec.loader.exec_module(made)
+import cfg_course; print(len(made.NODE_CLASS_MAPPINGS), cfg_course.__file__)"""
+    done = subprocess.run([sys.executable, '-c', code], cwd=tmp_path, capture_output=True, text=True, env={k: v for k, v in os.environ.items() if k != 'PYTHONPATH'})
+    assert done.stdout.split() == [str(len(NODES)), str(library/'__init__.py')], done.stderr
+
+
+@pytest.mark.parametrize('s', [2., 7.])
+def test_apg_of_comfyui_is_ours_one_scale_higher(s):
+    "Its node changes the positive prediction before the line is drawn: c + s times the part of the difference."
+    u, c = randn(1), randn(2)
+    for eta, threshold in itertools.product((0., 1., .4), (0., 5., 15.)):
+        d = c - u
+        size = d.flatten(1).norm(dim=1).reshape(-1, 1, 1, 1)
+        if threshold: d = d*(threshold/size).clamp(max=1)
+        along = (d*c).flatten(1).sum(1).reshape(-1, 1, 1, 1)/(c*c).flatten(1).sum(1).reshape(-1, 1, 1, 1)*c
+        changed = u + (d - along + eta*along) + (c - u)/s
+        theirs = u + s*(changed - u)
+        args = dict(input=randn(3), sigma=torch.full((3,), 2.), cond_denoised=c, uncond_denoised=u, cond_scale=s + 1, model=Patcher().model)
+        rule = apg(eta=eta, threshold=threshold or 1e9, momentum=0.)
+        assert gap(args['input'] - to_comfy(rule)(args), theirs) < 1e-12
+
+
+@pytest.mark.parametrize('lam', [0., .3, .6, 1.])
+@pytest.mark.parametrize('steps', [1, 7, 20])
+def test_cfg_of_a_cfg_pp_sampler_is_lambda(lam, steps):
+    "Its step goes from the line at cfg, by the noise of the negative prediction."
+    levels, z = karras_grid(steps, .0292, 14.61), 14.61*randn(5)
+    for a, b in zip(levels, levels[1:]):
+        model, at = Patcher(), a.expand(len(z))
+        model.options['always'] = True
+        D, D_u = model.ask(z, a, lam), model.predict(z, at, torch.full_like(Y, NULL))
+        z = D + b*(z - D_u)/a
+    *_, last = make_method(SHELVES['procedure'], 'cfgpp', lam=lam)(world, 14.61*randn(5), levels, Y)
+    assert gap(z, last.x) < 1e-10
+
+
+@pytest.mark.parametrize('low,high', [(5, 14), (0, 3), (17, 20), (4, 5)])
+def test_three_samplers_in_a_row_are_an_interval(low, high):
+    "With cfg at 1 outside; at cfg 1 one prompt is asked, so that two evaluations a step become one."
+    levels, s = karras_grid(20, .0292, 14.61), 7.
+    start, asked, z = 14.61*randn(6), 0, 14.61*randn(6)
+    for first, last, cfg in ((0, low, 1.), (low, high, s), (high, 20, 1.)):
+        for a, b in zip(levels[first:last], levels[first + 1:last + 1]):
+            model = Patcher()
+            predict = model.predict
+            def counted(*args):
+                nonlocal asked
+                asked += 1
+                return predict(*args)
+            model.predict = counted
+            z = z + (b - a)*(z - model.ask(z, a, cfg))/a
+    inside = interval(s, (levels[high] if high < 20 else 0*levels[0]).item(), levels[low].item())
+    guided = follow(guide(world, scale=inside))
+    for a, b in zip(levels, levels[1:]): start = start + (b - a)*(start - guided(start, a, Y))/a
+    assert gap(z, start) < 1e-10 and asked == 20 + high - low
+
+
+def test_a_negative_prompt_that_is_missing_is_no_interval():
+    "Zeros stand for it, and what comes out is cfg times the positive prediction."
+    model, z = Patcher(), 3*randn(7)
+    predict = model.predict
+    model.predict = lambda z, level, y: predict(z, level, y)*(y != NULL).reshape(-1, 1, 1, 1)
+    assert gap(model.ask(z, 2., 7.), 7*predict(z, torch.full((3,), 2., dtype=z.dtype), Y)) < 1e-12
+
+
+def test_the_page_names_widgets_and_nodes_that_are_there():
+    shown_ = set(comfy.NODE_DISPLAY_NAME_MAPPINGS.values())
+    assert {'Guidance rule', 'Guidance: rescaled guidance', 'Guidance: adaptive projected guidance'} <= shown_
+    for name, options in dict(rescale={'phi'}, apg={'eta', 'threshold', 'momentum'}, fresca={'cutoff'}).items(): assert options <= defaults(OWN[name]).keys()
+    assert ' > '.join(['Add Node', *comfy.CATEGORY.split('/'), 'Guidance rule']) in PAGE
+    made = OWN['apg'].VALIDATE_INPUTS(model=None, scale=0., asks_twice=False, eta=0., threshold=15., momentum=-.5)
+    assert made is True and OWN['rescale'].VALIDATE_INPUTS(model=None, phi=.7) is True
+    assert all(f'`{name}`' in PAGE for name in ('threshold', 'static_threshold'))
+    assert PAGE.index('## Nodes') < PAGE.index('## For programmers')
+
+
+# The tables for those who think in steps, against ComfyUI's formulas in our words
+
+def printed_table(page, head):
+    "Rows of the table that a cell of a page has printed, the one with this word among its columns."
+    told = [''.join(o['data'].get('text/markdown', '')) for c in cells(ROOT/'nbs'/page) for o in c.get('outputs', []) if 'data' in o]
+    text = next(o for o in told if o.startswith('|') and head in o.split('\n')[0])
+    columns, _, *rows = [[k.strip() for k in line[1:-1].split('|')] for line in text.strip().split('\n')]
+    return [dict(zip(columns, row, strict=True)) for row in rows]
+
+
+def sdxl_levels(scheduler, steps):
+    "Its noise levels for a run, as its two schedulers make them."
+    kept = torch.cumprod(1 - torch.linspace(.00085**.5, .012**.5, 1000, dtype=torch.float64)**2, 0)
+    sigmas = ((1 - kept)/kept)**.5
+    if scheduler == 'karras':
+        ramp = torch.linspace(0, 1, steps, dtype=torch.float64)
+        return (sigmas[-1]**(1/7) + ramp*(sigmas[0]**(1/7) - sigmas[-1]**(1/7)))**7
+    return between(sigmas, torch.linspace(999, 0, steps, dtype=torch.float64))
+
+
+def between(sigmas, t): return (sigmas.log()[t.floor().long()]*(1 - t.frac()) + sigmas.log()[t.ceil().long()]*t.frac()).exp()
+
+
+def test_the_interval_in_steps():
+    "First and last step inside, their share, what is saved; and that start and end let in the same levels as the interval."
+    rows, low, high = printed_table('32_choice.ipynb', 'guided steps'), None, None
+    assert len(rows) == 16
+    for row in rows:
+        if row['σ']:
+            low, high = [float(o) for o in re.findall(r'\d[\d.]*', row['σ'])[:2]] if ' to ' in row['σ'] else (.3, math.inf)
+            ends = [float(row[k]) for k in ('start', 'end')]
+        n = int(row['steps'])
+        at = sdxl_levels(row['spacing'].strip('`'), n).tolist()
+        inside = [i + 1 for i, o in enumerate(at) if low < o <= high]
+        assert row['guided steps'] == f'{inside[0]} to {inside[-1]}' and len(inside) == inside[-1] - inside[0] + 1
+        share = [float(o) for o in re.findall(r'\d+', row['of the run'])]
+        assert abs(share[0] - 100*(inside[0] - 1)/n) <= .5 and abs(share[1] - 100*inside[-1]/n) <= .5
+        asked = sum(2 if i + 1 in inside else 1 for i in range(n))
+        assert abs(float(row['saved'].split()[0]) - 100*(1 - asked/(2*n))) <= .5
+        edges = between(sdxl_levels('normal', 1000).flip(0), 999*(1 - torch.tensor(ends, dtype=torch.float64)))
+        assert abs(edges[1]/low - 1) < .01 and (ends[0] == 0 if high == math.inf else abs(edges[0]/high - 1) < .01)
+
+
+def test_what_a_lambda_is_worth():
+    "CFG scales at the first, the middle and the last step, by a step of each from the same sample."
+    rows = printed_table('18_procedures.ipynb', 'λ')
+    assert [row['λ'] for row in rows] == ['0.2', '0.4', '0.6', '0.8', '1']
+    z, null = randn(8), torch.full_like(Y, NULL)
+    for row, n in itertools.product(rows, (10, 20, 30, 50)):
+        levels = [*karras_grid(n, .029, 14.6).tolist()]
+        for i, said in zip((0, n//2, n - 1), row[f'{n} steps'].split(', '), strict=True):
+            a, b = levels[i:i + 2]
+            u, c = world(z, a, null), world(z, a, Y)
+            plus = u + float(row['λ'])*(c - u) + b*(z - u)/a
+            apart = ((plus - u - b*(z - u)/a)*(c - u)).sum()/((c - u)**2).sum()/(1 - b/a)  # of an Euler step, in scales
+            assert abs(apart.item() - float(said)) <= .0501
+
+
+def test_published_values_are_the_same_on_every_page():
+    for page in ('17_rules', '32_choice', '41c_comfy'):
+        text = '\n'.join(src(c) for c in cells(ROOT/'nbs'/f'{page}.ipynb') if c['cell_type'] == 'markdown')
+        for value in ('`phi` = `0.7`', '`7.5`', '`eta` = `0`, `threshold` = `15`, `momentum` = `-0.5`', '`5.42` to `0.28`', 'not on SDXL' if page != '32_choice' else 'no evidence for SDXL'):
+            assert value in text, (page, value)
 
 
 # Research codes, written after what they call

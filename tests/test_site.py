@@ -30,11 +30,11 @@ def per_file(f):
 def blank(m): return '\n'*m[0].count('\n') + ' '
 
 
-def prose(text, maths=False):
+def prose(text, maths=False, put=blank):
     "Markdown without code, and without formulas unless asked for; every line keeps its number."
     text = re.sub(r'^[ \t]*(```+|~~~+).*?^[ \t]*\1[ \t]*$', blank, text, flags=re.M | re.S)
-    text = re.sub(r'(`+)(?!`).+?(?<!`)\1(?!`)', blank, text, flags=re.S)
-    return text if maths else re.sub(r'\$\$.*?\$\$|\$[^$\n]+\$', blank, text, flags=re.S)
+    text = re.sub(r'(`+)(?!`).+?(?<!`)\1(?!`)', put, text, flags=re.S)
+    return text if maths else re.sub(r'\$\$.*?\$\$|\$[^$\n]+\$', put, text, flags=re.S)
 
 
 class At:
@@ -136,6 +136,43 @@ def link_faults(p):
         if not there.exists(): yield f'{at}: the link {target!r} leads to no file'
         elif anchor and unquote(anchor) not in anchors(there):
             yield f'{at}: {there.name} has no heading or label #{anchor}'
+
+
+# Emphasis
+
+BREAK = r'\n[ \t]*\n|\n(?=[ \t]*(?:[-+*]|\d+\.)[ \t])|\n(?=\|)|(?<=\|)\n'  # between paragraphs, items of lists, rows of tables
+
+
+def shown(p):
+    "(prose, its cell or None) of each piece of prose of a page, also of what its cells print as prose."
+    yield from blocks(p)
+    for c in code(p) if p.suffix == '.ipynb' else []:
+        yield from ((''.join(o['data']['text/markdown']), c) for o in c['outputs'] if 'text/markdown' in o.get('data', {}))
+
+
+def a_word(m): return blank(m).replace(' ', 'x')
+
+
+def stray(text):
+    "Where an asterisk neither begins nor ends emphasis as its author meant it: one that is part of a name does either."
+    begun, faults = None, []
+    for m in re.finditer(r'(?<![*\\])\*(?!\*)', text):
+        before, after = text[:m.start()][-1:], text[m.end():][:1]
+        if begun is None and after.strip() and not re.match(r'\w', before): begun = m.start()
+        elif begun is not None and before.strip(): begun = None
+        elif before.strip() or after.strip(): faults.append(m.start())
+    return faults if begun is None else [*faults, begun]
+
+
+def emphasis_faults(p):
+    "Asterisks of names, as in CFG-Zero*, that are not escaped: Pandoc takes them for the begin or the end of emphasis."
+    for text, c in shown(p):
+        k, text = 0, re.sub(r'<!--.*?-->|<[^<>]+>', a_word, prose(text, put=a_word), flags=re.S)
+        for part in re.split(f'({BREAK})', text):
+            for i in stray(part):
+                words, line = part[max(0, i - 20):i + 12].replace('\n', ' '), text[:k + i].count('\n') + 1
+                yield f'{At(p, c, line)}: write \\* for the asterisk in {words!r}'
+            k += len(part)
 
 
 # References and citations
@@ -312,9 +349,9 @@ def contents_faults(folder):
 
 # Every page here
 
-CHECKS = dict(link=link_faults, reference=reference_faults, label=label_faults, citation=citation_faults,
+CHECKS = dict(emphasis=emphasis_faults, link=link_faults, reference=reference_faults, label=label_faults, citation=citation_faults,
               figure=figure_faults, output=output_faults, colab=colab_faults)
-PROSE = dict(link=link_faults, figure=figure_faults)
+PROSE = dict(emphasis=emphasis_faults, link=link_faults, figure=figure_faults)
 
 
 def found(check, p):
@@ -478,6 +515,11 @@ def test_good_contents_pass(page): assert list(contents_faults(page.parent)) == 
 
 
 PLANTED = [
+    ('emphasis', 'words', 'It is [online]', 'CFG-Zero* is [online]', r"line 8: write .\* for the asterisk in '.*CFG-Zero\*"),
+    ('emphasis', 'words', 'It is [online]', '(CFG-Zero*, ADG) is [online]', 'line 8: write'),
+    ('emphasis', 'words', 'It is [online]', '*Mahiro* and CFG-Zero*: [online]', 'line 8: write'),
+    ('emphasis', 'words', 'It is [online]', '*As CFG-Zero* is* [online]', 'line 8: write'),
+    ('emphasis', 'words', '## A section', '## A* section', 'line 1: write'),
     ('link', 'words', '02_other.ipynb#', '03_other.ipynb#', r'cell 3 \(id words\), line 3: the link .03_other.ipynb. '),
     ('link', 'words', '#a-heading', '#another', 'line 3: 02_other.ipynb has no heading or label #another'),
     ('link', 'words', '(#a-section', '(#the-section', 'line 3: 01_page.ipynb has no heading'),
@@ -536,6 +578,19 @@ def test_an_output_that_is_not_for_the_page_is_found(output, said, page):
     write(page, good(page)[:-1] + [cell('code', 'f()', 'last', outputs=[output])])
     faults = list(output_faults(page))
     assert len(faults) == 1 and 'cell 4 (id last), line 1: ' in faults[0] and said in faults[0]
+
+
+@pytest.mark.parametrize('text,faults', [
+    ('*a* and **b**, ***c***, *d\ne*, 2 * 3', 0), (r'CFG-Zero\* and *a*', 0), ('`CFG-Zero*` and $x*y$', 0), ('* an item\n* *two*', 0),
+    ('CFG-Zero* and A*', 2), ('CFG-Zero*, A*, b', 2), ('**CFG-Zero***', 0), ('(*a CFG-Zero* b*)', 1), ('- A*, b\n- c*, d', 2), ('| A* |\n| *b* |', 1),
+    ('*a* CFG-Zero*', 1), ('<a title="A*">A</a>', 0)])
+def test_asterisks(text, faults, page):
+    "In prose, and in prose that a cell prints."
+    write(page, good(page) + [cell('markdown', text, 'last')])
+    assert len(list(emphasis_faults(page))) == faults
+    told = dict(output_type='execute_result', data={'text/markdown': text.splitlines(True)}, metadata={}, execution_count=None)
+    write(page, good(page) + [cell('code', 'f()', 'last', outputs=[told])])
+    assert len(list(emphasis_faults(page))) == faults
 
 
 def test_words_without_a_figure_are_found(page):

@@ -107,12 +107,19 @@ def title(
     return re.search(r'"# (.+?)(\\n)?"', (ROOT/'nbs'/nb).read_text(encoding='utf-8'))[1]
 
 
+def in_markdown(
+    text:str # one line
+)->str: # the same
+    "With the asterisk of a name, as in CFG-Zero*, escaped: it would begin or end emphasis."
+    return re.sub(r'(?<=\w)\*(?!\*|\w)(?=[^`]*(?:`[^`]*`[^`]*)*$)', r'\\*', text)
+
+
 def section(
     source:str # text of a module
 )->str: # markdown
     "One chapter: its title, its module, and a line for each name."
     nb = notebook(source)
-    lines = [f'- [`{n.name}`]({nb}#{n.cell}) {n.text}' for n in public(source)]
+    lines = [f'- [`{n.name}`]({nb}#{n.cell}) {in_markdown(n.text)}' for n in public(source)]
     head = f'## [{title(nb)}]({nb}) `{nb[3:-6]}` {{#{nb[3:-6]}}}'
     return '\n'.join([head, '', '::: {.api}', *lines, ':::', ''])
 
