@@ -162,16 +162,30 @@ def read_rows()->list[Row]:
         return [Row(**r) for r in csv.DictReader(f)]
 
 
+def fits(
+    row:Row, # of the file
+    exercise:Exercise, # of a chapter
+)->bool: # does it describe it?
+    "Whether a row belongs to an exercise."
+    same = row.chapter == exercise.chapter
+    return same and exercise.text.startswith(row.begins)
+
+
 def matched(
     rows:list[Row], # of the file
     found:list[Exercise], # of the chapters
-)->tuple[list[tuple[Exercise, Row]], list[Exercise], list[Row]]: # pairs; exercises without a row; rows without an exercise
+)->tuple[list[tuple[Exercise, Row]], list[Exercise], list[Row]]: # pairs; exercises without one row; rows without an exercise
     "Which row belongs to which exercise."
-    def fits(exercise): return [r for r in rows if r.chapter == exercise.chapter and exercise.text.startswith(r.begins)]
-    pairs = [(e, fits(e)) for e in found]
-    used = {r for _, some in pairs for r in some}
-    both = [(e, some[0]) for e, some in pairs if len(some) == 1]
-    return both, [e for e, some in pairs if len(some) != 1], [r for r in rows if r not in used]
+    pairs, missing, used = [], [], set()
+    for exercise in found:
+        some = [r for r in rows if fits(r, exercise)]
+        used |= set(some)
+        if len(some) == 1:
+            pairs.append((exercise, some[0]))
+        else:
+            missing.append(exercise)
+    lost = [r for r in rows if r not in used]
+    return pairs, missing, lost
 
 
 # The parts of the page
@@ -212,16 +226,31 @@ def chapter_table()->str: # Markdown
     return '\n'.join(head + [line(s) for s in chapters()])
 
 
+def names_of(
+    stems:list[str], # of chapters
+)->str: # Markdown
+    "Chapters by their numbers."
+    return ', '.join(f'[{number_of(s)}]({link_of(s)})' for s in stems)
+
+
+def longest_of(
+    stems:list[str], # of chapters
+)->int: # seconds
+    "How long the longest of some chapters took."
+    seconds = read_seconds()
+    return max(seconds[s] for s in stems if s in seconds)
+
+
 def run_words()->str: # Markdown
     "Which chapters run wholly within a minute, and which leave something out."
     seconds = read_seconds()
     whole = [s for s in chapters() if not slow_cells(s) and s in seconds]
     cut = [s for s in chapters() if slow_cells(s)]
-    longest = max(seconds.values())
-    def names(stems): return ', '.join(f'[{number_of(s)}]({link_of(s)})' for s in stems)
-    return (f'These {len(whole)} chapters have no slow cell, and each took at most {max(seconds[s] for s in whole)} seconds: {names(whole)}.\n\n'
-            f'These {len(cut)} have slow cells. Without them each took at most {max(seconds[s] for s in cut if s in seconds)} seconds: {names(cut)}. '
-            f'All {len(seconds)} one after another take {sum(seconds.values())/60:.0f} minutes, the longest {longest} seconds.')
+    minutes = sum(seconds.values())/60
+    return (
+        f'These {len(whole)} chapters have no slow cell, and each took at most {longest_of(whole)} seconds: {names_of(whole)}.\n\n'
+        f'These {len(cut)} have slow cells. Without them each took at most {longest_of(cut)} seconds: {names_of(cut)}. '
+        f'All {len(seconds)} one after another take {minutes:.0f} minutes, the longest {max(seconds.values())} seconds.')
 
 
 def exercise_link(
@@ -239,19 +268,44 @@ def solution_words()->str: # Markdown
     return f'Solutions are folded below the exercises{f", except in {names}, which has none" if bare else ""}.'
 
 
+def complete_pairs()->list[tuple[Exercise, Row]]:
+    "All exercises with their rows; ends with what is missing."
+    pairs, missing, lost = matched(read_rows(), exercises())
+    faults = [f'no row in tools/exercises.csv, or several: {e.chapter}, {e.text[:60]!r}' for e in missing]
+    faults += [f'tools/exercises.csv: {r.chapter} has no exercise that begins {r.begins!r}' for r in lost]
+    if faults:
+        sys.exit('\n'.join(faults))
+    return pairs
+
+
+def exercise_line(
+    exercise:Exercise, # of a chapter
+    row:Row, # what it asks
+)->str: # Markdown
+    "A line of the tables of exercises."
+    exam = f', examination {exercise.exam}' if exercise.exam else ''
+    return f'| {row.asks} | {row.level} | {exercise_link(exercise)}{exam} |'
+
+
+def topic_table(
+    topic:str, # one of `TOPICS`
+    pairs:list[tuple[Exercise, Row]], # of all chapters
+)->str: # Markdown
+    "The exercises of a topic, the quick ones first."
+    some = [p for p in pairs if p[1].topic == topic]
+    some.sort(key=lambda p: LEVELS.index(p[1].level))
+    head = [f'### {topic}', '', '| what it asks | difficulty | where |', '|---|---|---|']
+    return '\n'.join(head + [exercise_line(*p) for p in some])
+
+
 def exercise_table()->str: # Markdown
     "All exercises, by topic and then by difficulty."
-    pairs, missing, lost = matched(read_rows(), exercises())
-    if missing or lost:
-        sys.exit('\n'.join([*(f'no row in tools/exercises.csv, or several: {e.chapter}, {e.text[:60]!r}' for e in missing),
-            *(f'tools/exercises.csv: {r.chapter} has no exercise that begins {r.begins!r}' for r in lost)]))
-    text = []
-    for topic in TOPICS:
-        some = sorted((p for p in pairs if p[1].topic == topic), key=lambda p: LEVELS.index(p[1].level))
-        lines = [f'| {r.asks} | {r.level} | {exercise_link(e)}{f", examination {e.exam}" if e.exam else ""} |' for e, r in some]
-        text.append('\n'.join([f'### {topic}', '', '| what it asks | difficulty | where |', '|---|---|---|', *lines]))
-    counts = ', '.join(f'{sum(r.level == k for _, r in pairs)} *{k}*' for k in LEVELS)
-    return f'{len(pairs)} exercises: {counts}. {solution_words()}\n\n' + '\n\n'.join(text)
+    pairs = complete_pairs()
+    levels = [row.level for _, row in pairs]
+    counts = ', '.join(f'{levels.count(k)} *{k}*' for k in LEVELS)
+    tables = [topic_table(topic, pairs) for topic in TOPICS]
+    first = f'{len(pairs)} exercises: {counts}. {solution_words()}'
+    return '\n\n'.join([first, *tables])
 
 
 PARTS = dict(
@@ -264,11 +318,12 @@ def filled(
 )->str: # with its parts made anew
     "The page, with everything that is counted."
     for name, make in PARTS.items():
-        mark = rf'(<!-- begin {name} -->\n).*?(<!-- end {name} -->)'
-        if not re.search(mark, text, re.S):
-            sys.exit(f'nbs/teach.qmd: no part between <!-- begin {name} --> and <!-- end {name} -->')
-        made = make()
-        text = re.sub(mark, lambda m: m[1] + made + '\n' + m[2], text, flags=re.S)
+        begin, end = f'<!-- begin {name} -->\n', f'<!-- end {name} -->'
+        if not 0 <= text.find(begin) < text.find(end):
+            sys.exit(f'nbs/teach.qmd: no part between {begin.strip()} and {end}')
+        before, rest = text.split(begin, 1)
+        _, after = rest.split(end, 1)
+        text = f'{before}{begin}{make()}\n{end}{after}'
     return text
 
 
