@@ -550,7 +550,12 @@ function show(root) {
   set(asked(location.hash), true, true)
 }
 
-function begin() { document.getElementById(place(location.hash) || '')?.scrollIntoView() }
+function begin() {
+  const e = document.getElementById(place(location.hash) || '')
+  if (!e) return
+  e.style.scrollMarginTop = '5rem'  // below the bar of the site
+  e.scrollIntoView()
+}
 
 function enliven(root) { try { show(root) } catch { wake(root, false) } }
 
