@@ -134,7 +134,7 @@ def link_faults(p):
         there = local(p, target)
         if there is None: continue
         if not there.exists(): yield f'{at}: the link {target!r} leads to no file'
-        elif anchor and unquote(anchor) not in anchors(there):
+        elif anchor and '=' not in anchor and unquote(anchor) not in anchors(there): # with = it is a setting
             yield f'{at}: {there.name} has no heading or label #{anchor}'
 
 

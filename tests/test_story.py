@@ -11,6 +11,7 @@ from cfg_course.guidance import guide
 from cfg_course.mixtures import three_gaussians
 from cfg_course.pictures import find_world
 from cfg_course.samplers import sample
+from cfg_course.sweeps import technique_of
 from notebooks import NBS_DIR, ROOT, cells, src
 
 sys.path.insert(0, str(ROOT/'tools'))
@@ -149,7 +150,14 @@ def of_the_techniques():
     less = lambda k: f'{-pairs.difference[k]:.1f} ± {1.96*pairs["std"][k]:.1f}'
     nats = table('repair_techniques').query("who == '640k'").set_index('technique')
     won = lambda k: f'{abs(nats.gain[k]):,.0f} ± {1.96*nats.gain_error[k]:,.0f}'
-    assert sum(map(len, SHELVES.values())) > 80 and nats.gain.autoguidance < 0 < nats.gain.cfg
+    assert nats.gain.autoguidance < 0 < nats.gain.cfg
+    first = table('comparison').fillna({'parameters': ''})
+    lines = {technique_of(r) for r in first.drop_duplicates(['method', 'parameters', 'sampler']).to_dict('records')}
+    second = json.loads((NBS_DIR/'compare'/'compare.json').read_text(encoding='utf-8'))['techniques']
+    assert {'cfg', 'cfg (ddim)', 'cfg (ancestral)'} < lines and second[0]['name'] == 'cfg'
+    yield f'This course has [{sum(map(len, SHELVES.values()))} techniques](18c_catalogue.ipynb)'
+    yield f'the first had {first.method.nunique() - 1} techniques: {len(lines) - 1} with variants, {len(lines) - 3} without those of the sampler.'
+    yield f'The second has {len(second) - 1}, sums included.'
     assert -2 < pairs.difference.min() and pairs.difference.idxmin() == 'cfgig'
     yield 'the best techniques below move it by less than 2.'
     yield f'autoguidance at scale 2 lost {won("autoguidance")} nats, where plain guidance at scale 2 won {won("cfg")}.'

@@ -22,7 +22,10 @@ from cfg_course.metrics import wilson
 ROOT = Path(__file__).resolve().parents[1]
 NBS, RESULTS, TESTS = ROOT/'nbs', ROOT/'nbs'/'results', ROOT/'tests'
 LEFT_OUT = {'api', 'ledger', 'story'}  # by tools; tests/test_story.py compares every number
-TESTED = {'index': r'(?m)^\|.*$'}  # the tables of the first page: tests/test_numbers.py
+TESTED = { # tables that other tests compare: tests/test_numbers.py, tests/test_teach.py
+    'index': r'(?m)^\|.*$',
+    'play': r'(?m)^\|.*$',
+    'teach': r'(?s)<!-- begin \w+ -->.*?<!-- end \w+ -->'}
 
 # What is no measurement by its form: blanked before numbers are looked for, in this order.
 PLACE = r"""(?:chapters?|tables?|figures?|fig\.|sections?|equations?|eqs?\.|appendix|exercises?|examinations?

@@ -384,7 +384,7 @@ def link_faults(
     def lost(link):
         page, anchor = urldefrag(link)
         page = page + 'index.html' if page.endswith('/') else page
-        if page in pages: return bool(anchor) and unquote(anchor) not in pages[page]['ids']
+        if page in pages: return bool(anchor) and '=' not in anchor and unquote(anchor) not in pages[page]['ids'] # with = a setting
         return not (DOCS/unquote(page.removeprefix(base))).is_file()
     early = nowhere()
     def bad(seen): return [x for x in dict.fromkeys(seen['links']) if x.startswith(base) and lost(x) or x.startswith(early)]

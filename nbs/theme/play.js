@@ -249,6 +249,9 @@ function remember(o) {
   late = setTimeout(() => { try { history.replaceState(null, '', '#' + new URLSearchParams(said)) } catch { /* not in every frame */ } }, 250)
 }
 
+// Where on its page an address begins: settings leave no room for the name of a place, so `at=points` is one of them
+const place = hash => (/[#&]at=(digits|your-own-noise|points)(?=&|$)/.exec(hash) || [])[1]
+
 const asks = (hash, names) => names.some(k => new RegExp(`[#&]${k}=`).test(hash))
 
 function wake(root, lives = true) {  // the controls come, the picture goes; or the other way round
@@ -547,8 +550,15 @@ function show(root) {
   set(asked(location.hash), true, true)
 }
 
+function begin() {
+  const e = document.getElementById(place(location.hash) || '')
+  if (!e) return
+  e.style.scrollMarginTop = '5rem'  // below the bar of the site
+  e.scrollIntoView()
+}
+
 function enliven(root) { try { show(root) } catch { wake(root, false) } }
 
-const Play = {NULL, PRESETS, USUAL, threeGaussians, unequalModes, fractalTree, WORLDS, blurred, look, guided, guesses, widest, telling, asked, remember, asks, wake, karras, path, stream, sampler, drawn, spread, yardstick, measured}
+const Play = {NULL, PRESETS, USUAL, threeGaussians, unequalModes, fractalTree, WORLDS, blurred, look, guided, guesses, widest, telling, asked, remember, asks, place, wake, karras, path, stream, sampler, drawn, spread, yardstick, measured}
 if (typeof module !== 'undefined') module.exports = Play
-if (typeof document !== 'undefined') document.addEventListener('DOMContentLoaded', () => document.querySelectorAll('.play').forEach(enliven))
+if (typeof document !== 'undefined') document.addEventListener('DOMContentLoaded', () => { document.querySelectorAll('.play').forEach(enliven); begin(); addEventListener('hashchange', begin) })
