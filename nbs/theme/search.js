@@ -34,7 +34,7 @@ const WordSearch = (() => {
   // "U-Net" is one term, and so is "7.5".
   function terms(query) {
     const all = query.split(/\s+/).map(piece => fold(piece).trim()).filter(o => o && o.length <= LONG)
-    return telling([...new Set(all)]).slice(0, WORDS)
+    return [...new Set(all)]
   }
 
   // samples, sampled and sampling are one word, and so are dropped and drop
@@ -87,11 +87,12 @@ const WordSearch = (() => {
     return found
   }
 
+  const vocabulary = index => index.vocabulary ??= new Set(index.places.flatMap(({head, text}) => split(head + text)))
+
   // The word of the site that is meant by one that it has not
   function nearest(index, word) {
-    index.vocabulary ??= new Set(index.places.flatMap(({head, text}) => split(head + text)))
     const most = word.length < 4 ? 0 : word.length < 8 ? 1 : 2
-    const close = [...index.vocabulary].filter(o => o[0] == word[0] && Math.abs(o.length - word.length) <= most)
+    const close = [...vocabulary(index)].filter(o => o[0] == word[0] && Math.abs(o.length - word.length) <= most)
     const ways = close.map(o => [apart(o, word), o]).filter(([far]) => far <= most)
     return ways.sort(([a], [b]) => a - b)[0]?.[1]
   }
@@ -111,11 +112,22 @@ const WordSearch = (() => {
     return index.known.get(term)
   }
 
-  // Terms of a query with their places; "U-Net" is two words where no section has it as one
-  function look(index, query) {
-    const whole = terms(query).map(term => [term, placesOf(index, term)])
-    const parts = whole.flatMap(([term, found]) => found.size ? [term] : telling(split(term)))
+  // Terms with their places; "U-Net" is two words where no section has it as one
+  function there(index, terms) {
+    const parts = terms.slice(0, WORDS).flatMap(term => placesOf(index, term).size ? [term] : telling(split(term)))
     return [...new Set(parts)].map(term => [term, placesOf(index, term)]).filter(([, found]) => found.size)
+  }
+
+  // "auto guidance" is one term if the site has it as one word
+  function joined(index, all) {
+    const pair = i => i < all.length - 1 && vocabulary(index).has(all[i] + all[i + 1])
+    return all.flatMap((term, i) => pair(i) ? [`${term} ${all[i + 1]}`] : pair(i - 1) ? [] : [term])
+  }
+
+  // Terms of a query; small words where there is nothing else
+  function look(index, query) {
+    const all = joined(index, terms(query)), some = there(index, telling(all))
+    return some.length ? some : there(index, all)
   }
 
   // ---- Order: a heading that is the query, phrases in headings, phrases in texts, then by weight
