@@ -2,13 +2,14 @@
 
 Pandoc comes with the development tools (pypandoc-binary), on PATH, or inside Quarto.
 """
-import html, importlib.util, json, os, re, shutil, subprocess, sys
+import gzip, html, importlib.util, json, os, re, shutil, subprocess, sys, urllib.error, urllib.request
 
 import pytest
 
 from notebooks import NBS_DIR, ROOT
 
 sys.path.insert(0, str(ROOT/'tools'))
+from visit import BROWSERS
 
 THEME = NBS_DIR/'theme'
 FILTERS = re.findall(r'path: theme/(\w+\.lua)', (ROOT/'_quarto.yml').read_text(encoding='utf-8'))
@@ -334,6 +335,10 @@ ASKED = json.loads((THEME/'asked.json').read_text(encoding='utf-8'))
 QUERIES = {'which scale': 'choice', 'guidance scale stable diffusion 7.5': 'choice', 'oversaturated images': 'rules', 'cfg rescale': 'rules',
     'negative prompt': 'branches', 'autoguidance vs cfg': 'comparison', 'how does classifier-free guidance work': 'story',
     'CFG++ difference': 'procedures', 'w versus s': 'guidance', 'guidance interval': 'ablations'}
+TYPED = {'ablations': 'label dropout probability', 'guidance': 'two calls in one batch; why is the network evaluated twice; guidance_scale 7.5 w diffusers',
+    'comfy': 'start end steps; comfyui apg', 'adapters': 'own U-Net', 'comparison': 'autoguidance better than CFG', 'mnist': 'fidelity diversity', 'laws': 'guidance by hand',
+    'index': 'citation; bibtex', 'rules': 'high cfg', 'teach': 'prerequisites; Colab; exercises; worked example', 'contributing': 'add my technique'} # by newcomers, who found nothing
+COMING = {'teach', 'contributing', 'conformance'} # pages that may not be there yet
 DOCS = ROOT/'_docs'
 
 
@@ -342,12 +347,17 @@ def page_names(): return {re.sub(r'^\d+[a-z]?_', '', p.stem) for kind in ('*.ipy
 
 def test_questions_lead_to_pages():
     every = [q.lower() for questions in ASKED.values() for q in questions]
-    assert set(ASKED) <= page_names() and len(every) == len(set(every))
+    assert set(ASKED) <= page_names() | COMING and len(every) == len(set(every)) > 300
 
 
 @pytest.mark.parametrize('query', QUERIES)
 def test_a_query_is_among_the_questions_of_its_page(query):
     assert query.lower() in [q.lower() for q in ASKED[QUERIES[query]]]
+
+
+@pytest.mark.parametrize('page', TYPED)
+def test_what_newcomers_typed_leads_to_its_page(page):
+    assert set(TYPED[page].split('; ')) <= set(ASKED[page])
 
 
 PAGE = """<html><head><meta name="description" content="What it &amp; they do."></head><body><main class="content">
@@ -564,6 +574,72 @@ def test_links_to_where_nothing_is_yet_are_found(published, monkeypatch):
     monkeypatch.setattr(visit, 'read_settings', lambda: Settings(says))
     found = visit.link_faults({'b/x.html': dict(ids=[], links=[here, 'https://arxiv.org/abs/1', f'{says["doc_host"]}/x.html'])}, 'b/')['b/x.html']
     assert len(found) == (0 if published else 2)
+
+
+class Said:
+    "A browser that says one thing."
+    def __init__(self, said): self.said = said
+    def value(self, expression): return self.said
+    def open(self, url): return True
+
+
+@pytest.mark.parametrize('here', [True, False])
+@pytest.mark.parametrize('said, fine', [('Drawn: a 3 was asked for, s = 3', True), ('The figure stays a picture: it could not be loaded, and so on', False),
+    ('The figure stays a picture: this browser refuses to run it.', None), ('', None), ('no button to press', None)])
+def test_the_button_of_ones_own_noise_is_pressed(said, fine, here, tmp_path, monkeypatch):
+    "It has to draw where npm installed what it needs, and to say that it cannot elsewhere; never the other way round."
+    import serve, visit
+    monkeypatch.setattr(serve, 'RUNTIME', tmp_path)
+    expected = json.loads(serve.SETTING.read_text(encoding='utf-8'))
+    for name in ('script', 'wasm') if here else ():
+        with open(tmp_path/expected[name]['name'], 'wb') as f: f.truncate(expected[name]['bytes'])
+    assert visit.own_faults(Said(said)) == ([] if fine == here else [f'own noise: says {said or "nothing"}'])
+    assert visit.own_faults(Said(None)) == []
+
+
+def test_what_npm_installed_lies_below_the_site(tmp_path, monkeypatch):
+    import serve, visit
+    monkeypatch.setattr(serve, 'RUNTIME', tmp_path/'npm'), monkeypatch.setattr(visit, 'DOCS', tmp_path/'site')
+    (tmp_path/'npm').mkdir(), (tmp_path/'site'/'play').mkdir(parents=True)
+    (tmp_path/'npm'/'a.wasm').write_bytes(b'here'), (tmp_path/'site'/'play'/'runtime.json').write_text('old')
+    server, base = visit.start()
+    try:
+        get = lambda name: urllib.request.urlopen(base + name).read()
+        assert get('runtime/a.wasm') == b'here' and gzip.decompress(get('play/runtime.json')) == serve.setting()
+        with pytest.raises(urllib.error.HTTPError): get('runtime/../../secret')
+    finally: server.shutdown()
+
+
+def test_searches_of_pages_that_are_built_are_tried(tmp_path, monkeypatch):
+    "Each question of such a page, and words typed into the box."
+    import visit
+    monkeypatch.setattr(visit, 'DOCS', tmp_path)
+    assert len(visit.search_faults(Said(None), 'b/')) == len(visit.UNASKED)
+    (tmp_path/'rules.html').touch()
+    found = visit.search_faults(Said('rules.html?q=x#y'), 'b/')
+    assert len(found) == len(visit.UNASKED) and all('the box shows no' in o for o in found)
+    assert len(visit.search_faults(Said('choice.html'), 'b/')) == len(ASKED['rules']) + len(found)
+    assert visit.box_faults(Said(['about drops', 'U-Net', 'Glossary'])) == []
+    shown = {q for questions in ASKED.values() for q in questions}
+    assert not shown & set(visit.UNASKED), 'what nobody foresaw'
+
+
+@pytest.mark.skipif(not (any(map(shutil.which, BROWSERS)) or os.environ.get('BROWSER_BIN')), reason='no Chromium here')
+@pytest.mark.timeout(600)
+def test_without_the_runtime_the_page_says_so(tmp_path, monkeypatch):
+    "In a real browser, without a network: the button is pressed, and what npm installs is not here."
+    import serve, visit
+    try: (tmp_path/'site').mkdir(), serve.assemble(tmp_path/'site')
+    except SystemExit as e: pytest.skip(str(e))
+    monkeypatch.setattr(serve, 'RUNTIME', tmp_path/'nothing'), monkeypatch.setattr(visit, 'DOCS', tmp_path/'site')
+    browser, (server, base) = visit.Browser(str(tmp_path/'profile')), visit.start()
+    try:
+        browser.attach(), browser.dress(visit.DESKTOP), browser.open(base + 'play.html')
+        assert visit.own_faults(browser) == [] and 'could not be loaded' in browser.value("document.querySelector('[data-own-part=why]').textContent")
+        assert [f for f in (visit.event_fault(e, base + 'play.html', base) for e in browser.events) if f] == []
+        browser.open(base + 'story.html')
+        assert visit.own_faults(browser) == []
+    finally: browser.close(), server.shutdown()
 
 
 def test_the_visit_has_what_it_needs():

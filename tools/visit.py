@@ -3,9 +3,10 @@
 Faults are errors in the console, missing or foreign resources, formulas that don't parse or are cut, links and anchors
 that lead nowhere, raw Markdown, code that drowns a chapter, and pages that scroll sideways on a phone; what axe-core finds
 on a desktop and on a phone, by day and by night; a question of theme/asked.json that search answers with another page; a
-front page that is heavy or slow. The browser has no network: what loads is what the site ships. It speaks to Chromium
-through a pipe, so nothing but a browser is needed; and axe-core (npm install --no-save axe-core), without which its
-part is left out.
+front page that is heavy or slow. The browser has no network: what loads is what the site ships, and what npm installed
+to run the network of the page to play with; where that is not here, the page has to say so. It speaks to Chromium through
+a pipe, so nothing but a browser is needed; and axe-core (npm install --no-save axe-core), without which its part is left
+out.
 """
 import argparse, base64, gzip, json, os, re, select, shutil, subprocess, sys, tempfile, threading
 from configparser import ConfigParser
@@ -14,6 +15,8 @@ from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import unquote, urldefrag, urlparse
+
+import serve
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCS = ROOT/'_docs'
@@ -89,26 +92,54 @@ NIGHT = """(async () => {
   await wait(600)
   return light() < 200
 })()"""
+# The figure of one's own noise: press its button, and wait for a digit or for the button to come back.
+OWN = """(async () => {
+  const root = document.querySelector('[data-own]'), part = name => root.querySelector(`[data-own-part="${name}"]`)
+  if (!root) return null
+  if (part('wake').hidden) return 'no button to press'
+  part('wake').click()
+  for (let i = 0; i < 2000 && !root.dataset.done && part('wake').hidden; i++) await new Promise(done => setTimeout(done, 100))
+  return root.dataset.done ? part('says').textContent : part('why').textContent
+})()"""
 COLOURS = 'color-contrast', 'link-in-text-block'  # rules of axe-core about colours
 AXE_RUN = """axe.run(document, {resultTypes: ['violations'], ...(RULES.length ? {runOnly: {type: 'rule', values: RULES}} : {})})
   .then(found => found.violations.map(v => [v.id, v.nodes.length, v.nodes[0].target.join(' ').slice(0, 90)]))"""
 SEARCH = """readSearchData().then(index => fuseSearch(QUESTION, index, {isCaseSensitive: false, shouldSort: true, minMatchCharLength: 2, limit: 50}))
   .then(found => (found[0]?.href ?? '').split('/').pop())"""
+# What the box shows for words that are typed: its lines, or what it says where there are none.
+BOX = """(async () => {
+  const wait = ms => new Promise(done => setTimeout(done, ms)), lines = () => [...document.querySelectorAll('.aa-Panel .aa-Item')]
+  const all = () => document.querySelector('.aa-Panel')?.textContent ?? ''
+  quartoOpenSearch()
+  for (let i = 0; i < 100 && !document.querySelector('.aa-Input'); i++) await wait(50)
+  const box = document.querySelector('.aa-Input'), before = all()
+  Object.getOwnPropertyDescriptor(HTMLInputElement.prototype, 'value').set.call(box, WORDS)
+  box.dispatchEvent(new Event('input', {bubbles: true}))
+  for (let i = 0; i < 200 && all() == before; i++) await wait(50)
+  await wait(100)
+  return lines().map(e => e.textContent)
+})()"""
+UNASKED = {'probability that a label gets dropped': 'drop', 'U-Net of mine': 'U-Net', 'qqzzxx': 'Glossary'}  # words -> what the box shows
 PAINT = "(performance.getEntriesByName('first-contentful-paint')[0]?.startTime ?? 60000)/1000"
 
 
 class Handler(SimpleHTTPRequestHandler):
     "Serve the site below its own path, and its own page for what is not there, as its host does."
     def __init__(self, *args, base, **kwargs): self.base = base; super().__init__(*args, **kwargs)
-    def translate_path(self, path): return super().translate_path('/' + urlparse(path).path.removeprefix(self.base))
     def log_message(self, *args): pass
+
+    def translate_path(self, path):
+        "Below its own path is the site, and there what npm installed."
+        path = '/' + urlparse(path).path.removeprefix(self.base)
+        name = re.fullmatch(r'/runtime/([\w.-]+)', path)
+        return str(serve.RUNTIME/name[1]) if name else super().translate_path(path)
 
     def do_GET(self):
         "Text goes compressed, as its host sends it."
         path = Path(self.translate_path(self.path))
         if path.is_dir(): path = path/'index.html'
         if path.suffix not in ZIPPED or not path.is_file(): return super().do_GET()
-        body = gzip.compress(path.read_bytes(), 6)
+        body = gzip.compress(serve.setting() if path.name == serve.SETTING.name else path.read_bytes(), 6)
         self.send_response(200)
         for name, value in {'Content-Type': self.guess_type(str(path)), 'Content-Encoding': 'gzip', 'Content-Length': len(body)}.items():
             self.send_header(name, str(value))
@@ -143,7 +174,7 @@ def nowhere()->tuple: # beginnings of addresses
     return says['git_url'], says['doc_host'], f'https://colab.research.google.com/github/{says["user"]}/'
 
 
-def serve()->tuple: # server, address of the first page
+def start()->tuple: # server, address of the first page
     "Serve the built site on a free port."
     handler = partial(Handler, directory=str(DOCS), base=site_path())
     server = ThreadingHTTPServer(('127.0.0.1', 0), handler)
@@ -360,7 +391,7 @@ def visit(
     faults = [] if browser.open(url) else ['does not settle']
     seen = browser.value(LOOK)
     name = url.removeprefix(base).removesuffix('.html')
-    faults += play_faults(browser) + page_faults(seen) + length_faults(name, seen) + look_again(browser, axe)
+    faults += play_faults(browser) + own_faults(browser) + page_faults(seen) + length_faults(name, seen) + look_again(browser, axe)
     events = [event_fault(e, url, base) for e in browser.events]
     return faults + list(dict.fromkeys(filter(None, events))), seen
 
@@ -374,6 +405,16 @@ def play_faults(
         browser.value(PRESS.replace('NAME', name))
         said[name] = browser.value(SAID) if browser.value(SETTLE) else ''
     return [f'setting {k}: measures {v or "nothing"}' for k, v in said.items() if not v or list(said.values()).count(v) > 1]
+
+
+def own_faults(
+    browser:Browser # at a page
+)->list: # one line for each fault
+    "Press the button of one's own noise: a digit is drawn, or the page says that it could not load what draws it."
+    said = browser.value(OWN)
+    here = json.loads(serve.setting())['address'].startswith('../')
+    expected = r'Drawn: a \d was asked for' if here else 'The figure stays a picture: it could not be loaded'
+    return [] if said is None or re.match(expected, said) else [f'own noise: says {said or "nothing"}']
 
 
 def link_faults(
@@ -395,12 +436,21 @@ def search_faults(
     browser:Browser, # an open browser
     base:str # address of the site
 )->list: # one line for each question that another page answers
-    "Type each question of theme/asked.json: its page has to come first, by Quarto's own search."
+    "Ask each question of theme/asked.json, where its page is built: it has to come first. And type words into the box."
     asked = json.loads((ROOT/'nbs'/'theme'/'asked.json').read_text(encoding='utf-8'))
     browser.open(base + 'index.html')
     def first(question): return browser.value(SEARCH.replace('QUESTION', json.dumps(question)))
-    found = {(page, q): first(q) for page, questions in asked.items() for q in questions}
-    return [f'search for "{q}" leads to {at}, not to {page}' for (page, q), at in found.items() if not (at or '').startswith(f'{page}.html')]
+    found = {(page, q): first(q) for page, questions in asked.items() if (DOCS/f'{page}.html').is_file() for q in questions}
+    elsewhere = [f'search for "{q}" leads to {at}, not to {page}' for (page, q), at in found.items() if not (at or '').startswith(f'{page}.html')]
+    return elsewhere + box_faults(browser)
+
+
+def box_faults(
+    browser:Browser # at a page
+)->list: # one line for each fault
+    "Words that no section has as a phrase, typed into the box: it shows where they stand, or where to look instead."
+    shown = {words: browser.value(BOX.replace('WORDS', json.dumps(words))) or [] for words in UNASKED}
+    return [f'the box shows no "{part}" for "{words}"' for words, part in UNASKED.items() if not any(part in line for line in shown[words])]
 
 
 def load_from_afar(
@@ -505,7 +555,7 @@ def main():
     if not (DOCS/'index.html').is_file(): sys.exit('No site in _docs. To build it: make site')
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
         browser = Browser(profile)
-        server, base = serve()
+        server, base = start()
         try:
             browser.attach(), browser.dress(PHONE)
             found = {} if args.whole else visit_all(browser, base, args.pages, args.json)

@@ -1,11 +1,14 @@
 -- After rendering: what the search box knows of each section is its prose, without code and without solutions; and of
--- each page, first of all, its description and the questions by which people look for it (theme/asked.json).
+-- each page, first of all, its description and the questions by which people look for it (theme/asked.json). And what
+-- finds them looks for words (theme/search.js): it is put behind Quarto's own script, which each page loads, 404.html too.
 local LISTS = {['api.html'] = true, ['ledger.html'] = true} -- pages of names, after all prose
 local TOP = '#title-block-header' -- the place on each page to which those lead
 
 local function read(path)
   local file = io.open(path, 'rb')
-  return file and file:read('a')
+  local text = file and file:read('a')
+  if file then file:close() end
+  return text
 end
 
 local function write(path, text)
@@ -30,7 +33,7 @@ local function without(html, pattern, stop)
 end
 
 -- The text of a piece of a page, with < and its like as they are in HTML. Nothing here is folded within a fold.
-local function words(html)
+local function prose(html)
   for _, name in ipairs({'script', 'style', 'pre'}) do html = without(html, '<' .. name .. '%f[%s>]', '</' .. name .. '>') end
   html = without(html, '<details[^>]*class="[^"]*code%-fold', '</details>')
   html = without(html, '<details[^>]*class="[^"]*solution', '</details>')
@@ -44,7 +47,7 @@ local function sections(html)
   for from, id in html:gmatch('()<section%s+id="([^"]+)"%s+class="level2') do starts[#starts + 1] = {from = from, id = id} end
   for i, one in ipairs(starts) do
     local piece = html:sub(one.from, starts[i + 1] and starts[i + 1].from - 1 or #html)
-    found[one.id] = words((piece:gsub('<h2.-</h2>', '', 1)))
+    found[one.id] = prose((piece:gsub('<h2.-</h2>', '', 1)))
   end
   return found
 end
@@ -87,4 +90,12 @@ if index then
   local docs = pandoc.json.decode(index, false)
   local own = function(doc) return not doc.href:find(TOP, 1, true) end -- of an earlier run
   write(folder .. '/search.json', pandoc.json.encode(improve(pandoc.List(docs):filter(own), folder, asked)))
+end
+
+local OURS = '\n// theme/search.js\n' -- what follows in Quarto's script is of this file, or of an earlier run
+local path = folder and folder .. '/site_libs/quarto-search/quarto-search.js'
+local script, words = path and read(path), read('theme/search.js')
+if script and words then
+  local at = script:find(OURS, 1, true)
+  write(path, script:sub(1, (at or 0) - 1) .. OURS .. words)
 end
