@@ -649,6 +649,24 @@ def test_the_visit_has_what_it_needs():
     assert {'story', 'play', 'compare'} <= set(visit.MAIN)
 
 
+GLOBAL = re.compile(r'^(?:const|let|var|class|(?:async )?function)\s+(\w+)', re.M)
+
+
+def twice(scripts):
+    "Names that two scripts of a page would both declare: the second one then doesn't run at all."
+    names = [name for text in scripts for name in set(GLOBAL.findall(text))]
+    return sorted({name for name in names if names.count(name) > 1})
+
+
+def test_no_two_scripts_declare_the_same_name():
+    assert twice(p.read_text(encoding='utf-8') for p in (ROOT/'nbs'/'theme').glob('*.js')) == []
+
+
+def test_a_name_that_is_declared_twice_is_found():
+    assert twice(['function begin() {}\nconst a = 1', 'const begin = 1\n  const a = 2']) == ['begin']
+    assert twice(['let a\nlet b', 'let c', 'x = a', 'async function d() {}\nclass e {}', 'var d, f']) == ['d']
+
+
 # Publishing
 
 def workflow(name):

@@ -550,7 +550,7 @@ function show(root) {
   set(asked(location.hash), true, true)
 }
 
-function begin() {
+function arrive() {
   const e = document.getElementById(place(location.hash) || '')
   if (!e) return
   e.style.scrollMarginTop = '5rem'  // below the bar of the site
@@ -561,4 +561,4 @@ function enliven(root) { try { show(root) } catch { wake(root, false) } }
 
 const Play = {NULL, PRESETS, USUAL, threeGaussians, unequalModes, fractalTree, WORLDS, blurred, look, guided, guesses, widest, telling, asked, remember, asks, place, wake, karras, path, stream, sampler, drawn, spread, yardstick, measured}
 if (typeof module !== 'undefined') module.exports = Play
-if (typeof document !== 'undefined') document.addEventListener('DOMContentLoaded', () => { document.querySelectorAll('.play').forEach(enliven); begin(); addEventListener('hashchange', begin) })
+if (typeof document !== 'undefined') document.addEventListener('DOMContentLoaded', () => { document.querySelectorAll('.play').forEach(enliven); arrive(); addEventListener('hashchange', arrive) })
