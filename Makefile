@@ -78,6 +78,8 @@ prepare: $(VENV_DEV)/.installed ## after editing notebooks: export the package, 
 	$(DEV) python tools/api.py
 	$(DEV) python tools/compare.py
 	$(DEV) python tools/teach.py
+	$(DEV) python tools/contributing.py
+	$(DEV) python tools/downloads.py
 	$(DEV) python tools/check_sync.py
 
 run-nb: $(VENV_DEV)/.installed ## execute notebooks in place: make run-nb NB=nbs/00_core.ipynb [FLAGS=slow]

@@ -24,10 +24,10 @@ if TYPE_CHECKING:
     import pandas as pd
 
 # %% auto #0
-__all__ = ['GRID', 'FRACTIONS', 'PULLS', 'KNOBS', 'GIVEN', 'SEVERAL', 'OUT', 'Candidate', 'candidates', 'Round', 'particles_of',
-           'fitted', 'enter', 'tuning_score', 'best_place', 'rounded', 'farther', 'between', 'tuned', 'finer', 'Entry',
-           'find_points', 'shard_of', 'no_rivals', 'run_shard', 'merge_shards', 'entry_of', 'redo', 'differences_from',
-           'judged', 'hours_of', 'asks_gradient']
+__all__ = ['GRID', 'FRACTIONS', 'PULLS', 'KNOBS', 'GIVEN', 'SEVERAL', 'OUT', 'Candidate', 'candidates', 'Counts',
+           'count_techniques', 'Round', 'particles_of', 'fitted', 'enter', 'tuning_score', 'best_place', 'rounded',
+           'farther', 'between', 'tuned', 'finer', 'Entry', 'find_points', 'shard_of', 'no_rivals', 'run_shard',
+           'merge_shards', 'entry_of', 'redo', 'differences_from', 'judged', 'hours_of', 'asks_gradient']
 
 # %% ../nbs/20a_contests.ipynb #20ac0009
 GRID = (1.1, 1.25, 1.5, 2., 3., 5.) # guidance scales
@@ -142,6 +142,24 @@ def candidates(
     terms = sorted(name for name, method in addable().items() if method.strength is not None and name not in OUT)
     added = [term_of(name) for name in terms]
     return [with_weak_model(c, weak) for c in (*PLAIN, *alone, *FORMS, *added, *PAIRS)]
+
+# %% ../nbs/20a_contests.ipynb #8e40b6f3
+class Counts(NamedTuple):
+    "How many techniques there are beside plain guidance."
+    catalogue:int # techniques of the catalogue
+    entered:int # those of them that take part
+    lines:int # lines of those who take part: a technique in another form is one more
+    first:int # techniques of the first comparison
+    first_lines:int # its lines
+
+def count_techniques(
+    first:Iterable[str], # names in the table of the first comparison
+)->Counts: # beside plain guidance
+    "What is meant by a number of techniques."
+    known = {e.name for e in list_families()} - {'cfg'}
+    lines = {c.name for c in candidates('')} - {'cfg'}
+    earlier = set(first) - {'cfg'}
+    return Counts(len(known), len(known & lines), len(lines), len(known & earlier), len(earlier))
 
 # %% ../nbs/20a_contests.ipynb #20ac0012
 class Round(NamedTuple):

@@ -27,7 +27,7 @@ import pandas as pd
 from PIL import Image
 
 from cfg_course.catalogue import FAMILIES, cost_of, list_families, parse_guidance, techniques_of
-from cfg_course.contests import Candidate, candidates, tuning_score
+from cfg_course.contests import Candidate, candidates, count_techniques, tuning_score
 from cfg_course.core import InputError, check, parse, writing
 from cfg_course.denoisers import find_model
 from cfg_course.evidence import judge_names
@@ -606,7 +606,26 @@ def make_data(
         measures=[dict(name=k, title=title, better=METRICS[k].better, words=METRICS[k].what) for k, title in MEASURES.items()],
         kinds=[dict(name=k, title=KINDS[k], words=KIND_WORDS[k]) for k in kinds],
         needs=[dict(name=t, title=TAG_TITLES[t]) for t in tags],
+        first=first_comparison(),
         techniques=rows)
+
+
+FIRST = 'comparison_final_pairs.csv', 'comparison_ranking.csv' # of the comparison of chapter 25 that was made before
+FIRST_JUDGE = 'mnist' # the only one that it asked; its fingerprint is in comparison.json
+NORMAL = 1.96 # standard deviations of a 95 % interval
+
+
+def first_comparison(
+    name:str='autoguidance', # of the example
+)->dict[str, Any]: # what JSON can hold
+    "What the comparison before this one has to say, and how many techniques each counts."
+    final, ranking = (pd.read_csv(RESULTS/file) for file in FIRST)
+    note = parse((RESULTS/FIRST[0]).with_suffix('.json').read_bytes())
+    row = final.set_index('technique').loc[name]
+    ends = [row['difference'] + side*NORMAL*row['std'] for side in (-1, 1)]
+    counts = count_techniques(ranking.technique)
+    example = dict(technique=name, difference=as_number(row['difference']), low=as_number(ends[0]), high=as_number(ends[1]))
+    return dict(example, judge=FIRST_JUDGE, images=note['config']['samples'], counts=counts._asdict())
 
 
 HEAD = ('set', 'technique', 'title', 'family', 'year', 'cost', 'needs', 'paper', 'state', 'strength', 'nfe', 'judge', 'metric',
@@ -686,7 +705,30 @@ def state_words(
         words.append(f'{first} {verdict}')
     nothing = all(one['state'] == 'none' for one in data['sets'])
     more = 'The runs are under way. Until their tables are here, the columns of results are empty, and the table shows what the catalogue knows.'
-    return '\n\n'.join([*words, *([more] if nothing else [])])
+    lacking = any(one['state'] == 'none' for one in data['sets'])
+    return '\n\n'.join([*words, *([more] if nothing else []), *([first_words(data)] if lacking else [])])
+
+
+def first_words(
+    data:dict[str, Any], # of `make_data`
+)->str: # Markdown
+    "Where numbers are in the meantime, with one of them."
+    o = data['first']
+    where = '[ranking of the first comparison](25_comparison.ipynb#a-ranking-that-knows-its-noise)'
+    value, low, high = (f'{o[k]:.1f}'.replace('-', '−') for k in ('difference', 'low', 'high'))
+    return (f'Until then, numbers are in the {where}, on MNIST, with fewer techniques and one judge. For example, the FID of `{o["technique"]}` '
+        f'minus that of plain guidance is {value} (95 % interval {low} to {high}) under the judge `{o["judge"]}`: '
+        f'{o["images"]:,} digits each, at the strength that was best.')
+
+
+def count_words(
+    data:dict[str, Any], # of `make_data`
+)->str: # Markdown
+    "What the numbers of techniques count."
+    n = data['first']['counts']
+    return (f'**How many techniques?** Beside plain guidance the [catalogue](18c_catalogue.ipynb) has {n["catalogue"]}. Of these {n["entered"]} take part here; '
+        f'[chapter 20a](20a_contests.ipynb) says why the others do not. With those that stand here in several forms (another sampler, an interval, on top of plain guidance) '
+        f'the table has {n["lines"]} lines below that of plain guidance. The first comparison had {n["first"]} techniques on {n["first_lines"]} lines.')
 
 
 def result_cells(
@@ -737,13 +779,15 @@ def citation(
     cff = (NBS.parent/'CITATION.cff').read_text(encoding='utf-8')
     title, url, version = (re.search(rf'^{key}: (.*)$', cff, re.M)[1] for key in ('title', 'url', 'version'))
     author = re.search(r'- name: (.*)', cff)[1]
+    year = re.search(r'^  year: (.*)$', cff, re.M)[1] # of the course, two spaces deep; of its references four
     edition = f'edition {data["edition"]}' if data['edition'] else 'before its tables were measured'
-    lines = ['@misc{cfg_course_comparison,', f'  title  = {{Comparison of guidance techniques, in: {title}}},', f'  author = {{{{{author}}}}},',
-             f'  note   = {{Version {version}, {edition}}},', f'  url    = {{{url}/compare.html}}', '}']
+    lines = ['@misc{cfg_course_comparison,', f'  title   = {{Comparison of guidance techniques, in: {title}}},', f'  author  = {{{{{author}}}}},',
+             f'  year    = {{{year}}},', f'  version = {{{version}}},', f'  note    = {{Version {version}, {edition}}},',
+             f'  url     = {{{url}/compare.html}}', '}']
     return '```bibtex\n' + '\n'.join(lines) + '\n```'
 
 
-BLOCKS = dict(state=state_words, table=still_table, citation=citation)
+BLOCKS = dict(state=state_words, table=still_table, count=count_words, citation=citation)
 
 
 def filled(

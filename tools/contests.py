@@ -7,6 +7,7 @@
     python tools/contests.py verdicts --model mnist-a --stage chosen      who is better than plain guidance
     python tools/contests.py exact --model mnist-a --stage chosen         what the exact world of pictures says
     python tools/contests.py redo  --model mnist-a --line 7               one line of it, drawn again
+    python tools/contests.py join  --model mnist-a --from out/mine        techniques of another round, into these tables
 
 Stages that tune: first, farther1, farther2, farther3, finer. Stages that compare, each with noise of its own:
 chosen (everybody at the strength that was best), second (the 15 best of these and those that people use; with
@@ -24,8 +25,9 @@ from pathlib import Path
 
 import pandas as pd
 
-from cfg_course.contests import Candidate, Entry, Rivals, Round, asks_gradient, candidates, enter, farther
-from cfg_course.contests import entry_of, find_points, finer, fitted, hours_of, merge_shards, no_rivals, redo, run_shard, shard_of
+from cfg_course.contests import ROW, Candidate, Entry, Rivals, Round, asks_gradient, candidates, enter, farther
+from cfg_course.contests import entry_of, find_points, finer, fitted, hours_of, merge_shards, no_rivals, read_part, redo
+from cfg_course.contests import run_shard, shard_of
 from cfg_course.contests import judged, tuned, tuning_score
 from cfg_course.core import InputError, check, to_float, write_json, write_results
 from cfg_course.data import load_data
@@ -33,7 +35,7 @@ from cfg_course.denoisers import find_model
 from cfg_course.evidence import judge_names, usual_measures
 from cfg_course.metrics import equal_shares
 from cfg_course.pictures import find_world, measure_pictures
-from cfg_course.sweeps import Yardstick, find_images, fingerprints, make_yardstick
+from cfg_course.sweeps import Yardstick, find_images, fingerprints, make_yardstick, write_table
 from cfg_course.training import make_accelerator
 
 RESULTS = Path(__file__).resolve().parents[1]/'nbs'/'results'
@@ -286,6 +288,8 @@ def measure(
 )->None:
     "Draw what is lacking of a part, and measure it."
     entries, rivals_of = stage_of(args)
+    if not entries:
+        return say_nothing(args)
     judges = judges_of(args, args.model)
     run_shard(
         entries, judges, out_of(args), args.shard,
@@ -330,7 +334,105 @@ def merge(
     args:argparse.Namespace, # of the command line
 )->None:
     "Put the parts of a stage together."
+    if args.stage in TUNING and not stage_of(args)[0]:
+        return say_nothing(args)
     print(merge_shards(out_of(args), args.shards))
+
+
+def say_nothing(
+    args:argparse.Namespace, # of the command line
+)->None:
+    "A stage that tunes has nothing to try where every optimum has neighbours already."
+    print(f'{args.stage}: nothing is left to try')
+
+
+# A round of one's own
+
+SHARED = 'protocol', 'judges', 'metrics', 'reference', 'rivals', 'batch_size' # of the notes of tables that can be joined
+CLOSE = .1 # of an interval: how far plain guidance may be off, since processors round differently
+
+
+def check_joinable(
+    path:Path, # of a table
+    mine:dict, # configuration of one's own round
+    theirs:dict, # of the table
+)->None:
+    "Refuse tables that were not made alike."
+    for key in SHARED:
+        check(mine[key] == theirs[key], f'{path.name}, {key}', mine[key], f'{theirs[key]!r}, as in the table')
+    for model, print_ in mine['weights'].items():
+        other = theirs['weights'].get(model, print_)
+        check(print_ == other, f'{path.name}, weights of {model}', print_, f'{other}, as in the table')
+
+
+def check_plain(
+    path:Path, # of a table
+    mine:list[dict[str, str]], # rows of one's own round
+    theirs:list[dict[str, str]], # rows of the table
+)->None:
+    "Refuse a round whose plain guidance is not that of the table."
+    def lines_of(
+        rows:list[dict[str, str]], # of a table
+    )->dict[tuple[str, ...], dict[str, str]]: # all but the numbers -> row
+        plain = [row for row in rows if row['candidate'] == 'cfg' and row['value']]
+        return {tuple(v for k, v in row.items() if k not in ('value', 'low', 'high')): row for row in plain}
+    own, other = lines_of(mine), lines_of(theirs)
+    others = len(own.keys() - other.keys())
+    check(not others, f'{path.name}, cfg', f'{others} rows of other settings', 'the settings of the table')
+    for key, row in own.items():
+        a, b, low, high = (float(o) for o in (row['value'], other[key]['value'], row['low'], row['high']))
+        near = abs(a - b) <= CLOSE*(high - low) + 1e-4*abs(b)
+        check(near, f'{path.name}, cfg, {row["judge"]} {row["metric"]}', a, f'{b}, as in the table')
+
+
+def check_tables(
+    path:Path, # of a table
+    source:Path, # the same table of one's own round
+)->None:
+    "Refuse two tables that cannot be joined."
+    check(path.is_file(), 'results', str(path), 'a table that is there, to which to add')
+    (mine, my_note), (theirs, note) = read_part(source), read_part(path)
+    check_joinable(path, my_note['config'], note['config'])
+    check_plain(path, mine, theirs)
+
+
+def join_table(
+    path:Path, # of a table
+    source:Path, # the same table of one's own round
+)->set[str]: # names of the techniques that are new
+    "Add the lines of techniques that a table lacks."
+    (mine, my_note), (theirs, note) = read_part(source), read_part(path)
+    known = {row['candidate'] for row in theirs}
+    new = [row for row in mine if row['candidate'] not in known]
+    config = note['config']
+    plan = [key for key in my_note['config']['plan'] if key[0] not in known]
+    config |= dict(plan=config['plan'] + plan, weights=my_note['config']['weights'] | config['weights'])
+    added = {' '.join(key) for key in plan}
+    failed = note.get('failed', {}) | {name: why for name, why in my_note.get('failed', {}).items() if name in added}
+    write_table(theirs + new, dict(config=config, failed=failed), path, ROW)
+    return {row['candidate'] for row in new}
+
+
+def join_rounds(
+    args:argparse.Namespace, # of the command line
+)->None:
+    "Add the techniques of a round of one's own to tables that are there, so that nobody else has to be drawn again."
+    check(args.source, '--from', None, 'the folder of the round to add')
+    check(args.source.resolve() != args.results.resolve(), '--from', str(args.source), 'another folder than --results')
+    folders = args.results, args.source
+    pairs = [[table_of(args.model, stage, folder) for folder in folders] for stage in (*TUNING, 'chosen')]
+    there = [pair for pair in pairs if pair[1].is_file()]
+    check(there, '--from', str(args.source), f'a folder with {pairs[0][1].name}')
+    for path, source in there: # all are looked at before one is written
+        check_tables(path, source)
+    plans = [json.loads(plan_path(args.model, folder).read_text()) for folder in folders]
+    known = {c['name'] for c in plans[0]['candidates']}
+    more = [c for c in plans[1]['candidates'] if c['name'] not in known]
+    new = set().union(*(join_table(path, source) for path, source in there))
+    plans[0]['candidates'] += more
+    write_json(plans[0], plan_path(args.model, args.results))
+    names = ', '.join(sorted(new)) or 'nothing, all are there'
+    print(f'joined: {names}. Next: verdicts --stage chosen, then tools/compare.py')
 
 
 WORLDS = {(1, 28, 28): 'digits-world', (3, 16, 16): 'thumbnails-world', (1, 8, 8): 'small-world'}
@@ -386,7 +488,7 @@ def part(
     return int(i), int(n)
 
 
-COMMANDS = dict(plan=make_plan, cost=say_cost, draw=draw, measure=measure, merge=merge, verdicts=say_verdicts, exact=measure_exactly, redo=draw_again)
+COMMANDS = dict(plan=make_plan, cost=say_cost, draw=draw, measure=measure, merge=merge, verdicts=say_verdicts, exact=measure_exactly, redo=draw_again, join=join_rounds)
 
 
 def main(
@@ -409,6 +511,7 @@ def main(
     p.add_argument('--reference', type=int, default=10000, help='real images that no judge has seen (%(default)s)')
     p.add_argument('--real', default='reference', help='which real images: train, or reference (%(default)s)')
     p.add_argument('--results', type=Path, default=RESULTS, help='folder of plans and tables')
+    p.add_argument('--from', dest='source', type=Path, help='folder of a round of your own, for join')
     p.add_argument('--only', nargs='+', help='names of candidates, for plan')
     p.add_argument('--keep-in', type=Path, help='folder of images')
     p.add_argument('--data-dir', type=Path)

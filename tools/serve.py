@@ -13,7 +13,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 NBS, DOCS = ROOT/'nbs', ROOT/'_docs'
 LIVE = 'story', 'play', 'compare', 'glossary'
-FILTERS = 'site.lua', 'fold.lua', 'terms.lua', 'formulas.lua', 'tables.lua', 'address.lua', 'reach.lua'
+FILTERS = 'site.lua', 'fold.lua', 'terms.lua', 'formulas.lua', 'tables.lua', 'results.lua', 'address.lua', 'reach.lua'
 CARRIED = 'theme', 'katex', 'story', 'play', 'compare', 'results'
 SETTING, RUNTIME = NBS/'play'/'runtime.json', ROOT/'node_modules'/'onnxruntime-web'/'dist'
 PACKED = '.wasm', '.mjs', '.onnx', '.bin' # what is worth the time to compress
