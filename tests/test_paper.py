@@ -229,7 +229,7 @@ def test_a_table_that_contradicts_the_words_is_noticed(state_of, tmp_path, name,
 
 def test_verdicts_are_those_of_the_chapter(parts_of):
     "The same criteria on the same tables: chapter 26 shows the same numbers."
-    told = paper.printed('26_repair.ipynb', r'\| (H\d[^|]*) \| ([^|]+) \| ([^|]+) \|')
+    told = paper.printed('26_guidance_repairs.ipynb', r'\| (H\d[^|]*) \| ([^|]+) \| ([^|]+) \|')
     stands = sum('stands' in word for _, word, _ in told)
     numbers = parts_of(False, False)['numbers.tex']
     value = lambda name: re.search(rf'\\{name}\}}\{{\\ensuremath\{{(.*?)\}}\\xspace', numbers)[1]

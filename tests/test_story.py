@@ -119,7 +119,7 @@ def of_the_exact_world():
     assert len(sure) and (sure.best > 1).all()
     intervals = schedules[schedules.technique.str.contains(' in ')]
     assert len(intervals) == 15 and schedules.set_index("technique").log_prob['asked schedule'] < intervals.log_prob.max()
-    yield from ['[chapter 8](08_pictures.ipynb)', '[chapter 26](26_repair.ipynb)', '[Chapter 26](26_repair.ipynb)']
+    yield from ['[chapter 8](08_pictures.ipynb)', '[chapter 26](26_guidance_repairs.ipynb)', '[Chapter 26](26_guidance_repairs.ipynb)']
     yield f'out of {len(world.labels)} flat sheets'
     yield f'One nat more means {math.e:.1f} times as likely; ten nats more, {math.e**10:,.0f} times'
     yield f'with 72 steps and at its best scale guidance gains {exact.gain.max():.2f} nats. That is {exact.gain.max():.2f} of {exact.log_prob[1.]:,.0f}.'

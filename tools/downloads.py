@@ -101,6 +101,7 @@ FILES = { # file without its ending, or a pattern -> what makes it, what it has
     'pipelines_parity': ('41b_pipelines', 'largest difference from diffusers\' own images'),
     'pipelines_overhead': ('41b_pipelines', 'time over that of diffusers\' own loop'),
     'research_parity': ('41c_comfy', 'largest difference from other codes: k-diffusion, EDM and others'),
+    'chapter_seconds': ('teach', 'seconds that each chapter takes to run, and its slow cells'),
     'speed_branches': ('42_speed', 'two predictions in one pass or in two'),
     'speed_diffusers': ('42_speed', 'time over that of diffusers'),
     'speed_gpu': ('42_speed', 'images and steps a second on a GPU'),
