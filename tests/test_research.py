@@ -1,7 +1,5 @@
 "What somebody needs who writes about a new technique: an example from end to end, all files of numbers, a protocol that says one thing, a theorem with hypotheses."
-import argparse, csv, json, re, subprocess, sys
-from pathlib import Path
-from types import SimpleNamespace
+import json, re, sys
 
 import pandas as pd, pytest, torch
 

@@ -24,7 +24,7 @@ TOPICS = (
 HOUR = 'story', 'play', '04_guidance', '22_mnist', '31_discussion', '32_choice'
 DAY = (
     'story', 'play', '02_scores', '03_mixtures', '04_guidance', '05_limits', '06_laws', '07_extremes', '13_denoisers', '14_samplers',
-    '15_training', '17_rules', '17d_branches', '19_metrics', '22_mnist', '23_ablations', '24_cifar10', '26_repair', '31_discussion',
+    '15_training', '17_rules', '17d_branches', '19_metrics', '22_mnist', '23_ablations', '24_cifar10', '26_guidance_repairs', '31_discussion',
     '32_choice')
 PROOFS = (
     '01_paper', '02_scores', '03_mixtures', '04_guidance', '05_limits', '05a_doob', '05b_means', '05c_flows', '06_laws', '07_extremes',
