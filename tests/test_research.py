@@ -134,7 +134,7 @@ def test_a_round_joins_tables_that_are_there(rehearsed, tmp_path_factory):
 
 def test_it_is_linked():
     assert 'contributing.qmd' in (NBS_DIR/'sidebar.yml').read_text() and '](contributing.qmd)' in compare.PAGE.read_text(encoding='utf-8')
-    assert 'contributing.qmd' in (NBS_DIR/'index.ipynb').read_text(encoding='utf-8')
+    assert '/contributing.html)' in (NBS_DIR/'index.ipynb').read_text(encoding='utf-8')
     for named in ('25a_conformance.ipynb', 'compare.qmd', 'downloads.qmd'): assert f']({named})' in PAGE
 
 
