@@ -718,7 +718,8 @@ def first_words(
     value, low, high = (f'{o[k]:.1f}'.replace('-', '−') for k in ('difference', 'low', 'high'))
     return (f'Until then, numbers are in the {where}, on MNIST, with fewer techniques and one judge. For example, the FID of `{o["technique"]}` '
         f'minus that of plain guidance is {value} (95 % interval {low} to {high}) under the judge `{o["judge"]}`: '
-        f'{o["images"]:,} digits each, at the strength that was best.')
+        f'{o["images"]:,} digits each, at the strength that was best. It was one of five that had been chosen as the best, '
+        'and an interval that allows for five would hold zero; the judge had been trained on images of the reference.')
 
 
 def count_words(
