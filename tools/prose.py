@@ -22,7 +22,8 @@ from cfg_course.metrics import wilson
 ROOT = Path(__file__).resolve().parents[1]
 NBS, RESULTS, TESTS = ROOT/'nbs', ROOT/'nbs'/'results', ROOT/'tests'
 LEFT_OUT = {'api', 'downloads', 'ledger', 'story'}  # by tools; tests/test_story.py compares every number
-TESTED = { # tables that other tests compare: tests/test_numbers.py, tests/test_teach.py
+TESTED = { # what other tests compare: tests/test_numbers.py, tests/test_compare_page.py, tests/test_teach.py
+    'compare': r'(?s)<!-- begin state -->.*?<!-- end state -->',
     'index': r'(?m)^\|.*$',
     'play': r'(?m)^\|.*$',
     'teach': r'(?s)<!-- begin \w+ -->.*?<!-- end \w+ -->'}
