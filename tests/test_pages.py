@@ -347,17 +347,27 @@ def page_names(): return {re.sub(r'^\d+[a-z]?_', '', p.stem) for kind in ('*.ipy
 
 def test_questions_lead_to_pages():
     every = [q.lower() for questions in ASKED.values() for q in questions]
-    assert set(ASKED) <= page_names() | COMING and len(every) == len(set(every)) > 300
+    assert {key.partition('#')[0] for key in ASKED} <= page_names() | COMING and len(every) == len(set(every)) > 300
+
+
+def test_sections_to_which_questions_lead_are_there():
+    from test_site import anchors
+    paths = {re.sub(r'^\d+[a-z]?_', '', p.stem): p for kind in ('*.ipynb', '*.qmd') for p in NBS_DIR.glob(kind)}
+    named = [key.split('#') for key in ASKED if '#' in key]
+    assert len(named) > 5 and [f'{page}#{place}' for page, place in named if place not in anchors(paths[page])] == []
+
+
+def asked_of(page): return [q for key, questions in ASKED.items() if key.partition('#')[0] == page for q in questions]
 
 
 @pytest.mark.parametrize('query', QUERIES)
 def test_a_query_is_among_the_questions_of_its_page(query):
-    assert query.lower() in [q.lower() for q in ASKED[QUERIES[query]]]
+    assert query.lower() in [q.lower() for q in asked_of(QUERIES[query])]
 
 
 @pytest.mark.parametrize('page', TYPED)
 def test_what_newcomers_typed_leads_to_its_page(page):
-    assert set(TYPED[page].split('; ')) <= set(ASKED[page])
+    assert set(TYPED[page].split('; ')) <= set(asked_of(page))
 
 
 PAGE = """<html><head><meta name="description" content="What it &amp; they do."></head><body><main class="content">
@@ -391,6 +401,8 @@ def test_prose_is_indexed_and_code_and_solutions_are_not(tmp_path):
     questions = [d for d in found if d['href'] == 'choice.html#title-block-header']
     assert [d['section'] for d in questions] == ['', *ASKED['choice']] and {d['text'] for d in questions} == {'What it &amp; they do.'}
     assert [d['href'].partition('#')[2] for d in found[-2:]] == ['exercises']*2 and found[:len(questions)] == questions
+    placed = [d for d in found if d['href'] == 'choice.html#burnt-at-a-high-scale']
+    assert [d['section'] for d in placed] == ASKED['choice#burnt-at-a-high-scale'] and {d['title'] for d in placed} == {'choice'}
     assert run_search(tmp_path) == found
 
 
@@ -619,6 +631,9 @@ def test_searches_of_pages_that_are_built_are_tried(tmp_path, monkeypatch):
     found = visit.search_faults(Said('rules.html?q=x#y'), 'b/')
     assert len(found) == len(visit.UNASKED) and all('the box shows no' in o for o in found)
     assert len(visit.search_faults(Said('choice.html'), 'b/')) == len(ASKED['rules']) + len(found)
+    (tmp_path/'rules.html').unlink(), (tmp_path/'comfy.html').touch()
+    places = {o for o in ('an-interval-in-comfyui', 'cfg-in-comfyui') for at in ('comfy.html?q=x', 'comfy.html') if len(visit.search_faults(Said(f'{at}#{o}'), 'b/')) == len(asked_of('comfy')) - len(ASKED['comfy']) - len(ASKED[f'comfy#{o}']) + len(found)}
+    assert len(places) == 2, 'of a question with a section only that will do'
     assert visit.box_faults(Said(['about drops', 'U-Net', 'Glossary'])) == []
     shown = {q for questions in ASKED.values() for q in questions}
     assert not shown & set(visit.UNASKED), 'what nobody foresaw'

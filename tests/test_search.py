@@ -28,7 +28,8 @@ def of_page(path):
     title = re.search(r'^(?:# |title: )(.+)$', text, re.M)[1].strip('"')
     told = re.search(r'^(?:> |description: )(.+)$', text, re.M)
     says = html.escape(told[1] if told else '')
-    tops = [dict(href=f'{name}.html{TOP}', title=title, section=q, text=says, crumbs=['Story', title]) for q in ('', *ASKED.get(name, ()))]
+    asked = [(TOP, '')] + [('#' + key.partition('#')[2] if '#' in key else TOP, q) for key in sorted(ASKED) if key.partition('#')[0] == name for q in ASKED[key]]
+    tops = [dict(href=f'{name}.html{place}', title=title, section=q, text=says, crumbs=['Story', title]) for place, q in asked]
     parts = re.split(r'^## (.+?)(?: *\{#.*)?$', re.sub(r'```.*?```', '', text, flags=re.S), flags=re.M)[1:]
     rest = [dict(href=f'{name}.html#{re.sub("[^a-z0-9]+", "-", h.lower())}', title=title, section=h, text=html.escape(' '.join(t.split())), crumbs=['Story', title])
             for h, t in zip(parts[::2], parts[1::2])]
@@ -64,11 +65,13 @@ def pages_of(cards): return list(dict.fromkeys(c['href'].partition('.html')[0] f
 
 @needs_node
 def test_every_question_leads_to_its_page():
+    "And where its section is named, to that."
     there = {d['href'].partition('.html')[0] for d in index()}
-    asked = [(q, page) for page, questions in ASKED.items() if page in there for q in questions]
-    found = answers([q for q, _ in asked])
-    wrong = {q: pages_of(cards)[:2] for (q, page), cards in zip(asked, found) if pages_of(cards)[:1] != [page]}
-    assert len(asked) > 300 and wrong == {}
+    asked = [(q, *key.partition('#')[::2]) for key, questions in ASKED.items() if key.partition('#')[0] in there for q in questions]
+    found = answers([q for q, *_ in asked])
+    wrong = {q: pages_of(cards)[:2] for (q, page, _), cards in zip(asked, found) if pages_of(cards)[:1] != [page]}
+    elsewhere = {q: cards[0]['href'] for (q, _, place), cards in zip(asked, found) if place and cards[0]['href'].partition('#')[2] != place}
+    assert len(asked) > 300 and wrong == {} and elsewhere == {} and sum(bool(place) for *_, place in asked) > 20
 
 
 OTHERS = { # words that nobody put into asked.json -> pages of which one is among the first three

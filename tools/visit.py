@@ -432,16 +432,26 @@ def link_faults(
     return {url: [f'link to nothing: {x.removeprefix(base)}' for x in bad(seen)] for url, seen in pages.items()}
 
 
+def leads_to(
+    at:str, # address that search answers with: page.html?q=words#place
+    key:str # of theme/asked.json: a page, or a page#place
+)->bool: # whether it is there
+    "A page is reached at any of its places, a place only itself."
+    page, _, place = key.partition('#')
+    return at.startswith(f'{page}.html') and (not place or at.partition('#')[2] == place)
+
+
 def search_faults(
     browser:Browser, # an open browser
     base:str # address of the site
-)->list: # one line for each question that another page answers
+)->list: # one line for each question that another page, or another section than it names, answers
     "Ask each question of theme/asked.json, where its page is built: it has to come first. And type words into the box."
     asked = json.loads((ROOT/'nbs'/'theme'/'asked.json').read_text(encoding='utf-8'))
     browser.open(base + 'index.html')
     def first(question): return browser.value(SEARCH.replace('QUESTION', json.dumps(question)))
-    found = {(page, q): first(q) for page, questions in asked.items() if (DOCS/f'{page}.html').is_file() for q in questions}
-    elsewhere = [f'search for "{q}" leads to {at}, not to {page}' for (page, q), at in found.items() if not (at or '').startswith(f'{page}.html')]
+    built = {key: questions for key, questions in asked.items() if (DOCS/f'{key.partition("#")[0]}.html').is_file()}
+    found = {(key, q): first(q) or '' for key, questions in built.items() for q in questions}
+    elsewhere = [f'search for "{q}" leads to {at}, not to {key}' for (key, q), at in found.items() if not leads_to(at, key)]
     return elsewhere + box_faults(browser)
 
 

@@ -56,13 +56,27 @@ end
 
 local function escape(text) return (text:gsub('&', '&amp;'):gsub('<', '&lt;'):gsub('>', '&gt;'):gsub('"', '&quot;'):gsub("'", '&#39;')) end
 
+-- What people ask that a page answers, and the place that does: of `choice` its top, of `choice#needs` that section.
+local function asked_of(asked, page)
+  local keys, found = pandoc.List {}, {}
+  for key in pairs(asked) do keys:insert(key) end
+  keys:sort()
+  for _, key in ipairs(keys) do
+    local name, place = key:match('^([^#]*)(.*)$')
+    for _, question in ipairs(name == page and asked[key] or {}) do
+      found[#found + 1] = {section = question, place = place == '' and TOP or place}
+    end
+  end
+  return found
+end
+
 -- What stands for a page before its sections: its description, and each question with the description as answer.
 local function entries(doc, href, html, questions)
   local says = html:match('<meta%s+name="description"%s+content="(.-)"') or ''
-  local found = {{section = '', text = says}}
-  for _, question in ipairs(questions) do found[#found + 1] = {section = question, text = says} end
-  for i, one in ipairs(found) do
-    one.objectID, one.href, one.title, one.crumbs = href .. TOP .. '-' .. i, href .. TOP, doc.title, doc.crumbs
+  local found = {}
+  for i, one in ipairs(pandoc.List {{section = '', place = TOP}} .. questions) do
+    found[i] = {objectID = href .. TOP .. '-' .. i, href = href .. one.place, section = one.section, text = says,
+      title = doc.title, crumbs = doc.crumbs}
   end
   return found
 end
@@ -74,7 +88,7 @@ local function improve(docs, folder, asked)
     if known[href] == nil then
       local html = read(folder .. '/' .. href) or ''
       known[href] = sections(html)
-      top:extend(entries(doc, href, html, asked[href:gsub('%.html$', '')] or {}))
+      top:extend(entries(doc, href, html, asked_of(asked, (href:gsub('%.html$', '')))))
     end
     doc.text = known[href][id] or doc.text
     local list = (id == 'exercises' or LISTS[href]) and last or rest
@@ -88,7 +102,7 @@ local index = folder and read(folder .. '/search.json')
 if index then
   local asked = pandoc.json.decode(read('theme/asked.json') or '{}', false)
   local docs = pandoc.json.decode(index, false)
-  local own = function(doc) return not doc.href:find(TOP, 1, true) end -- of an earlier run
+  local own = function(doc) return not doc.objectID:find(TOP, 1, true) end -- of an earlier run
   write(folder .. '/search.json', pandoc.json.encode(improve(pandoc.List(docs):filter(own), folder, asked)))
 end
 
