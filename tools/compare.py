@@ -26,6 +26,7 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
+import marks
 from cfg_course.catalogue import FAMILIES, cost_of, list_families, parse_guidance, techniques_of
 from cfg_course.contests import Candidate, candidates, count_techniques, tuning_score
 from cfg_course.core import InputError, check, parse, writing
@@ -796,12 +797,7 @@ def filled(
     data:dict[str, Any], # of `make_data`
 )->str: # of the page, with what the tables say
     "Write the parts of the page that are made from tables, between their marks."
-    for name, make in BLOCKS.items():
-        begin, end = f'<!-- begin {name} -->', f'<!-- end {name} -->'
-        check(text.count(begin) == text.count(end) == 1, 'page', f'without one pair of marks {begin}', 'one')
-        before, rest = text.split(begin)
-        text = f'{before}{begin}\n{make(data)}\n{end}{rest.split(end)[1]}'
-    return text
+    return marks.filled(text, {name: make(data) for name, make in BLOCKS.items()}, 'page')
 
 
 # Files

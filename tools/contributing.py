@@ -10,7 +10,8 @@ import re
 import sys
 from pathlib import Path
 
-from cfg_course.core import InputError, check, writing
+import marks
+from cfg_course.core import InputError, check
 
 ROOT = Path(__file__).resolve().parents[1]
 SOURCE, PAGE = ROOT/'CONTRIBUTING.md', ROOT/'nbs'/'contributing.qmd'
@@ -46,12 +47,7 @@ def filled(
     text:str, # of CONTRIBUTING.md
 )->str: # of the page, as it should be
     "Write what stands between the marks."
-    for name, make in BLOCKS.items():
-        begin, end = f'<!-- begin {name} -->', f'<!-- end {name} -->'
-        check(page.count(begin) == page.count(end) == 1, PAGE.name, f'not one pair of marks {begin}', 'one')
-        before, rest = page.split(begin)
-        page = f'{before}{begin}\n{make(text)}\n{end}{rest.split(end)[1]}'
-    return page
+    return marks.filled(page, {name: make(text) for name, make in BLOCKS.items()}, PAGE.name)
 
 
 def main(
@@ -61,15 +57,11 @@ def main(
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument('--check', action='store_true', help='write nothing; fail when the page is stale')
     args = p.parse_args(words)
-    page = PAGE.read_text(encoding='utf-8')
     try:
-        new = filled(page, SOURCE.read_text(encoding='utf-8'))
+        new = filled(PAGE.read_text(encoding='utf-8'), SOURCE.read_text(encoding='utf-8'))
     except InputError as e:
         sys.exit(f'contributing.py: {e}')
-    if args.check:
-        sys.exit(0 if new == page else f'{PAGE.name} is stale. To mend: python tools/contributing.py')
-    with writing(PAGE) as tmp:
-        tmp.write_text(new, encoding='utf-8')
+    marks.renew(PAGE, new, args.check, 'python tools/contributing.py')
 
 
 if __name__ == '__main__': main()

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import argparse
 import csv
-import re
 import sys
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import NamedTuple
 
-from cfg_course.core import InputError, check, writing
+import marks
+import teach
+from cfg_course.core import InputError, check
 
 NBS = Path(__file__).resolve().parents[1]/'nbs'
 RESULTS, PAGE = NBS/'results', NBS/'downloads.qmd'
@@ -154,9 +155,7 @@ def title_of(
     "A link to a chapter by its title, or a tool's name."
     if '/' in made:
         return f'`{made}`'
-    text = (NBS/f'{made}.ipynb').read_text(encoding='utf-8')
-    title = re.search(r'"# ([^"\\]+)', text)[1].strip()
-    return f'[{title}]({made}.ipynb)'
+    return f'[{teach.title_of(made)}]({teach.link_of(made)})'
 
 
 HEAD = """---
@@ -209,11 +208,7 @@ def main(
         new = page()
     except InputError as e:
         sys.exit(f'downloads.py: {e}')
-    old = PAGE.read_text(encoding='utf-8') if PAGE.is_file() else ''
-    if args.check:
-        sys.exit(0 if new == old else f'{PAGE.name} is stale. To mend: python tools/downloads.py')
-    with writing(PAGE) as tmp:
-        tmp.write_text(new, encoding='utf-8')
+    marks.renew(PAGE, new, args.check, 'python tools/downloads.py')
 
 
 if __name__ == '__main__': main()

@@ -11,6 +11,9 @@ from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
+import marks
+from cfg_course.core import InputError
+
 ROOT = Path(__file__).resolve().parents[1]
 NBS = ROOT/'nbs'
 PAGE, ROWS, SECONDS = NBS/'teach.qmd', ROOT/'tools'/'exercises.csv', NBS/'results'/'chapter_seconds.csv'
@@ -317,14 +320,7 @@ def filled(
     text:str, # of the page
 )->str: # with its parts made anew
     "The page, with everything that is counted."
-    for name, make in PARTS.items():
-        begin, end = f'<!-- begin {name} -->\n', f'<!-- end {name} -->'
-        if not 0 <= text.find(begin) < text.find(end):
-            sys.exit(f'nbs/teach.qmd: no part between {begin.strip()} and {end}')
-        before, rest = text.split(begin, 1)
-        _, after = rest.split(end, 1)
-        text = f'{before}{begin}{make()}\n{end}{after}'
-    return text
+    return marks.filled(text, {name: make() for name, make in PARTS.items()}, PAGE.name)
 
 
 def missing_rows()->str: # of a CSV file
@@ -344,11 +340,11 @@ def main():
         return print(missing_rows())
     if args.seconds:
         take_seconds(args.seconds)
-    before = PAGE.read_text(encoding='utf-8')
-    after = filled(before)
-    if args.check:
-        sys.exit('nbs/teach.qmd is stale. To mend: python tools/teach.py' if after != before else 0)
-    PAGE.write_text(after, encoding='utf-8')
+    try:
+        new = filled(PAGE.read_text(encoding='utf-8'))
+    except InputError as e:
+        sys.exit(f'teach.py: {e}')
+    marks.renew(PAGE, new, args.check, 'python tools/teach.py')
 
 
 if __name__ == '__main__': main()
