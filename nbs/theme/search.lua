@@ -37,13 +37,15 @@ local function prose(html)
   for _, name in ipairs({'script', 'style', 'pre'}) do html = without(html, '<' .. name .. '%f[%s>]', '</' .. name .. '>') end
   html = without(html, '<details[^>]*class="[^"]*code%-fold', '</details>')
   html = without(html, '<details[^>]*class="[^"]*solution', '</details>')
-  return (html:gsub('<[^>]*>', ' '):gsub('%s+', ' '):gsub("'", '&#39;'):gsub('"', '&quot;'):gsub('^ ', ''):gsub(' $', ''))
+  return (html:gsub('<[^>]*>', ' '):gsub('&nbsp;', ' '):gsub('\194\160', ' '):gsub('%s+', ' '):gsub("'", '&#39;'):gsub('"', '&quot;'):gsub('^ ', ''):gsub(' $', ''))
 end
 
--- Id of a section -> its prose without the heading. Sections of this level stand one after the other.
+-- Id of a section -> its prose without the heading. Sections of this level stand one after the other, and the references
+-- of a page after the last.
 local function sections(html)
   local found, starts = {}, {}
   html = html:match('<main.*</main>') or html
+  html = without(html, '<div[^>]*id="quarto%-appendix"', '</main>')
   for from, id in html:gmatch('()<section%s+id="([^"]+)"%s+class="level2') do starts[#starts + 1] = {from = from, id = id} end
   for i, one in ipairs(starts) do
     local piece = html:sub(one.from, starts[i + 1] and starts[i + 1].from - 1 or #html)
