@@ -28,18 +28,18 @@ import pandas as pd
 from cfg_course.contests import ROW, Candidate, Entry, Rivals, Round, asks_gradient, candidates, enter, farther
 from cfg_course.contests import entry_of, find_points, finer, fitted, hours_of, merge_shards, no_rivals, read_part, redo
 from cfg_course.contests import run_shard, shard_of
-from cfg_course.contests import judged, tuned, tuning_score
+from cfg_course.contests import judged, tuned
 from cfg_course.core import InputError, check, to_float, write_json, write_results
 from cfg_course.data import load_data
 from cfg_course.denoisers import find_model
 from cfg_course.evidence import judge_names, usual_measures
 from cfg_course.metrics import equal_shares
 from cfg_course.pictures import find_world, measure_pictures
+from cfg_course.standings import TUNING, read_rows, scores_of
 from cfg_course.sweeps import Yardstick, find_images, fingerprints, make_yardstick, write_table
 from cfg_course.training import make_accelerator
 
 RESULTS = Path(__file__).resolve().parents[1]/'nbs'/'results'
-TUNING = 'first', 'farther1', 'farther2', 'farther3', 'finer'
 SEEDS = dict(chosen=(1,), second=(2, 3, 4, 5), final=(6, 7, 8, 9)) # of the stages that compare
 STAGES = *TUNING, *SEEDS
 LEAST = 250 # images of a setting: FID compares 128 features
@@ -101,17 +101,6 @@ def read_plan(
     return [as_candidate(c) for c in found['candidates']], Round(**found['round'])
 
 
-def scores_of(
-    paths:list[Path], # tables
-)->pd.DataFrame: # candidate, strength, score; a failed setting scores infinity
-    "What FID says of every setting: the mean over judges and seeds of its logarithm."
-    rows = pd.concat([pd.read_csv(path) for path in paths])
-    fid = rows[rows.metric == 'fid'].pivot_table(index=['candidate', 'strength'], columns=['judge', 'seed'], values='value')
-    scores = tuning_score(fid).rename('score').reset_index()
-    failed = rows[rows.metric == 'failed'][['candidate', 'strength']].assign(score=float('inf'))
-    return pd.concat([scores, failed])
-
-
 def tried_so_far(
     args:argparse.Namespace, # of the command line
     stages:tuple[str, ...]=TUNING, # before the one that is wanted
@@ -120,7 +109,7 @@ def tried_so_far(
     paths = [table_of(args.model, stage, args.results) for stage in stages]
     there = [path for path in paths if path.is_file()]
     check(there, 'stage', args.stage, f'one whose earlier tables are there: {paths[0]} is not')
-    return scores_of(there)
+    return scores_of(read_rows(there))
 
 
 def next_values(
@@ -160,7 +149,7 @@ def taking_part(
     path = table_of(args.model, before, args.results)
     check(path.is_file(), 'stage', args.stage, f'one whose earlier table is there: {path} is not')
     league = {c.name for c in everybody if c.league == 'one'}
-    one = [name for name in scores_of([path]).sort_values('score').candidate if name in league]
+    one = [name for name in scores_of(read_rows([path])).sort_values('score').candidate if name in league]
     wanted = {*one[:15], *POPULAR} if args.stage == 'second' else {*one[:5], 'cfg'}
     return [c for c in everybody if c.name in wanted]
 
