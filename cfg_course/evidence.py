@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from statistics import NormalDist
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -28,8 +29,8 @@ if TYPE_CHECKING:
 # %% auto #0
 __all__ = ['FELT', 'SHARES', 'train_unlabelled', 'judge_names', 'judges_of', 'references_of', 'Omitted', 'leave_out', 'Felt',
            'minus', 'error_of', 'fid_without', 'several_judges', 'Line', 'fid_line', 'floor_lines',
-           'paired_differences', 'holm', 'simultaneous', 'verdicts', 'kendall', 'kendall_interval', 'split_variance',
-           'binomial_p', 'Covered', 'count_covered']
+           'paired_differences', 'holm', 'simultaneous', 'verdicts', 'kendall', 'kendall_interval', 'spearman_interval',
+           'split_variance', 'binomial_p', 'Covered', 'count_covered']
 
 # %% ../nbs/19a_evidence.ipynb #ed656c16
 def turned(
@@ -1041,6 +1042,40 @@ def ends(
     low = known.quantile(.025)
     high = known.quantile(.975)
     return low.item(), high.item()
+
+# %% ../nbs/19a_evidence.ipynb #5a9e2b11
+def row_correlation(
+    a:np.ndarray, # `(N, M)`
+    b:np.ndarray, # same shape
+)->np.ndarray: # `(N,)` not a number where a row is constant
+    "Pearson's correlation of each row with its partner."
+    a = a - a.mean(1, keepdims=True)
+    b = b - b.mean(1, keepdims=True)
+    size = (a**2).sum(1)*(b**2).sum(1)
+    with np.errstate(invalid='ignore'):
+        return (a*b).sum(1)/size**.5
+
+def ranks(
+    rows:np.ndarray, # `(N, M)`
+)->np.ndarray: # same shape, from 1; equal numbers share the mean of their ranks
+    "Ranks within each row."
+    return optional('pandas').DataFrame(rows).rank(axis=1).to_numpy()
+
+# %% ../nbs/19a_evidence.ipynb #5a9e2b12
+def spearman_interval(
+    a:Sequence[float], # N numbers
+    b:Sequence[float], # N others, of the same things
+    repeats:int=2000, # draws
+    seed:int=26, # of them
+)->Estimate: # correlation, low, high
+    "Spearman's rank correlation with a 95 % interval by drawing rows with replacement."
+    table = np.array([list(a), list(b)], float)
+    n = table.shape[1]
+    rows = np.random.default_rng(seed).integers(n, size=(repeats, n))
+    draws = row_correlation(*(ranks(numbers[rows]) for numbers in table))
+    whole = row_correlation(*(ranks(numbers[None]) for numbers in table))
+    low, high = np.nanquantile(draws, [.025, .975])
+    return float(whole[0]), float(low), float(high)
 
 # %% ../nbs/19a_evidence.ipynb #12250d39
 def mean_squares(

@@ -26,7 +26,7 @@ import numpy as np
 import pandas as pd
 
 from cfg_course.core import InputError, check, writing
-from cfg_course.evidence import kendall_interval
+from cfg_course.evidence import kendall_interval, spearman_interval
 from cfg_course.sweeps import add_verdicts
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -211,29 +211,6 @@ def near(
     return float(rows.sigma[away.idxmin()])
 
 
-def rank_correlation(
-    a:pd.Series, # N numbers
-    b:pd.Series, # N others
-    repeats:int=2000, # of the bootstrap
-)->tuple[float, float, float]: # value, low, high
-    "Spearman's rank correlation, with the 95 % bootstrap interval over rows of chapter 26."
-    table = np.asarray([a, b], float)
-    rows = np.random.default_rng(26).integers(len(a), size=(repeats, len(a)))
-    def of_ranks(some): return [pd.DataFrame(some[i]).rank(axis=1).to_numpy() for i in (0, 1)]
-    with np.errstate(invalid='ignore'): # a draw of one row alone ranks nothing
-        low, high = np.nanquantile(row_correlation(*of_ranks(table[:, rows])), [.025, .975])
-    return row_correlation(*of_ranks(table[:, None]))[0], low, high
-
-
-def row_correlation(
-    a:np.ndarray, # `(N, M)`
-    b:np.ndarray, # same shape
-)->np.ndarray: # `(N,)`
-    "Pearson's correlation of each row with its partner."
-    a, b = (m - m.mean(1, keepdims=True) for m in (a, b))
-    return (a*b).sum(1)/((a**2).sum(1)*(b**2).sum(1))**.5
-
-
 def correlated(
     n:Numbers, # macros
     name:str, # of three macros
@@ -241,7 +218,7 @@ def correlated(
     source:str, # in words
 )->tuple[float, float, float]: # value, low, high
     "A rank correlation with its interval, as three macros."
-    found = rank_correlation(*pair)
+    found = spearman_interval(*pair)
     facts = tuple(Fact(value, f'rank correlation {source}') for value in found)
     n.interval(name, facts)
     return found
@@ -611,7 +588,7 @@ def second_verdicts(
     far = (data.low > 1.1) | (data.high < .9)
     n.say('farCount', Fact(far.sum(), f'{name}: where=data, sigma 0.3 to 5.5, intervals beyond 1 by 0.1'), 'd')
     n.say('farOf', Fact(len(data), f'{name}: where=data, sigma 0.3 to 5.5, rows of four networks'), 'd')
-    low = rank_correlation(*(announced(r.table('repair_best.csv'))[c] for c in ('asked', 'best')))[1]
+    low = spearman_interval(*(announced(r.table('repair_best.csv'))[c] for c in ('asked', 'best')))[1]
     best = r.table('repair_best.csv')
     wrong = ((best.asked_low > 1) & (best.best <= 1)) | ((best.asked_high < 1) & (best.low > 1))
     return [
@@ -1153,7 +1130,7 @@ def claims_of_the_rest(
     least = r.table('evidence_judges.csv').groupby('judge').separation.min()
     finer = [least[f'{d}-unlabelled'] > least[f'{d}-rotation'] for d in ('mnist', 'cifar10-16')]
     top = r.rows('repair_techniques.csv', who='640k')
-    of_log, of_modes = (rank_correlation(v, -top.fid_mnist) for v in (top.log_prob, -top.modes))
+    of_log, of_modes = (spearman_interval(v, -top.fid_mnist) for v in (top.log_prob, -top.modes))
     return {
         'led down, guidance no longer lowers FID': digits['mnist-a led down', 1.] < digits['mnist-a led down', 1.25],
         'and for the control it does': digits['mnist-a on data', 1.25] < digits['mnist-a on data', 1.],
