@@ -321,7 +321,7 @@ def drop(*names): return lambda out: [stage(n)(out).unlink() for n in names]
 def change(name, row, column, text): return lambda out: edit(stage(name)(out), **{column: where(row, column, text)})
 
 
-def twice(name, k=0):
+def twice(name):
     def act(out):
         table = pd.read_csv(stage(name)(out), dtype=str, keep_default_na=False)
         pd.concat([table, table[-1:]]).to_csv(stage(name)(out), index=False)
