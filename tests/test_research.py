@@ -222,14 +222,15 @@ def test_the_body_has_the_seeds_of_the_tool(part, stage):
 
 
 def test_the_body_has_the_sizes_of_the_tool():
-    assert f'{default("num"):,} images a setting, 100 of each class, seed {default("seed")}' in BODY and f'and {contests.LEAST} for a technique that differentiates' in BODY
-    for part in ('Everybody compared', 'Round 2'): assert f'{default("compare"):,} images' in re.search(rf'\*\*{part}.*?(?=\n\n)', BODY, re.S)[0]
+    assert f'{default("num"):,} images a setting, 100 of each class, seed {default("seed")}' in BODY and f'{contests.LEAST} images for a technique that differentiates' in BODY
+    for part, stage in (('Everybody compared', 'chosen'), ('Round 2', 'second'), ('Finals', 'final')):
+        assert f'{contests.SIZES[stage]:,} images' in re.search(rf'\*\*{part}.*?(?=\n\n)', BODY, re.S)[0]
     assert 'all measures' in BODY and 'FID, accuracy and spread only' in BODY and contests.QUICK == ('fid', 'accuracy', 'class_std')
 
 
 def test_what_was_changed_says_what_it_was():
     items = re.findall(r'^- (.*)', CHANGES, re.M)
-    assert len(items) == 5 and all(re.search(r'\b(was|were|had)\b', item) for item in items)
+    assert len(items) == 6 and all(re.search(r'\b(was|were|had)\b', item) for item in items)
     assert '5,000' in CHANGES and '5,000' not in BODY and '15 best of round 1' not in BODY
 
 
