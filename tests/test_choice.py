@@ -122,6 +122,17 @@ def test_a_need_that_nothing_meets(page):
     assert row['technique'] == 'none' and list(row) == list(asked('plain', digits.index == 'cfg', 'score')[0])
 
 
+def test_the_search_of_the_exercise(page):
+    "Its code runs as it is shown, and what it finds meets the condition."
+    code, = re.findall(r'```python\n(prose_table.*?)```', ''.join(src(c) for c in CELLS.values()), re.S)
+    digits, line_of = page.user_ns['digits'], page.user_ns['line_of']
+    out = page.run(code)
+    assert not page.exc
+    enough = digits[digits.recall >= digits.recall['cfg']]
+    first = enough.precision.idxmax()
+    assert f"`{line_of('', first, digits.loc[first])['command'].strip('`')}`" in ''.join(out[0]['data']['text/markdown']).split('\n')[2]
+
+
 def test_photographs_when_they_are_there_and_before(page):
     "Before: one sentence. Then: the table of needs and the verdicts of both, and no word of what is to come."
     had = page.user_ns['on_photographs']

@@ -30,7 +30,7 @@ def of_the_contest(digits):
     least = digits.tables.gains().groupby('candidate').gain.min().drop('cfg')
     first = least.idxmax()
     assert digits.verdict(first)[0] == 'undecided' and digits.judges == 3, 'sentence 4 says not beyond doubt'
-    yield f'while the best of {sum(digits.counts.values())} techniques and variants, {digits.title(first)}, lowers it by {digits.gain(first)} %, depending on the judge, and not beyond doubt.'
+    yield f'while the best of {sum(digits.counts.values())} others, {digits.title(first)}, brings it {digits.gain(first)} % below plain guidance at its best, depending on the judge, not beyond doubt.'
     yield f'any of the {digits.counts["undecided"]} that [three judges leave undecided]'
     assert digits.counts['better'] == 0, 'sentence 5 says that none is'
     yield f'(none is so beyond doubt, and {digits.counts["worse"]} are worse)'
