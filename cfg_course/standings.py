@@ -150,7 +150,7 @@ def read_standings(
 def same_dose(
     standings:Standings, # of a model
 )->pd.DataFrame: # candidate, strength, score, effective, over
-    "How a setting does beside plain guidance of its dose, for every one that has a mean effective scale within the curve of plain guidance."
+    "By how much each setting scores above plain guidance of its dose, where that has been measured."
     rows = standings.tuning
     setting = ['candidate', 'strength']
     doses = rows[rows.metric == 'effective_scale'].groupby(setting).value.mean()
