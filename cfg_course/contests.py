@@ -149,17 +149,12 @@ class Counts(NamedTuple):
     catalogue:int # techniques of the catalogue
     entered:int # those of them that take part
     lines:int # lines of those who take part: a technique in another form is one more
-    first:int # techniques of the first comparison
-    first_lines:int # its lines
 
-def count_techniques(
-    first:Iterable[str], # names in the table of the first comparison
-)->Counts: # beside plain guidance
+def count_techniques()->Counts: # beside plain guidance
     "What is meant by a number of techniques."
     known = {e.name for e in list_families()} - {'cfg'}
     lines = {c.name for c in candidates('')} - {'cfg'}
-    earlier = set(first) - {'cfg'}
-    return Counts(len(known), len(known & lines), len(lines), len(known & earlier), len(earlier))
+    return Counts(len(known), len(known & lines), len(lines))
 
 # %% ../nbs/20a_contests.ipynb #20ac0012
 class Round(NamedTuple):

@@ -5,6 +5,7 @@ from html.parser import HTMLParser
 import numpy as np, pandas as pd, pytest, torch
 from PIL import Image
 
+from cfg_course import pictures
 from cfg_course.catalogue import list_families
 from cfg_course.contests import OUT, candidates, head_of, Entry
 from cfg_course.core import InputError
@@ -38,31 +39,55 @@ def rows_of(candidate, value, which, judges, metrics, rng, seed=0, num=1000):
     head = head_of(Entry(candidate.name, value, point), 24.)
     def line(judge, metric, v): return dict(head, judge=judge, metric=metric, **{k: f'{o:.6g}' for k, o in zip(('value', 'low', 'high'), v)})
     yield line('', 'effective_scale', (1.5, 1.4, 1.6))
-    yield from (line(j, m, invented(rng, m)) for j in judges for m in metrics)
+    for j in judges:
+        for m in metrics:
+            yield line(j, m, invented(rng, m))
+            if seed: yield from (line(j, f'{m}{compare.LESS}{r.differs}', AWAY[r.name, k_of(candidate)]) for r in compare.RIVALS)
+
+
+AWAY = {('evaluations', 'better'): (-1.5, -2.5, -.5), ('evaluations', 'worse'): (1.25, .25, 2.25), ('evaluations', 'undecided'): (.5, -.5, 1.5),
+        ('steps', 'better'): (.75, .25, 1.25), ('steps', 'worse'): (-.25, -1.25, .75), ('steps', 'undecided'): (-2, -3, -1)} # of whom the first rival says what
+SECOND = dict(better='worse', worse='undecided', undecided='better') # what the second says of whom the first says that
+HOLM = dict(evaluations=.2, steps=.3)
+
+
+def k_of(candidate):
+    "The verdict of a candidate at equal evaluations: each in turn."
+    names = [c.name for c in candidates('w')]
+    return compare.VERDICTS[(names.index(candidate.name) + 2) % 3]
 
 
 def write(rows, path, columns=compare.MEASURED): pd.DataFrame(rows, columns=columns).to_csv(path, index=False)
 
 
-def make_tables(out, sets=compare.SETS, stages='tuned chosen differences verdicts', names=None, seed=0, seeds=(1,), best=3):
+EVERYTHING = 'tuned chosen differences verdicts exact'
+
+
+def make_tables(out, sets=compare.SETS, stages=EVERYTHING, names=None, seed=0, seeds=(1,), best=3):
     "Tables of a contest in which every candidate takes part: numbers from a seed."
     out.mkdir(exist_ok=True)
     for which in sets:
         rng, judges = random.Random(f'{seed} {which.name}'), [j['name'] for j in next(o for o in NOW['sets'] if o['name'] == which.name)['judges']]
         who = [c for c in candidates(which.weak) if names is None or c.name in names]
-        path = {k: compare.table_of(which.model, k, out) for k in ('first', 'finer', 'chosen', 'differences', 'verdicts')}
+        path = lambda stage: compare.table_of(which.model, stage, out)
         if 'tuned' in stages:
-            write([r for c in who for v in c.values[:-1] for r in rows_of(c, v, which, judges, TUNED, rng)], path['first'])
-            write([r for c in who for v in c.values[-1:] for r in rows_of(c, v, which, judges, TUNED, rng)], path['finer'])
+            write([r for c in who for v in c.values[:-1] for r in rows_of(c, v, which, judges, TUNED, rng)], path('first'))
+            write([r for c in who for v in c.values[-1:] for r in rows_of(c, v, which, judges, TUNED, rng)], path('finer'))
         if 'chosen' in stages:
-            write([r for c in who for s in seeds for r in rows_of(c, c.values[best], which, judges, list(compare.MEASURES), rng, s)], path['chosen'])
-        others = who[1:]
-        if 'differences' in stages:
-            rows = [dict(candidate=c.name, judge=j, metric='fid', difference=-1.5, error=.5, low=-2.5, high=-.5, p=.003) for c in others for j in judges]
-            write(rows, path['differences'], ['candidate', 'judge', 'metric', 'difference', 'error', 'low', 'high', 'p'])
-        if 'verdicts' in stages:
-            rows = [dict(candidate=c.name, least=-2, most=1, p=.01, holm=.2, verdict=compare.VERDICTS[k % 3]) for k, c in enumerate(others)]
-            write(rows, path['verdicts'], ['candidate', 'least', 'most', 'p', 'holm', 'verdict'])
+            write([r for c in who for s in seeds for r in rows_of(c, c.values[best], which, judges, list(compare.MEASURES), rng, s)], path('chosen'))
+        for rival in compare.RIVALS:
+            away = lambda c: dict(zip(('difference', 'low', 'high'), AWAY[rival.name, k_of(c)]), error=.5, p=.003)
+            said = lambda c: k_of(c) if rival.name == 'evaluations' else SECOND[k_of(c)]
+            if 'differences' in stages:
+                rows = [dict(candidate=c.name, judge=j, metric='fid', **away(c)) for c in who for j in judges]
+                write(rows, path(f'differences{rival.ending}'), ['candidate', 'judge', 'metric', 'difference', 'error', 'low', 'high', 'p'])
+            if 'verdicts' in stages:
+                rows = [dict(candidate=c.name, least=-2, most=1, p=.01, holm=HOLM[rival.name], verdict=said(c), league=c.league) for c in who[1:]]
+                write(rows, path(f'verdicts{rival.ending}'), ['candidate', 'least', 'most', 'p', 'holm', 'verdict', 'league'])
+        if 'exact' in stages:
+            rows = [dict(candidate=compare.REAL, measure=m, value=k) for k, m in enumerate(compare.EXACT_MEASURES)]
+            rows += [dict(candidate=c.name, strength=c.values[best], seed=str(s), measure=m, value=k + i + s/10) for i, c in enumerate(who) for s in seeds for k, m in enumerate(compare.EXACT_MEASURES)]
+            write(rows, path('chosen_exact'), ['candidate', 'measure', 'value', 'strength', 'seed'])
     return out
 
 
@@ -85,7 +110,7 @@ def whole(tmp_path_factory):
 
 def test_what_compares_does_not_tune(whole):
     "The rows of the chosen strengths come from other noise and do not go into the curves of tuning."
-    first, finer, chosen = (compare.read_table(compare.table_of('mnist-a', k, whole[0]), compare.MEASURED) for k in ('first', 'finer', 'chosen'))
+    first, finer, chosen = (compare.read_measured(compare.table_of('mnist-a', k, whole[0]), 'mnist-a') for k in ('first', 'finer', 'chosen'))
     assert len(chosen) and len(compare.tuning_rows('mnist-a', whole[0])) == len(first) + len(finer)
 
 
@@ -141,23 +166,65 @@ def test_numbers_are_those_of_the_tables(whole):
     assert list(long) == list(compare.HEAD)
     for which in compare.SETS:
         rows = pd.read_csv(compare.table_of(which.model, 'chosen', results), dtype=str, keep_default_na=False)
-        rows = rows[rows.judge != '']
+        rows = rows[(rows.judge != '') & ~rows.metric.str.contains(compare.LESS)]
         for o in rows.sample(200, random_state=3).to_dict('records'):
             want = [float(f'{float(o[k]):.4g}') for k in ('value', 'low', 'high')]
             assert of(data, o['candidate'])['results'][which.name]['judges'][o['judge']][o['metric']] == pytest.approx(want, rel=2e-3)
             line = long[(long.set == which.name) & (long.technique == o['candidate']) & (long.judge == o['judge']) & (long.metric == o['metric'])]
             assert len(line) == 1 and [float(line.iloc[0][k]) for k in ('value', 'low', 'high')] == pytest.approx(want, rel=2e-3)
-        assert len(long[long.set == which.name]) == len(rows)
+        mine = long[(long.set == which.name)]
+        assert len(mine[mine.judge != compare.WORLD]) == len(rows) and len(mine[mine.judge == compare.WORLD]) == (ALL + 1)*len(compare.EXACT_MEASURES)
     assert 'NaN' not in json.dumps(data) and len(data['edition']) == 8
 
 
 def test_verdicts_and_differences_are_taken_over(whole):
-    _, data, page, _ = whole
-    found = of(data, 'apg')['results']['mnist']
-    assert found['verdict'] in compare.VERDICTS and found['holm'] == .2 and found['differences']['mnist-fit']['fid'] == [-1.5, -2.5, -.5, .003]
-    assert 'verdict' not in of(data, 'cfg')['results']['mnist']
-    counts = [sum(o['results']['mnist'].get('verdict') == v for o in data['techniques']) for v in ('better', 'worse', 'undecided')]
-    assert sum(counts) == len(data['techniques']) - 1 and '{} are better, {} worse and {} undecided'.format(*counts) in page
+    "Each rival has its own: at equal evaluations, and at equal steps."
+    _, data, page, text = whole
+    found = of(data, 'apg')['results']['mnist']['against']
+    for rival in compare.RIVALS:
+        want, first = found[rival.name], k_of(next(c for c in candidates('w') if c.name == 'apg'))
+        assert want['verdict'] == (first if rival.name == 'evaluations' else SECOND[first]) and want['holm'] == HOLM[rival.name]
+        assert want['differences']['mnist-fit']['fid'] == [*AWAY[rival.name, first], .003]
+        verdicts = [o['results']['mnist']['against'][rival.name].get('verdict') for o in data['techniques']]
+        assert verdicts[0] is None and None not in verdicts[1:]
+        counts = [verdicts.count(v) for v in ('better', 'worse', 'undecided')]
+        assert 'Compared with plain guidance {}, {} are better, {} worse and {} undecided.'.format(rival.title, *counts) in page
+        assert f'- **{rival.title.capitalize()}.** {rival.words}' in page and re.match(r'[A-Z][^.]*\.$', rival.words)
+        assert f'<b>{want["verdict"]}</b> {rival.title}' in re.search(r'<code>apg</code>.*', page)[0]
+    long = pd.read_csv(io.StringIO(text), dtype=str, keep_default_na=False)
+    row = long[(long.set == 'mnist') & (long.technique == 'apg') & (long.metric == 'fid') & (long.judge == 'mnist-fit')].iloc[0]
+    for rival in compare.RIVALS:
+        want = found[rival.name]
+        assert [float(row[k + rival.ending]) for k in compare.DIFFERENCE] == want['differences']['mnist-fit']['fid']
+        assert (row['verdict' + rival.ending], float(row['holm' + rival.ending])) == (want['verdict'], want['holm'])
+    assert not set(long.metric) & {f'{m}{compare.LESS}{r.differs}' for m in compare.MEASURES for r in compare.RIVALS}
+
+
+def test_the_mean_effective_scale_is_a_column(whole):
+    long = pd.read_csv(io.StringIO(whole[3]), dtype=str, keep_default_na=False)
+    assert set(long[long.technique != compare.REAL].effective_scale) == {'1.5'} and of(whole[1], 'apg')['results']['mnist']['effective'] == [1.5, 1.4, 1.6]
+    now = pd.read_csv(DATA/'compare.csv', dtype=str, keep_default_na=False)
+    for o in NOW['techniques']:
+        own = o['results'].get('mnist', {}).get('effective')
+        want = {f'{own[0]:g}'} if own else {''}
+        assert set(now[(now.technique == o['name']) & (now.set == 'mnist')].effective_scale) == want, o['name']
+
+
+def test_exact_measures_are_taken_over(whole):
+    "Of every technique and of real images, with the words of the module that measures."
+    _, data, _, text = whole
+    assert data['exact'] == [dict(name=k, words=m.words) for k, m in pictures.MEASURES.items()]
+    long = pd.read_csv(io.StringIO(text), dtype=str, keep_default_na=False)
+    long = long[long.judge == 'exact world']
+    for one in data['sets']:
+        assert one['real'] == {m: k for k, m in enumerate(pictures.MEASURES)}
+        real = long[(long.set == one['name']) & (long.technique == 'real images')]
+        assert dict(zip(real.metric, real.value.astype(float))) == one['real']
+        for i, o in enumerate(data['techniques']):
+            want = {m: pytest.approx(k + i + .1, rel=1e-3) for k, m in enumerate(pictures.MEASURES)}
+            assert o['results'][one['name']]['exact'] == want
+        mine = long[(long.set == one['name']) & (long.technique == 'apg')]
+        assert dict(zip(mine.metric, mine.value.astype(float))) == of(data, 'apg')['results'][one['name']]['exact']
 
 
 def test_without_chosen_strengths_the_best_of_tuning_is_shown(tmp_path):
@@ -180,7 +247,9 @@ def test_what_is_not_measured_is_said(tmp_path, sets):
     missing = [o for o in compare.SETS if o not in sets]
     assert all(f'**{o.title}:** not measured yet.' in page for o in missing) and ('The runs are under way' in page) == (not sets)
     assert all(o.name not in t['results'] for o in missing for t in data['techniques']) and bool(data['edition']) == bool(sets)
-    assert text.count('\n') == 1 + sum(ALL - 2 + 54 if o in sets else ALL for o in compare.SETS)
+    each = 3*len(compare.MEASURES) + len(pictures.MEASURES)
+    assert text.count('\n') == 1 + sum(ALL - 2 + 2*each + len(pictures.MEASURES) if o in sets else ALL for o in compare.SETS)
+    assert 'first comparison' not in page and 'Until then' not in page
 
 
 def test_seeds_are_averaged_and_their_interval_shrinks(tmp_path):
@@ -234,11 +303,172 @@ def test_a_damaged_table_costs_one_line_and_nothing_is_written(tmp_path, capsys,
     assert page.read_text() == TEXT and not (tmp_path/'o').exists()
 
 
-def test_a_verdict_has_one_of_three_words(tmp_path):
-    results = make_tables(tmp_path/'t', compare.SETS[:1], names=['cfg', 'apg'])
-    path = compare.table_of('mnist-a', 'verdicts', results)
-    path.write_text(path.read_text().replace('better', 'best'))
-    with pytest.raises(InputError, match='verdict of apg'): made(results, tmp_path/'o')
+def edit(path, **columns):
+    "Change columns of a table: name -> function of the rows."
+    table = pd.read_csv(path, dtype=str, keep_default_na=False)
+    table.assign(**columns).to_csv(path, index=False)
+
+
+def where(row, column, text): return lambda t: t[column].mask(row(t), text)
+
+
+def stage(name): return lambda out: compare.table_of('mnist-a', name, out)
+
+
+def drop(*names): return lambda out: [stage(n)(out).unlink() for n in names]
+
+
+def change(name, row, column, text): return lambda out: edit(stage(name)(out), **{column: where(row, column, text)})
+
+
+def twice(name):
+    def act(out):
+        table = pd.read_csv(stage(name)(out), dtype=str, keep_default_na=False)
+        pd.concat([table, table[-1:]]).to_csv(stage(name)(out), index=False)
+    return act
+
+
+apg, first, real = lambda t: t.candidate == 'apg', lambda t: t.index == 0, lambda t: t.candidate == compare.REAL
+SPOILT = { # what happened to the tables -> what the line of the error names
+    'verdicts, no differences': (drop('differences'), 'contest_mnist-a_verdicts.csv.*no contest_mnist-a_differences.csv'),
+    'differences, no verdicts': (drop('verdicts'), 'contest_mnist-a_differences.csv.*no contest_mnist-a_verdicts.csv'),
+    'the same, at equal steps': (drop('differences_steps'), 'verdicts_steps.csv.*no contest_mnist-a_differences_steps.csv'),
+    'no chosen strengths': (drop('chosen', 'chosen_exact'), 'contest_mnist-a_differences.csv'),
+    'exact, no chosen strengths': (drop('chosen', 'differences', 'verdicts', 'differences_steps', 'verdicts_steps'), 'contest_mnist-a_chosen_exact.csv'),
+    'a word that is no verdict': (change('verdicts', apg, 'verdict', 'best'), 'contest_mnist-a_verdicts.csv, verdict'),
+    'a word that is no verdict, steps': (change('verdicts_steps', apg, 'verdict', ''), 'contest_mnist-a_verdicts_steps.csv, verdict'),
+    'another verdict than that of the differences': (change('verdicts', lambda t: t.verdict == 'better', 'verdict', 'worse'), 'verdict of .*bear out'),
+    'the same, steps': (change('verdicts_steps', lambda t: t.verdict == 'worse', 'verdict', 'better'), 'verdicts_steps.csv, verdict of'),
+    'a verdict on nobody': (change('verdicts', apg, 'candidate', 'nobody'), 'contest_mnist-a_verdicts.csv, candidate'),
+    'a verdict twice': (twice('verdicts'), 'contest_mnist-a_verdicts.csv'),
+    'Holm is no number': (change('verdicts', apg, 'holm', 'nan'), 'contest_mnist-a_verdicts.csv, holm'),
+    'a verdict without a difference in FID': (change('differences', apg, 'metric', 'kid'), 'verdict of apg'),
+    'a difference of others': (change('differences', apg, 'difference', '-7.5'), 'contest_mnist-a_differences.csv, apg'),
+    'a difference of others, steps': (change('differences_steps', apg, 'difference', '-7.5'), 'contest_mnist-a_differences_steps.csv, apg'),
+    'a difference that is none': (change('differences', apg, 'difference', 'nan'), 'contest_mnist-a_differences.csv, apg'),
+    'differences of another judge': (change('differences', apg, 'judge', 'mnist'), 'contest_mnist-a_differences.csv'),
+    'a difference twice': (twice('differences'), 'contest_mnist-a_differences.csv'),
+    'an unknown measure': (change('chosen', first, 'metric', 'beauty'), 'contest_mnist-a_chosen.csv, metric'),
+    'an unknown measure in tuning': (change('first', first, 'metric', 'fid - plain guidance'), 'contest_mnist-a_first.csv, metric'),
+    'an unknown measure of differences': (change('differences', apg, 'metric', 'beauty'), 'contest_mnist-a_differences.csv, metric'),
+    'an unknown exact measure': (change('chosen_exact', apg, 'measure', 'fid'), 'contest_mnist-a_chosen_exact.csv, measure'),
+    'exact measures of somebody else': (change('chosen_exact', apg, 'candidate', 'pag'), 'contest_mnist-a_chosen_exact.csv, pag'),
+    'exact measures at another strength': (change('chosen_exact', apg, 'strength', '17'), 'contest_mnist-a_chosen_exact.csv, apg.*strength 17'),
+    'exact measures of another seed': (change('chosen_exact', apg, 'seed', '2'), 'contest_mnist-a_chosen_exact.csv, apg.*seed 2'),
+    'exact measures that are no numbers': (change('chosen_exact', apg, 'value', 'high'), 'contest_mnist-a_chosen_exact.csv, value'),
+    'an exact strength that is no number': (change('chosen_exact', apg, 'strength', ''), 'contest_mnist-a_chosen_exact.csv, strength'),
+    'an exact measure twice': (twice('chosen_exact'), 'contest_mnist-a_chosen_exact.csv'),
+    'two chosen strengths': (change('chosen', first, 'strength', '1.125'), 'contest_mnist-a_chosen.csv, strength of cfg'),
+    'a number twice': (twice('chosen'), 'contest_mnist-a_chosen.csv'),
+    'pictures of another model': (change('chosen', apg, 'model', 'mnist-b'), 'contest_mnist-a_chosen.csv, model'),
+    'evaluations that are no number': (change('chosen', first, 'nfe', ''), 'contest_mnist-a_chosen.csv, nfe'),
+    'an endless strength': (change('first', apg, 'strength', 'inf'), 'contest_mnist-a_first.csv, strength'),
+    'parameters that are none': (change('chosen', apg, 'parameters', 'abc'), 'row of apg'),
+    'a scale that is none': (change('chosen', apg, 'scale', 'much'), 'apg'),
+    'a plan of another kind': (lambda out: compare.plan_path('mnist-a', out).write_text('{"candidates": [{"name": "cfg"}]}'), 'contest_mnist-a_plan.json'),
+    'a plan with words': (lambda out: compare.plan_path('mnist-a', out).write_text('{"candidates": "abc", "refused": 3}'), 'contest_mnist-a_plan.json')}
+
+
+@pytest.fixture(scope='module')
+def two(tmp_path_factory):
+    "Tables with two techniques, to be copied and spoilt."
+    return make_tables(tmp_path_factory.mktemp('two')/'tables', compare.SETS[:1], names=['cfg', 'cfgpp', 'apg', 'fdg'])
+
+
+@pytest.mark.parametrize('kind', SPOILT)
+def test_tables_that_do_not_belong_together_cost_one_line(tmp_path, two, kind):
+    results = shutil.copytree(two, tmp_path/'t')
+    compare.find_results(MNIST, results)
+    act, words = SPOILT[kind]
+    act(results)
+    with pytest.raises(InputError) as e: compare.find_results(MNIST, results)
+    assert re.search(words, str(e.value)) and '\n' not in str(e.value) and len(str(e.value)) < 500
+
+
+def test_any_cell_that_is_spoilt_costs_one_line_or_is_not_shown(tmp_path, two):
+    "Words in the place of what stood there, in some columns of every table: no other error than one line."
+    rng = random.Random(5)
+    for path in sorted(two.glob('*.csv')):
+        table = pd.read_csv(path, dtype=str, keep_default_na=False)
+        for column in rng.sample(list(table), 3):
+            spoilt = table.copy()
+            spoilt.loc[rng.randrange(len(table)), column] = rng.choice(['', 'nan', 'inf', 'x', '-1', '1e999', '\u2212', '"', 'a,b', '[1]'])
+            results = tmp_path/f'{path.stem}-{column}'
+            shutil.copytree(two, results)
+            spoilt.to_csv(results/path.name, index=False)
+            try: found = compare.find_results(MNIST, results)
+            except InputError as e:
+                assert '\n' not in str(e)
+                continue
+            json.dumps([found.about, found.results], allow_nan=False)
+
+
+def measured_with(two, tmp_path, *acts):
+    results = shutil.copytree(two, tmp_path/'t')
+    for act in acts: act(results)
+    return made(results, tmp_path/'o')
+
+
+def test_what_is_no_number_is_not_shown(tmp_path, two):
+    "Not a mean over the others, not a zero."
+    fid = lambda t: (t.candidate == 'apg') & (t.metric == 'kid') & (t.judge == 'mnist-fit')
+    log = lambda t: (t.candidate == 'apg') & (t.measure == 'log_prob')
+    data, _, text = measured_with(two, tmp_path, change('chosen', fid, 'value', 'nan'), change('chosen_exact', log, 'value', ''), change('chosen_exact', lambda t: real(t) & (t.measure == 'off'), 'value', 'inf'))
+    found = of(data, 'apg')['results']['mnist']
+    assert 'kid' not in found['judges']['mnist-fit'] and 'kid' in found['judges']['mnist-residual']
+    assert list(found['exact']) == [m for m in pictures.MEASURES if m != 'log_prob'] and 'off' not in data['sets'][0]['real']
+    long = pd.read_csv(io.StringIO(text), dtype=str, keep_default_na=False)
+    assert long[(long.technique == 'apg') & (long.metric == 'log_prob')].empty and long[(long.technique == compare.REAL) & (long.metric == 'off')].empty
+
+
+def test_a_mean_over_seeds_needs_all_of_them(tmp_path):
+    results = make_tables(tmp_path/'t', compare.SETS[:1], names=['cfg', 'apg'], seeds=(1, 3))
+    one = lambda t: (t.candidate == 'apg') & (t.measure == 'off') & (t.seed == '3')
+    change('chosen_exact', one, 'value', 'nan')(results)
+    found = compare.find_results(MNIST, results).results['apg']['exact']
+    assert 'off' not in found and found['along'] == list(pictures.MEASURES).index('along') + 1.2
+    table = pd.read_csv(stage('chosen_exact')(results), dtype=str, keep_default_na=False)
+    table[table.seed != '3'].to_csv(stage('chosen_exact')(results), index=False)
+    with pytest.raises(InputError, match='seed 1; to mend|strength .* seed 1'): compare.find_results(MNIST, results)
+
+
+def test_half_of_the_exact_table(tmp_path, two):
+    "A technique that it lacks is not measured there; nor are real images."
+    def halve(out):
+        table = pd.read_csv(stage('chosen_exact')(out), dtype=str, keep_default_na=False)
+        table[table.candidate == 'cfg'].to_csv(stage('chosen_exact')(out), index=False)
+    data, _, _ = measured_with(two, tmp_path, halve)
+    assert of(data, 'apg')['results']['mnist']['exact'] == {} and len(of(data, 'cfg')['results']['mnist']['exact']) == len(pictures.MEASURES) and data['sets'][0]['real'] == {}
+
+
+def test_one_rival_without_the_other(tmp_path, two):
+    data, page, _ = measured_with(two, tmp_path, drop('differences_steps', 'verdicts_steps'))
+    assert data['sets'][0]['compared'] == dict(evaluations=True, steps=False)
+    assert 'Compared with plain guidance at equal evaluations' in page and 'Compared with plain guidance at equal steps' not in page
+    assert set(of(data, 'apg')['results']['mnist']['against']) == {'evaluations'}
+
+
+def test_numbers_of_tuning_do_not_stand_in_for_chosen_ones(tmp_path, two):
+    "Who is lacking at the chosen strengths is not measured, though tuning has numbers of it."
+    def lose(out):
+        for name in ('chosen', 'chosen_exact', 'differences', 'verdicts', 'differences_steps', 'verdicts_steps'):
+            table = pd.read_csv(stage(name)(out), dtype=str, keep_default_na=False)
+            table[~apg(table)].to_csv(stage(name)(out), index=False)
+    data, page, text = measured_with(two, tmp_path, lose)
+    assert 'mnist' not in of(data, 'apg')['results'] and f'3 of {ALL} techniques are measured, at strengths chosen before' in page
+    assert {o['results']['mnist']['state'] for o in data['techniques'] if 'mnist' in o['results']} == {'chosen'}
+
+
+def test_a_technique_that_failed_at_the_chosen_strength(tmp_path, two):
+    def fail(out):
+        table = pd.read_csv(stage('chosen')(out), dtype=str, keep_default_na=False)
+        lost = table[apg(table)][:1].assign(nfe='', judge='', metric='failed', value='', low='', high='')
+        pd.concat([table[~apg(table)], lost]).to_csv(stage('chosen')(out), index=False)
+        for name in ('chosen_exact', 'differences', 'verdicts', 'differences_steps', 'verdicts_steps'):
+            table = pd.read_csv(stage(name)(out), dtype=str, keep_default_na=False)
+            table[~apg(table)].to_csv(stage(name)(out), index=False)
+    data, _, _ = measured_with(two, tmp_path, fail)
+    assert of(data, 'apg')['results']['mnist'] == dict(state='failed')
 
 
 def test_page_and_data_are_those_of_the_tables():
@@ -259,10 +489,10 @@ def test_nothing_is_made_up():
 @pytest.fixture
 def pictured(tmp_path):
     "Images that were kept, for some techniques, and the tables."
-    results, folder = make_tables(tmp_path/'t', compare.SETS[:1], 'chosen', ['cfg', 'apg', 'fbg', 'cfg+pag'], seeds=(3,)), tmp_path/'images'
+    results, folder = make_tables(tmp_path/'t', compare.SETS[:1], 'tuned chosen', ['cfg', 'apg', 'fbg', 'cfg+pag'], seeds=(3,)), tmp_path/'images'
     folder.mkdir()
     measured, rng, images = compare.find_results(compare.SETS[0], results), np.random.default_rng(0), {}
-    for name, (point,) in measured.points.items():
+    for name, (point, *_) in measured.points.items():
         y = torch.arange(10).repeat_interleave(100)
         x = torch.from_numpy(rng.integers(0, 255, (1000, 1, 28, 28), dtype=np.uint8))
         images[name] = x.numpy()
@@ -299,23 +529,57 @@ def test_pictures_that_are_too_large_are_refused_and_the_old_ones_stay(pictured,
     assert {p: p.read_bytes() for p in (out/'o').rglob('*.*') if p.name != 'page.qmd'} == {p: v for p, v in before.items() if p.name != 'page.qmd'}
 
 
-def test_pictures_are_on_the_same_noise(pictured):
-    "Some were drawn in a later round, all in the first: the first has the pictures of all."
-    out, results, folder, _ = pictured
-    for path in folder.iterdir(): path.unlink()
-    which, tuned = compare.SETS[0], make_tables(out/'t2', compare.SETS[:1], 'tuned chosen', ['cfg', 'apg', 'pag'], seeds=(3,))
-    path = compare.table_of(which.model, 'chosen', tuned)
-    rows = pd.read_csv(path, dtype=str, keep_default_na=False)
-    rows[rows.candidate != 'pag'].to_csv(path, index=False)
-    measured = compare.find_results(which, tuned)
-    assert {k: sorted((p.num, p.seed) for p in own) for k, own in measured.points.items()} == dict(cfg=[(1000, 0), (1000, 3)], apg=[(1000, 0), (1000, 3)], pag=[(1000, 0)])
+def keep_all(folder, points, wanted=lambda name, point: True):
+    "Pictures of points, of which each tells its seed by its grey: 50 times it, and which of them it is."
     y = torch.arange(10).repeat_interleave(100)
-    for k, point in enumerate(p for own in measured.points.values() for p in own):
+    for path in folder.iterdir(): path.unlink()
+    for k, (name, point) in enumerate((n, p) for n, own in points.items() for p in own if wanted(n, p)):
         keep(Drawn(torch.full((1000, 1, 28, 28), 50*point.seed + k, dtype=torch.uint8), y, 24., (1., 1., 1.), 1.), keep_path(folder, point, fingerprints([point])[point.model]))
-    data, _, _ = made(tuned, out/'o2', folder)
+
+
+def seeds_of(out): return {p.stem: int(np.asarray(Image.open(p)).max())//50 for p in (out/'mnist').iterdir()}
+
+
+def test_pictures_are_those_of_the_numbers(pictured):
+    "All were drawn to tune, and again at the chosen strengths: these are shown, even where there are fewer of them."
+    out, results, folder, images = pictured
+    points = compare.find_results(MNIST, results).points
+    assert {k: [(p.num, p.seed) for p in own] for k, own in points.items()} == {k: [(1000, 3), (1000, 0)] for k in images}
+    for wanted, names in ((lambda n, p: True, set(images)), (lambda n, p: p.seed == 0 or n != 'apg', set(images) - {'apg'})):
+        keep_all(folder, points, wanted)
+        data, _, _ = made(results, out/'o2', folder)
+        note = json.loads((out/'o2'/'pictures.json').read_text())['mnist']
+        assert (note['samples'], note['seed']) == (1000, 3) and set(note['strengths']) == names
+        assert seeds_of(out/'o2') == {compare.slug(n): 3 for n in names}
+        assert {o['name'] for o in data['techniques'] if o['results'].get('mnist', {}).get('picture')} == names
+
+
+def test_pictures_of_tuning_are_shown_until_there_are_others(pictured):
+    out, results, folder, images = pictured
+    keep_all(folder, compare.find_results(MNIST, results).points, lambda n, p: p.seed == 0)
+    made(results, out/'o2', folder)
     note = json.loads((out/'o2'/'pictures.json').read_text())['mnist']
-    assert (note['samples'], note['seed']) == (1000, 0) and set(note['strengths']) == {'cfg', 'apg', 'pag'}
-    assert all(np.asarray(Image.open(p)).max() < 50 for p in (out/'o2'/'mnist').iterdir())
+    assert (note['samples'], note['seed']) == (1000, 0) and seeds_of(out/'o2') == {compare.slug(n): 0 for n in images}
+
+
+@pytest.mark.parametrize('name', ['cfg, ancestral', 'cfg, ddim', 'interval, middle', 'apg', 'cfg+slg', 'cfgpp', 'restart', 'best_of_n', 'fk'])
+def test_the_same_seed_is_the_same_noise(monkeypatch, name):
+    "What the first evaluation of the network sees, whatever the technique, its sampler, its steps and its strength; those that draw several pictures see more."
+    from cfg_course import samplers, sweeps
+    class Enough(BaseException): pass
+    def watched(told, x, sigma, y):
+        seen.append((x.clone(), y.clone()))
+        raise Enough
+    monkeypatch.setattr(samplers.Told, '__call__', watched)
+    known, seen = {c.name: c for c in candidates('digits')}, []
+    for k, who in enumerate(('cfg', name)):
+        point = known[who].point(known[who].values[1 + k], model='digits', num=10, seed=3)
+        sampling = dict(point.sampling) | dict(steps=8 + k)
+        with pytest.raises(Enough): sweeps.draw_point(point._replace(sampling=tuple(sampling.items())), batch_size=10)
+    (x, y), (other, labels) = seen
+    assert x.shape == (10, 1, 8, 8) and y.tolist() == list(range(10))
+    near = (other[:, None] - x).abs().amax((2, 3, 4)) < 1e-3
+    assert all(y[i] in labels[near[:, i]] for i in range(10)) and near.sum(1).max() == 1
 
 
 def test_a_photograph_keeps_its_colours():
@@ -356,7 +620,7 @@ def test_sorting(whole):
     def key(name, column):
         o, r = of(data, name), of(data, name)['results'].get('mnist', {})
         if column.startswith('judge'): return r['judges'][data['sets'][0]['judges'][int(column[5:])]['name']]['fid'][0] if r else None
-        return {'strength': r.get('strength'), 'verdict': order.get(r.get('verdict')), 'kind': compare.KINDS[o['kind']]}.get(column, o.get(column)) if column in ('strength', 'verdict', 'kind') else o[column]
+        return {'strength': r.get('strength'), **{c: order.get(r.get('against', {}).get(k, {}).get('verdict')) for c, k in (('verdict', 'evaluations'), ('steps', 'steps'))}, 'kind': compare.KINDS[o['kind']]}.get(column, o.get(column)) if column in ('strength', 'verdict', 'steps', 'kind') else o[column]
     for sort, names in found.items():
         keys = [key(n, sort.strip('-')) for n in names]
         assert names[0] == 'cfg' and sorted(names) == sorted(o['name'] for o in data['techniques'])
@@ -373,7 +637,11 @@ def test_filters_and_search(whole):
     everybody = data['techniques'][1:]
     for kind in {o['kind'] for o in everybody}: assert ask(kind=kind) == ['cfg', *(o['name'] for o in everybody if o['kind'] == kind)]
     for tag in {t for o in everybody for t in o['tags']}: assert ask(needs=tag) == ['cfg', *(o['name'] for o in everybody if tag in o['tags'])]
-    for verdict in compare.VERDICTS: assert ask(verdict=verdict) == ['cfg', *(o['name'] for o in everybody if o['results']['mnist']['verdict'] == verdict)]
+    said = lambda o, rival: o['results']['mnist']['against'][rival]['verdict']
+    for verdict in compare.VERDICTS:
+        assert ask(verdict=verdict) == ['cfg', *(o['name'] for o in everybody if said(o, 'evaluations') == verdict)]
+        assert ask(steps=verdict) == ['cfg', *(o['name'] for o in everybody if said(o, 'steps') == verdict)]
+    assert ask(verdict='better', steps='better') == ['cfg'] and ask(verdict='better', steps='worse') == ask(verdict='better')
     assert ask(search='KYNKÄÄNNIEMI 2024') == ['cfg', 'interval, middle', 'interval, all but low']
     assert ask(search='cfg-zero*') == ['cfg', 'cfg_zero'] and ask(search='.*') == ask(search='no such thing') == ['cfg'] and 'apg' in ask(search='  projected ')
     assert len(ask(search='')) == len(everybody) + 1 and ask(search='attention top', kind='term')[1:] == [o['name'] for o in everybody if o['kind'] == 'term' and 'attention' in o['title'] + o['needs']]
@@ -388,9 +656,9 @@ HOSTILE = ['', '#', '#data', '#data=', '#data=mnist&', '#data=mnist&data=mnist',
 @needs_node
 def test_addresses():
     "What an address says is what is shown, and whatever else stands there opens the usual state: all of it, not a part."
-    states = [dict(), dict(data='photographs'), dict(measure='recall', kind='term', needs='several', verdict='worse', sort='-year'), dict(a='cfg+pag', b='interval, all but low'),
+    states = [dict(), dict(data='photographs'), dict(measure='recall', kind='term', needs='several', verdict='worse', sort='-year'), dict(steps='better', sort='-steps'), dict(a='cfg+pag', b='interval, all but low'),
               dict(search='a & b=c #%'), dict(search='Ä ö 中'), dict(across='cost', up='fid', judge='2'), dict(sort='judge1', a='apg', b='apg')]
-    usual, there, other, long = run_js(f'''for (const o of data.sets) o.compared = true
+    usual, there, other, long = run_js(f'''for (const o of data.sets) o.compared = {{evaluations: true, steps: true}}
         const all = {json.dumps(states)}.map(o => ({{...C.usual(data), ...o}}))
         return [C.usual(data), all.map(o => C.asked(C.address(o, data), data)), {json.dumps(HOSTILE)}.map(h => C.asked(h, data)), C.address(C.usual(data), data)]''')
     assert there == [usual | o for o in states] and other == [usual]*len(HOSTILE) and long == '#'
@@ -399,9 +667,10 @@ def test_addresses():
 @needs_node
 def test_a_verdict_is_asked_for_only_where_there_are_some(whole):
     data = json.loads(json.dumps(whole[1]))
-    data['sets'][1]['compared'] = False
-    found = run_js('return ["#verdict=worse", "#data=photographs&verdict=worse", "#data=photographs"].map(h => C.asked(h, data)).map(s => [s.data, s.verdict])', data)
-    assert found == [['mnist', 'worse'], ['mnist', 'all'], ['photographs', 'all']]
+    data['sets'][1]['compared'] = dict(evaluations=False, steps=True)
+    asked = ['#verdict=worse', '#data=photographs&verdict=worse', '#data=photographs', '#data=photographs&steps=worse', '#data=photographs&steps=best']
+    found = run_js(f'return {asked}.map(h => C.asked(h, data)).map(s => [s.data, s.verdict, s.steps])', data)
+    assert found == [['mnist', 'worse', 'all'], ['mnist', 'all', 'all'], ['photographs', 'all', 'all'], ['photographs', 'all', 'worse'], ['mnist', 'all', 'all']]
 
 
 @needs_node
@@ -477,7 +746,7 @@ def test_controls_are_hidden_until_they_work():
 def test_every_part_that_the_script_asks_for_is_there():
     text = SCRIPT.read_text(encoding='utf-8')
     parts = set(re.findall(r'data-part="([\w-]+)"', RAW))
-    asked = set(re.findall(r"el\('([\w-]+)'\)", text)) | {f'{p}-{k}' for p in ('pick', 'side', 'to') for k in 'ab'} | {'data', 'measure', 'kind', 'needs', 'across', 'up', 'verdict', 'sort'}
+    asked = set(re.findall(r"el\('([\w-]+)'\)", text)) | {f'{p}-{k}' for p in ('pick', 'side', 'to') for k in 'ab'} | {'data', 'measure', 'kind', 'needs', 'across', 'up', 'verdict', 'steps', 'sort'}
     assert asked - parts == set() and parts - asked == {'scroll', 'two'}
     assert 'innerHTML' not in text and 'eval(' not in text and not re.search(r'https?://(?!www\.w3\.org)', text)
 
@@ -486,7 +755,7 @@ def test_controls_have_words_and_regions_can_be_reached():
     for tag, o in TAGS:
         if tag == 'div' and 'compare-scroll' in (o.get('class') or ''): assert o['tabindex'] == '0' and o['role'] == 'region' and len(o['aria-label']) > 10
         if tag in ('section', 'svg'): assert o['aria-label']
-    assert len(re.findall(r'<label[^>]*>[^<]+<(?:select|input)', RAW)) == len(re.findall(r'<(?:select|input)\b', RAW)) == 12
+    assert len(re.findall(r'<label[^>]*>[^<]+<(?:select|input)', RAW)) == len(re.findall(r'<(?:select|input)\b', RAW)) == 13
     assert len(re.findall(r'aria-live="polite"', RAW)) == 2
 
 
@@ -618,10 +887,21 @@ def test_in_a_browser(whole, browser):
     for hash in ('#data=photographs&sort=price', '#kind=__proto__', '#how-to-read-the-table', '#search=%E0%A4%A'):
         go(b, url + '?data=photographs' + hash)
         assert b.value(SAYS) == f'All {ALL - 1} techniques. Plain guidance stands first.' and b.value("document.querySelector('[data-part=data]').value") == 'mnist'
+    # Both verdicts, and what the exact world says of two and of real images
+    go(b, url + '#steps=better&a=apg&b=pag')
+    assert b.value(NAMES)[1:] == [o['name'] for o in data['techniques'][1:] if o['results']['mnist']['against']['steps']['verdict'] == 'better'][:24]
+    assert b.value("document.querySelector('[data-part=steps]').checkVisibility() && document.querySelector('[data-part=steps]').value") == 'better'
+    rows = b.value("[...document.querySelectorAll('[data-part=exact-rows] tr')].map(e => [e.querySelector('th[scope=row] small').textContent, ...[...e.querySelectorAll('td')].map(o => o.textContent)])")
+    both = [of(data, k)['results']['mnist']['exact'] for k in ('apg', 'pag')]
+    assert rows == [[m.words, *(run_js(f'return C.spelled({o[k]})') for o in (*both, data['sets'][0]['real']))] for k, m in pictures.MEASURES.items()]
+    assert b.value("[...document.querySelectorAll('[data-part=exact-head] th[scope=col]')].map(e => e.textContent)")[1:] == [of(data, 'apg')['title'], of(data, 'pag')['title'], 'real images']
+    said = b.value("document.querySelector('[data-part=numbers]').textContent")
+    assert all(r.words in said and f'FID minus that of plain guidance {r.title}' in said for r in compare.RIVALS) and 'mean effective scale1.51.4 to 1.6' in said
     # A phone
     b.dress((390, 844))
     go(b, url)
     assert b.value('document.documentElement.scrollWidth') <= 390
+    assert b.value("[...document.querySelectorAll('.compare-two .compare-scroll')].every(e => e.scrollWidth <= e.clientWidth)")
     b.value("(() => { const e = document.querySelector('[data-part=sort]'); e.value = '-year'; e.dispatchEvent(new Event('change')) })()")
     years = [of(data, n)['year'] for n in b.value(NAMES)[1:]]
     assert years == sorted(years, reverse=True) and b.value("document.querySelector('[data-part=sort]').checkVisibility()")

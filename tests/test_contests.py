@@ -3,7 +3,7 @@ import contextlib, csv, io, json, subprocess, sys
 from pathlib import Path
 from types import SimpleNamespace
 
-import pandas as pd, pytest
+import pandas as pd, pytest, torch
 
 from cfg_course.contests import GRID, Candidate, best_place, candidates, farther, finer, merge_shards, run_shard, tuning_score
 from cfg_course.core import InputError
@@ -15,6 +15,7 @@ from launching import environment, launch_two
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT/'tools'))
 import contests as tool
+import regret
 
 LINE = '--model digits --weak digits --num 60 --judges digits --reference 500 --real train --device cpu'
 
@@ -266,3 +267,22 @@ def test_mean_and_median(tmp_path):
     acc = OneProcess('cpu')
     median, mean = (find_images(point, {}, None, acc, 20, middle=m).effective[0] for m in ('median', 'mean'))
     assert mean > 1.2*median
+
+
+# What few images cost
+
+def test_a_random_order_is_one_of_each_class_and_the_same_for_all_settings():
+    y = torch.tensor([0, 1, 0, 1, 1, 0, 0, 1])
+    ranks = regret.ranks_of(y, 0)
+    for label in (0, 1): assert sorted(ranks[y == label].tolist()) == [0, 1, 2, 3]
+    assert torch.equal(ranks, regret.ranks_of(y, 0)) and any(not torch.equal(ranks, regret.ranks_of(y, k)) for k in (1, 2, 3))
+
+
+def test_regret_is_what_all_images_say_of_the_choice_of_few():
+    scores = {1.: {(0, 0): .5, (25, 0): .1, (25, 1): .9}, 2.: {(0, 0): .2, (25, 0): .3, (25, 1): .4}}
+    first, second = regret.regrets(scores)
+    assert (first['strength'], first['best'], first['images']) == (1., 2., 250) and abs(first['regret'] - .3) < 1e-12 and second['regret'] == 0
+
+
+def test_regret_wants_the_images(tmp_path):
+    with pytest.raises(SystemExit, match='keep-in'): regret.main(['--keep-in', str(tmp_path/'none')])

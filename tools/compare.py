@@ -5,8 +5,9 @@
     python tools/compare.py --check               only say whether the page is that of the tables
 
 It reads nbs/results/contest_MODEL_*.csv of the models in `SETS`, as many as there are: the stages of tuning, `chosen`
-(all measures at the chosen strengths), `differences` and `verdicts`. Without any it writes what the catalogue says of
-each technique, and the page says that nothing is measured yet.
+(all measures at the chosen strengths), `differences` and `verdicts` against plain guidance at equal evaluations, the
+same with `_steps` at equal steps, and `chosen_exact` (measures in the exact world of pictures). Without any it writes
+what the catalogue says of each technique, and the page says that nothing is measured yet.
 """
 from __future__ import annotations
 
@@ -28,11 +29,12 @@ from PIL import Image
 
 import marks
 from cfg_course.catalogue import FAMILIES, cost_of, list_families, parse_guidance, techniques_of
-from cfg_course.contests import Candidate, candidates, count_techniques, tuning_score
+from cfg_course.contests import LESS, Candidate, candidates, count_techniques, tuning_score
 from cfg_course.core import InputError, check, parse, writing
 from cfg_course.denoisers import find_model
 from cfg_course.evidence import judge_names
 from cfg_course.metrics import METRICS
+from cfg_course.pictures import MEASURES as EXACT_MEASURES
 from cfg_course.sweeps import Point, describe_point, fingerprints, keep_path, kept, labels_of, point_of
 from contests import TUNING, as_candidate, plan_path, table_of
 
@@ -65,6 +67,21 @@ MEASURES = dict( # metric -> its name on the page
     accuracy='recognised',
     class_std='spread of pixels',
     feature_spread='spread of features')
+
+class Rival(NamedTuple):
+    "What a technique is compared with: plain guidance, with one of two things equal."
+    name:str # of what is equal
+    differs:str # its name among the rows of the stage `chosen`
+    ending:str # of the names of its tables
+    title:str # in words
+    words:str # what it means, one sentence
+
+
+RIVALS = (
+    Rival('evaluations', 'plain', '', 'at equal evaluations',
+          'Plain guidance gets as many evaluations of the network for a picture as the technique, so one that costs more in a step has to make do with fewer steps.'),
+    Rival('steps', 'plain, equal steps', '_steps', 'at equal steps',
+          'Plain guidance takes as many steps as the technique, so what the technique does in a step is judged without what it costs.'))
 
 JUDGES = { # what the end of a judge's name says of it
     '': 'plain network',
@@ -203,9 +220,69 @@ def read_table(
         raise InputError(f'{path.name}: got {str(e)[:80]!r}, allowed: a table') from None
     lacking = [c for c in columns if c not in table]
     check(not lacking, path.name, ', '.join(lacking), 'a table with these columns')
-    for column in NUMBERS & set(columns):
-        wrong = table[column][pd.to_numeric(table[column], errors='coerce').isna()]
+    return table.fillna('') # a line that was cut lacks its last columns
+
+
+def check_numbers(
+    table:pd.DataFrame, # rows
+    columns:Iterable[str], # that hold numbers
+    path:Path, # of the table
+)->None:
+    "Raise an `InputError` where a column has something else."
+    for column in columns:
+        numbers = pd.to_numeric(table[column], errors='coerce')
+        wrong = table[column][~np.isfinite(numbers)]
         check(wrong.empty, f'{path.name}, {column}', next(iter(wrong), ''), 'a number')
+
+
+def check_known(
+    values:pd.Series, # of a column
+    known:Iterable[str], # that it may have
+    path:Path, # of the table
+    words:str='', # for what is known; all of it when not given
+)->None:
+    "Raise an `InputError` where a column names something else."
+    known = list(known)
+    wrong = values[~values.isin(known)]
+    check(wrong.empty, f'{path.name}, {values.name}', next(iter(wrong), ''), words or ', '.join(known))
+
+
+def check_once(
+    table:pd.DataFrame, # rows
+    columns:Iterable[str], # that tell one row from another
+    path:Path, # of the table
+)->None:
+    "Raise an `InputError` where two rows speak of the same."
+    columns = list(columns)
+    twice = table[table.duplicated(columns)]
+    check(twice.empty, path.name, ' '.join(twice.iloc[0][columns]) if len(twice) else '', 'once')
+
+
+def read_measured(
+    path:Path, # a .csv file, there or not
+    model:str, # whose pictures it is about
+)->pd.DataFrame: # its rows, none where there is no file
+    "A table of a stage; raises `InputError` for one that is damaged."
+    table = read_table(path, MEASURED)
+    if table is None:
+        return pd.DataFrame(columns=MEASURED, dtype=str)
+    check_numbers(table, NUMBERS, path)
+    check_numbers(table[table.metric != 'failed'], ['nfe'], path)
+    check_known(table.model, [model], path)
+    check_known(table.metric, KNOWN, path, 'a measure of the page')
+    check_once(table, ('candidate', 'strength', 'samples', 'seed', 'judge', 'metric'), path)
+    return table
+
+
+def read_chosen(
+    path:Path, # a .csv file, there or not
+    model:str, # whose pictures it is about
+)->pd.DataFrame: # its rows, none where there is no file
+    "The table of the chosen strengths: one for each."
+    table = read_measured(path, model)
+    for name, strengths in table.groupby('candidate').strength:
+        tried = strengths.unique()
+        check(len(tried) == 1, f'{path.name}, strength of {name}', ', '.join(tried), 'one')
     return table
 
 
@@ -220,10 +297,11 @@ def as_number(
     return float(f'{value:.{DIGITS}g}') if math.isfinite(value) else None
 
 
-NUMBERS = {'strength', 'steps', 'samples', 'seed'} # columns that tell one setting from another
+NUMBERS = 'strength', 'steps', 'samples', 'seed' # columns that tell one setting from another
 SETTING = ('candidate', 'strength', 'model', 'method', 'parameters', 'scale', 'sampler', 'steps', 'samples', 'seed', 'nfe')
 SAME = ('method', 'parameters', 'scale', 'sampler', 'steps', 'samples') # of all seeds of a setting
 MEASURED = (*SETTING, 'judge', 'metric', 'value', 'low', 'high')
+KNOWN = 'effective_scale', 'failed', *MEASURES, *(f'{m}{LESS}{r.differs}' for m in MEASURES for r in RIVALS) # metrics
 
 
 def tuning_rows(
@@ -231,9 +309,7 @@ def tuning_rows(
     results:Path, # folder
 )->pd.DataFrame: # rows of all stages
     "What was measured to tune."
-    tables = [read_table(table_of(model, stage, results), MEASURED) for stage in TUNING]
-    found = [t for t in tables if t is not None]
-    return pd.concat(found) if found else pd.DataFrame(columns=MEASURED, dtype=str)
+    return pd.concat([read_measured(table_of(model, stage, results), model) for stage in TUNING])
 
 
 def best_strength(
@@ -259,12 +335,15 @@ def joined(
     return [as_number(v) for v in (mean, mean - below, mean + above)]
 
 
+OWN = 'effective_scale', *MEASURES # metrics that are no difference from another setting
+
+
 def numbers_of(
     rows:pd.DataFrame, # of one candidate at one strength
 )->dict[str, dict[str, list]]: # judge -> metric -> value, low, high
     "What was measured at a setting."
     found = {}
-    for (judge, metric), mine in rows[rows.metric != 'failed'].groupby(['judge', 'metric'], sort=False):
+    for (judge, metric), mine in rows[rows.metric.isin(OWN)].groupby(['judge', 'metric'], sort=False):
         estimate = joined(mine)
         if estimate:
             found.setdefault(judge, {})[metric] = estimate
@@ -285,24 +364,132 @@ def curve_of(
 
 
 def differences_of(
-    table:pd.DataFrame|None, # of the set
+    table:pd.DataFrame, # of a rival
 )->dict[str, dict]: # candidate -> judge -> metric -> difference, low, high, p
     "Paired differences from plain guidance."
     found = {}
-    for row in () if table is None else table.to_dict('records'):
+    for row in table.to_dict('records'):
         mine = found.setdefault(row['candidate'], {}).setdefault(row['judge'], {})
-        mine.setdefault(row['metric'], [as_number(row[k]) for k in ('difference', 'low', 'high', 'p')])
+        mine[row['metric']] = [as_number(row[k]) for k in ('difference', 'low', 'high', 'p')]
     return found
 
 
-def verdicts_of(
-    table:pd.DataFrame|None, # of the set
-)->dict[str, dict]: # candidate -> verdict, Holm's p
-    "What all judges together say."
-    rows = [] if table is None else table.to_dict('records')
-    for row in rows:
-        check(row['verdict'] in VERDICTS, f'verdict of {row["candidate"]}', row['verdict'], ', '.join(VERDICTS))
-    return {row['candidate']: dict(verdict=row['verdict'], holm=as_number(row['holm'])) for row in rows}
+WAYS = dict(better=-1, worse=1) # sign of a difference in FID
+
+
+def check_verdict(
+    row:dict[str, str], # of a table of verdicts
+    differences:dict[str, dict], # of the candidate: judge -> metric -> difference, low, high, p
+    path:Path, # of the table
+)->None:
+    "Refuse a verdict that the differences do not bear out."
+    name, word = row['candidate'], row['verdict']
+    way = WAYS.get(word, 0)
+    values = [own['fid'][0] for own in differences.values() if 'fid' in own]
+    borne = values and all(v is not None and (not way or way*v > 0) for v in values)
+    check(borne, f'{path.name}, verdict of {name}', word, 'one that its differences in FID bear out')
+
+
+def read_rival(
+    rival:Rival, # one of `RIVALS`
+    path:Path, # of the table of the chosen strengths
+    chosen:pd.DataFrame, # that table
+)->dict[str, dict]: # candidate -> differences; verdict and Holm's p where there is one
+    "What comes of a comparison; raises `InputError` for tables that do not belong together."
+    paths = [path.with_name(f'{path.stem.removesuffix("_chosen")}_{kind}{rival.ending}.csv') for kind in ('differences', 'verdicts')]
+    away, said = read_table(paths[0], OF_DIFFERENCES), read_table(paths[1], OF_VERDICTS)
+    if away is None and said is None:
+        return {}
+    for one, other in (paths, paths[::-1]):
+        check(one.is_file(), other.name, f'no {one.name} beside it', 'both; to make them: python tools/contests.py verdicts')
+    check_differences(away, chosen, rival, paths[0])
+    check_numbers(said, ['holm'], paths[1])
+    check_known(said.verdict, VERDICTS, paths[1])
+    check_once(said, ['candidate'], paths[1])
+    differences = differences_of(away)
+    found = {name: dict(differences=own) for name, own in differences.items()}
+    check_known(said.candidate, found, paths[1], f'one of {paths[0].name}')
+    for row in said.to_dict('records'):
+        check_verdict(row, differences[row['candidate']], paths[1])
+        found[row['candidate']] |= dict(verdict=row['verdict'], holm=as_number(row['holm']))
+    return found
+
+
+OF_DIFFERENCES = 'candidate', 'judge', 'metric', 'difference', 'low', 'high', 'p'
+OF_VERDICTS = 'candidate', 'holm', 'verdict'
+NEAR = 1e-3 # how far two spellings of a number may be apart
+
+
+def check_differences(
+    away:pd.DataFrame, # differences
+    chosen:pd.DataFrame, # rows of the chosen strengths
+    rival:Rival, # what they are differences from
+    path:Path, # of the differences
+)->None:
+    "Refuse differences that are not those of the table that they were made from."
+    check_known(away.metric, MEASURES, path)
+    check_once(away, ('candidate', 'judge', 'metric'), path)
+    rows = chosen.assign(value=pd.to_numeric(chosen.value, errors='coerce'), metric=chosen.metric.str.removesuffix(f'{LESS}{rival.differs}'))
+    rows = rows[chosen.metric != rows.metric]
+    want = rows.groupby(['candidate', 'judge', 'metric']).value.mean().to_dict()
+    for row in away.to_dict('records'):
+        key = row['candidate'], row['judge'], row['metric']
+        check(key in want, path.name, ' '.join(key), 'a row of the chosen strengths; to mend: python tools/contests.py verdicts')
+        value = as_number(row['difference'])
+        same = value is None and not math.isfinite(want[key]) or value is not None and math.isclose(value, want[key], rel_tol=NEAR, abs_tol=1e-9)
+        check(same, f'{path.name}, {" ".join(key)}', row['difference'], f'{want[key]:.6g}, as at the chosen strengths; to mend: python tools/contests.py verdicts')
+
+
+OF_EXACT = 'candidate', 'strength', 'seed', 'measure', 'value'
+REAL = 'real images' # that stand among the candidates
+
+
+def read_exact(
+    path:Path, # a .csv file, there or not
+    chosen:pd.DataFrame, # rows of the chosen strengths
+)->dict[str, dict[str, float]]: # candidate or `REAL` -> measure -> value
+    "What the exact world says; raises `InputError` for a table of other pictures."
+    table = read_table(path, OF_EXACT)
+    if table is None:
+        return {}
+    drawn = table[table.candidate != REAL]
+    check_numbers(drawn, ('strength', 'seed'), path)
+    check_numbers(table[~table.value.str.lower().isin(('', 'nan', 'inf', '-inf'))], ['value'], path)
+    check_known(table.measure, EXACT_MEASURES, path)
+    check_once(table, OF_EXACT[:-1], path)
+    have, known = pictures_in(drawn), pictures_in(chosen)
+    for name, own in have.items():
+        check(own == known.get(name), f'{path.name}, {name}', spell_pictures(own), f'{spell_pictures(known.get(name))}; to mend: python tools/contests.py exact')
+    return {name: exact_means(rows) for name, rows in table.groupby('candidate', sort=False)}
+
+
+def pictures_in(
+    table:pd.DataFrame, # with candidate, strength, seed
+)->dict[str, set[tuple[float, float]]]: # candidate -> strengths with seeds
+    "Which pictures a table is about."
+    pairs = zip(table.candidate, table.strength.astype(float), table.seed.astype(float))
+    found = {}
+    for name, strength, seed in pairs:
+        found.setdefault(name, set()).add((as_number(strength), seed))
+    return found
+
+
+def spell_pictures(
+    pairs:set[tuple[float, float]]|None, # strengths with seeds
+)->str: # in words
+    "Which pictures, in words."
+    return ', '.join(f'strength {s:g} seed {k:g}' for s, k in sorted(pairs or ())) or 'a candidate of the chosen strengths'
+
+
+def exact_means(
+    rows:pd.DataFrame, # of one candidate
+)->dict[str, float]: # measure -> value
+    "Means over seeds; a measure that one of them lacks is not there."
+    values = pd.to_numeric(rows.value, errors='coerce').where(lambda v: np.isfinite(v))
+    seeds = rows.seed.nunique()
+    groups = values.groupby(rows.measure, sort=False)
+    means = {name: as_number(own.mean()) for name, own in groups if own.notna().sum() == seeds}
+    return {name: means[name] for name in EXACT_MEASURES if name in means}
 
 
 def settings_of(
@@ -316,18 +503,20 @@ class Found(NamedTuple):
     "What the tables say of a candidate on a data set."
     facts:dict[str, Any] # what JSON can hold
     settings:list[dict[str, str]] # of its pictures
+    number:int # of settings that the facts are about; they are the first
 
 
 def find_result(
     tuned:pd.DataFrame, # its rows of tuning
-    chosen:pd.DataFrame, # its rows at the chosen strength, or none
+    chosen:pd.DataFrame|None, # its rows at the chosen strength; none where there is no such table
     judges:list[str], # names
 )->Found: # empty where nothing is measured
-    "The numbers of a candidate at its best strength."
-    rows, state = (chosen, 'chosen') if len(chosen) else (tuned, 'tuned')
+    "The numbers of a candidate at its best strength. Those of tuning do not stand in for chosen ones of a set."
+    rows, state = (tuned, 'tuned') if chosen is None else (chosen, 'chosen')
     strength = best_strength(rows)
     if strength is None:
-        return Found(dict(state='failed') if (rows.metric == 'failed').any() else {}, [])
+        lost = any((one.metric == 'failed').any() and best_strength(one) is None for one in (rows, tuned))
+        return Found(dict(state='failed') if lost else {}, [], 0)
     mine = rows[rows.strength == strength]
     mine = mine[(mine[list(SAME)] == mine[list(SAME)].iloc[0]).all(axis=1)]
     settings, numbers = settings_of(mine), numbers_of(mine)
@@ -340,28 +529,33 @@ def find_result(
         method=settings[0]['method'],
         steps=as_number(settings[0]['steps']),
         nfe=as_number(np.mean([float(o['nfe']) for o in settings])),
-        pictures=sum(int(o['samples']) for o in settings),
+        pictures=sum(int(float(o['samples'])) for o in settings),
         effective=effective,
         judges={j: numbers[j] for j in judges if j in numbers},
         curve=curve_of(tuned, judges))
-    return Found(facts, settings + [o for o in also if o not in settings])
+    return Found(facts, settings + [o for o in also if o not in settings], len(settings))
 
 
 def read_plan(
     model:str, # of the round
     results:Path, # folder
-)->dict[str, Any]: # candidates and refused, empty where there is no plan
+)->dict[str, Any]: # candidates; refused: name -> why; both empty where there is no plan
     "Who takes part, and who cannot."
     path = plan_path(model, results)
-    return parse(path.read_bytes()) if path.is_file() else {}
+    plan = parse(path.read_bytes()) if path.is_file() else {}
+    try:
+        planned = [as_candidate(fields) for fields in plan.get('candidates', ())]
+        return dict(candidates=planned, refused=dict(plan.get('refused', {})))
+    except (KeyError, TypeError, ValueError) as e:
+        raise InputError(f'{path.name}: got {str(e)[:80]!r}, allowed: a plan of tools/contests.py') from None
 
 
 class Tables(NamedTuple):
     "All tables of a data set."
     tuned:pd.DataFrame # all stages of tuning
     chosen:pd.DataFrame # at the chosen strengths, maybe empty
-    differences:dict[str, dict] # of `differences_of`
-    verdicts:dict[str, dict] # of `verdicts_of`
+    rivals:dict[str, dict[str, dict]] # name of a rival -> what `read_rival` says
+    exact:dict[str, dict[str, float]] # of `read_exact`
     plan:dict[str, Any] # of `read_plan`
     files:list[Path] # those that are there
 
@@ -371,15 +565,14 @@ def read_tables(
     results:Path, # folder
 )->Tables: # as many as there are
     "Everything that was measured of a model."
-    path = {stage: table_of(model, stage, results) for stage in (*TUNING, 'chosen', 'differences', 'verdicts')}
-    chosen = read_table(path['chosen'], MEASURED)
-    more = read_table(path['differences'], ('candidate', 'judge', 'metric', 'difference', 'low', 'high', 'p'))
-    said = read_table(path['verdicts'], ('candidate', 'holm', 'verdict'))
+    stages = *TUNING, 'chosen', 'chosen_exact', *(f'{kind}{r.ending}' for r in RIVALS for kind in ('differences', 'verdicts'))
+    path = {stage: table_of(model, stage, results) for stage in stages}
+    chosen = read_chosen(path['chosen'], model)
     return Tables(
         tuning_rows(model, results),
-        pd.DataFrame(columns=MEASURED, dtype=str) if chosen is None else chosen,
-        differences_of(more),
-        verdicts_of(said),
+        chosen,
+        {r.name: read_rival(r, path['chosen'], chosen) for r in RIVALS},
+        read_exact(path['chosen_exact'], chosen),
         read_plan(model, results),
         [p for p in path.values() if p.is_file()])
 
@@ -424,7 +617,10 @@ def point_at(
     known:dict[str, Candidate], # name -> who takes part
 )->Point: # what was drawn
     "The setting of a row. The candidate knows its options better than a table can spell them."
-    point = point_of(row)
+    try:
+        point = point_of(row)
+    except (KeyError, TypeError, ValueError) as e:
+        raise InputError(f'row of {row["candidate"]}: got {str(e)[:80]!r}, allowed: one of a contest') from None
     mine = known.get(row['candidate'])
     if mine is None:
         return point
@@ -438,6 +634,7 @@ class Measured(NamedTuple):
     about:dict[str, Any] # what JSON can hold
     results:dict[str, dict] # candidate -> facts of it
     points:dict[str, list[Point]] # candidate -> the settings of its pictures
+    shown:set[tuple[int, int]] # number and seed of the pictures that the numbers are of
     others:list[Candidate] # in the tables, and not in the list of those who take part
 
 
@@ -449,20 +646,22 @@ def find_results(
     tables = read_tables(which.model, results)
     judges, meta = judges_of(which.model, tables), find_model(which.model)[1]
     listed = {c.name: c for c in candidates(which.weak)}
-    planned = [as_candidate(c) for c in tables.plan.get('candidates', ())]
-    known = listed | {c.name: c for c in planned}
-    refused = tables.plan.get('refused', {})
+    known = listed | {c.name: c for c in tables.plan['candidates']}
+    refused = tables.plan['refused']
     seen = dict.fromkeys([*listed, *tables.tuned.candidate.unique(), *tables.chosen.candidate.unique()])
-    found, points = {}, {}
+    found, points, shown = {}, {}, set()
     for name in seen:
-        own = [t[t.candidate == name] for t in (tables.tuned, tables.chosen)]
-        facts, settings = find_result(*own, judges)
+        tuned, chosen = (t[t.candidate == name] for t in (tables.tuned, tables.chosen))
+        facts, settings, number = find_result(tuned, chosen if len(tables.chosen) else None, judges)
         if not facts and name in refused:
             facts = dict(state='refused', why=refused[name])
-        more = dict(differences=tables.differences.get(name, {}), **tables.verdicts.get(name, {}))
+        more = dict(
+            against={k: own[name] for k, own in tables.rivals.items() if name in own},
+            exact=tables.exact.get(name, {}))
         if settings:
             points[name] = [point_at(row, known) for row in settings]
             facts |= dict(more, command=command_of(points[name][0]))
+            shown |= {(p.num, p.seed) for p in points[name][:number]}
         found[name] = facts
     states = {f.get('state') for f in found.values()}
     about = dict(
@@ -473,9 +672,10 @@ def find_results(
         side=meta['shape'][-1],
         judges=[dict(name=j, title=judge_title(j)) for j in judges],
         state='chosen' if 'chosen' in states else 'tuned' if 'tuned' in states else 'none',
-        compared=bool(tables.verdicts),
+        compared={k: any('verdict' in o for o in own.values()) for k, own in tables.rivals.items()},
+        real=tables.exact.get(REAL, {}),
         files=[p.name for p in tables.files])
-    return Measured(about, found, points, [named(name, points) for name in seen if name not in listed])
+    return Measured(about, found, points, shown, [named(name, points) for name in seen if name not in listed])
 
 
 def named(
@@ -511,9 +711,10 @@ def as_png(
 
 def find_pictures(
     points:dict[str, list[Point]], # candidate -> settings, one for each seed
+    shown:set[tuple[int, int]], # number and seed of the pictures that the numbers are of
     folder:Path, # of images that were kept
 )->tuple[dict[str, bytes], dict[str, int]]: # candidate -> PNG; number and seed of the images
-    "Pictures on the same noise: those of the seed and the number that most candidates have."
+    "Pictures on the same noise: those of which the numbers are, else others; of these what most candidates have."
     every = [p for own in points.values() for p in own]
     weights = fingerprints(every) if every else {}
     there = {}
@@ -524,7 +725,7 @@ def find_pictures(
                 there.setdefault((point.num, point.seed), {})[name] = (point, path)
     if not there:
         return {}, {}
-    num, seed = max(there, key=lambda key: (len(there[key]), key[0], -key[1]))
+    num, seed = max(there, key=lambda key: (key in shown, len(there[key]), key[0], -key[1]))
     found = {}
     for name, (point, path) in there[num, seed].items():
         meta = find_model(point.model)[1]
@@ -542,7 +743,7 @@ def write_pictures(
     "A picture for each technique and set, and a note of what they are; nothing is written when they are too large."
     made, note = {}, {}
     for one in measured:
-        pictures, facts = find_pictures(one.points, folder)
+        pictures, facts = find_pictures(one.points, one.shown, folder)
         name = one.about['name']
         made |= {out/name/f'{slug(k)}.png': data for k, data in pictures.items()}
         strengths = {k: one.results[k]['strength'] for k in pictures}
@@ -607,30 +808,49 @@ def make_data(
         measures=[dict(name=k, title=title, better=METRICS[k].better, words=METRICS[k].what) for k, title in MEASURES.items()],
         kinds=[dict(name=k, title=KINDS[k], words=KIND_WORDS[k]) for k in kinds],
         needs=[dict(name=t, title=TAG_TITLES[t]) for t in tags],
-        first=first_comparison(),
+        exact=[dict(name=k, words=m.words) for k, m in EXACT_MEASURES.items()],
+        rivals=[dict(name=r.name, title=r.title, words=r.words) for r in RIVALS],
+        counts=count_techniques()._asdict(),
         techniques=rows)
 
 
-FIRST = 'comparison_final_pairs.csv', 'comparison_ranking.csv' # of the comparison of chapter 25 that was made before
-FIRST_JUDGE = 'mnist' # the only one that it asked; its fingerprint is in comparison.json
-NORMAL = 1.96 # standard deviations of a 95 % interval
+DIFFERENCE = 'difference', 'difference_low', 'difference_high', 'p'
+HEAD = ('set', 'technique', 'title', 'family', 'year', 'cost', 'needs', 'paper', 'state', 'strength', 'nfe', 'effective_scale',
+        'judge', 'metric', 'value', 'low', 'high', *(f'{k}{r.ending}' for r in RIVALS for k in (*DIFFERENCE, 'holm', 'verdict')))
+WORLD = 'exact world' # in the place of a judge
 
 
-def first_comparison(
-    name:str='autoguidance', # of the example
-)->dict[str, Any]: # what JSON can hold
-    "What the comparison before this one has to say, and how many techniques each counts."
-    final, ranking = (pd.read_csv(RESULTS/file) for file in FIRST)
-    note = parse((RESULTS/FIRST[0]).with_suffix('.json').read_bytes())
-    row = final.set_index('technique').loc[name]
-    ends = [row['difference'] + side*NORMAL*row['std'] for side in (-1, 1)]
-    counts = count_techniques(ranking.technique)
-    example = dict(technique=name, difference=as_number(row['difference']), low=as_number(ends[0]), high=as_number(ends[1]))
-    return dict(example, judge=FIRST_JUDGE, images=note['config']['samples'], counts=counts._asdict())
+def judged_rows(
+    found:dict[str, Any], # what is known of a technique on a set
+)->Iterable[dict[str, Any]]: # column of `HEAD` -> value
+    "One row for each number of a judge, with the differences from plain guidance."
+    for judge, own in found.get('judges', {}).items():
+        for metric, estimate in own.items():
+            row = dict(zip(('judge', 'metric', 'value', 'low', 'high'), (judge, metric, *estimate)))
+            for rival in RIVALS:
+                away = found['against'].get(rival.name, {}).get('differences', {}).get(judge, {}).get(metric, ())
+                row |= {f'{k}{rival.ending}': v for k, v in zip(DIFFERENCE, away)}
+            yield row
 
 
-HEAD = ('set', 'technique', 'title', 'family', 'year', 'cost', 'needs', 'paper', 'state', 'strength', 'nfe', 'judge', 'metric',
-        'value', 'low', 'high', 'difference', 'difference_low', 'difference_high', 'p', 'holm', 'verdict')
+def exact_rows(
+    values:dict[str, float], # measure -> value
+)->Iterable[dict[str, Any]]: # column of `HEAD` -> value
+    "One row for each number of the exact world."
+    for measure, value in values.items():
+        yield dict(judge=WORLD, metric=measure, value=value)
+
+
+def head_of(
+    found:dict[str, Any], # what is known of a technique on a set
+)->dict[str, Any]: # column of `HEAD` -> value
+    "What all rows of a technique on a set share."
+    head = {k: found.get(k) for k in ('state', 'strength', 'nfe')}
+    head['effective_scale'] = (found.get('effective') or [None])[0]
+    for rival in RIVALS:
+        said = found.get('against', {}).get(rival.name, {})
+        head |= {f'{k}{rival.ending}': said.get(k) for k in ('holm', 'verdict')}
+    return head
 
 
 def long_rows(
@@ -642,14 +862,12 @@ def long_rows(
         about = dict(technique=row['name'], family=KINDS[row['kind']], **{k: row[k] for k in ('title', 'year', 'cost', 'needs')}, paper=paper)
         for one in data['sets']:
             found = row['results'].get(one['name'], {})
-            head = dict(about, set=one['name'], **{k: found.get(k) for k in ('state', 'strength', 'nfe', 'holm', 'verdict')})
-            numbers = [(j, m, v) for j, own in found.get('judges', {}).items() for m, v in own.items()]
-            for judge, metric, (value, low, high) in numbers:
-                more = found.get('differences', {}).get(judge, {}).get(metric, [None]*4)
-                away = dict(zip(('difference', 'difference_low', 'difference_high', 'p'), more))
-                yield dict(head, judge=judge, metric=metric, value=value, low=low, high=high, **away)
-            if not numbers:
-                yield head
+            head = dict(about, set=one['name'], **head_of(found))
+            numbers = [*judged_rows(found), *exact_rows(found.get('exact', {}))]
+            yield from (head | more for more in numbers or [{}])
+    for one in data['sets']:
+        for more in exact_rows(one['real']):
+            yield dict(more, technique=REAL, title=REAL, set=one['name'])
 
 
 def as_csv(
@@ -657,7 +875,7 @@ def as_csv(
 )->str: # of a file
     "The same as a long table."
     table = pd.DataFrame(long_rows(data), columns=HEAD)
-    for column in ('year', 'cost', 'nfe'):
+    for column in ('year', 'cost', 'nfe', 'effective_scale'):
         table[column] = [f'{v:g}' if v == v and v is not None else '' for v in table[column]]
     return table.to_csv(index=False, lineterminator='\n')
 
@@ -698,54 +916,57 @@ def state_words(
             continue
         how = 'at strengths chosen before' if one['state'] == 'chosen' else 'while they were tuned, so that the best number of each is a little too good'
         first = f'**{one["title"]}:** {known} of {len(own)} techniques are measured, {how}.'
-        if one['compared']:
-            count = {v: sum(o.get('verdict') == v for o in own) for v in VERDICTS}
-            verdict = f'Compared with plain guidance, {count["better"]} are better, {count["worse"]} worse and {count["undecided"]} undecided.'
-        else:
-            verdict = 'Whether a difference from plain guidance is more than chance is not computed yet.'
-        words.append(f'{first} {verdict}')
+        words.append(f'{first} {compared_words(one, own)}')
     nothing = all(one['state'] == 'none' for one in data['sets'])
     more = 'The runs are under way. Until their tables are here, the columns of results are empty, and the table shows what the catalogue knows.'
-    lacking = any(one['state'] == 'none' for one in data['sets'])
-    return '\n\n'.join([*words, *([more] if nothing else []), *([first_words(data)] if lacking else [])])
+    return '\n\n'.join([*words, *([more] if nothing else [])])
 
 
-def first_words(
+def compared_words(
+    one:dict[str, Any], # a data set
+    results:list[dict[str, Any]], # what is known of each technique there
+)->str: # Markdown
+    "How many are better than plain guidance, once for each of `RIVALS`."
+    said = []
+    for rival in RIVALS:
+        verdicts = [o.get('against', {}).get(rival.name, {}).get('verdict') for o in results]
+        count = {v: verdicts.count(v) for v in VERDICTS}
+        if one['compared'][rival.name]:
+            said.append(f'Compared with plain guidance {rival.title}, {count["better"]} are better, {count["worse"]} worse and {count["undecided"]} undecided.')
+    return ' '.join(said) or 'Whether a difference from plain guidance is more than chance is not computed yet.'
+
+
+def rival_words(
     data:dict[str, Any], # of `make_data`
 )->str: # Markdown
-    "Where numbers are in the meantime, with one of them."
-    o = data['first']
-    where = '[ranking of the first comparison](25_comparison.ipynb#a-ranking-that-knows-its-noise)'
-    value, low, high = (f'{o[k]:.1f}'.replace('-', '−') for k in ('difference', 'low', 'high'))
-    return (f'Until then, numbers are in the {where}, on MNIST, with fewer techniques and one judge. For example, the FID of `{o["technique"]}` '
-        f'minus that of plain guidance is {value} (95 % interval {low} to {high}) under the judge `{o["judge"]}`: '
-        f'{o["images"]:,} digits each, at the strength that was best. It was one of five that had been chosen as the best, '
-        'and an interval that allows for five would hold zero; the judge had been trained on images of the reference.')
+    "What the two verdicts mean."
+    return '\n'.join(f'- **{r["title"][0].upper()}{r["title"][1:]}.** {r["words"]}' for r in data['rivals'])
 
 
 def count_words(
     data:dict[str, Any], # of `make_data`
 )->str: # Markdown
     "What the numbers of techniques count."
-    n = data['first']['counts']
+    n = data['counts']
     return (f'**How many techniques?** Beside plain guidance the [catalogue](18c_catalogue.ipynb) has {n["catalogue"]}. Of these {n["entered"]} take part here; '
         f'[chapter 20a](20a_contests.ipynb) says why the others do not. With those that stand here in several forms (another sampler, an interval, on top of plain guidance) '
-        f'the table has {n["lines"]} lines below that of plain guidance. The first comparison had {n["first"]} techniques on {n["first_lines"]} lines.')
+        f'the table has {n["lines"]} lines below that of plain guidance.')
 
 
 def result_cells(
     row:dict[str, Any], # a technique
     data:dict[str, Any], # of `make_data`
 )->str: # HTML
-    "FID under the judges of each set, and the verdict."
+    "FID under the judges of each set, and the verdicts."
     cells = ''
     for one in data['sets']:
         found = row['results'].get(one['name'], {})
         fids = [found.get('judges', {}).get(j['name'], {}).get('fid') for j in one['judges']]
         text = ' / '.join(spelled(f[0]) if f else '?' for f in fids) if any(fids) else ''
         text = {'failed': 'could not be drawn', 'refused': 'not for this model'}.get(found.get('state'), text)
-        verdict = f' <b>{found["verdict"]}</b>' if found.get('verdict') else ''
-        cells += f'<td>{text}{verdict}</td>'
+        said = {r.title: found.get('against', {}).get(r.name, {}).get('verdict') for r in RIVALS}
+        verdicts = ''.join(f'<br><b>{word}</b> {title}' for title, word in said.items() if word)
+        cells += f'<td>{text}{verdicts}</td>'
     return cells
 
 
@@ -789,7 +1010,7 @@ def citation(
     return '```bibtex\n' + '\n'.join(lines) + '\n```'
 
 
-BLOCKS = dict(state=state_words, table=still_table, count=count_words, citation=citation)
+BLOCKS = dict(state=state_words, table=still_table, rivals=rival_words, count=count_words, citation=citation)
 
 
 def filled(

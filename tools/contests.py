@@ -41,6 +41,7 @@ from cfg_course.training import make_accelerator
 
 RESULTS = Path(__file__).resolve().parents[1]/'nbs'/'results'
 SEEDS = dict(chosen=(1,), second=(2, 3, 4, 5), final=(6, 7, 8, 9)) # of the stages that compare
+SIZES = dict(chosen=1000, second=2000, final=10000) # images of a setting and seed in them
 STAGES = *TUNING, *SEEDS
 LEAST = 250 # images of a setting: FID compares 128 features
 BUDGETS = 24., 48., 96. # network evaluations of an image, in the finals
@@ -490,7 +491,7 @@ def main(
     p.add_argument('--weak', default='mnist-weak', help='a worse one, for autoguidance (%(default)s)')
     p.add_argument('--stage', choices=STAGES, default='first')
     p.add_argument('--num', type=int, default=1000, help='images of a setting while tuning, for plan (%(default)s)')
-    p.add_argument('--compare', type=int, default=2000, help='images of a setting and seed in the stages that compare (%(default)s)')
+    p.add_argument('--compare', type=int, help='images of a setting and seed in the stages that compare (' + ', '.join(f'{n} in {stage}' for stage, n in SIZES.items()) + ')')
     p.add_argument('--network', help='another network of the same data, for the stages that compare')
     p.add_argument('--seed', type=int, default=0, help='of the noise (%(default)s)')
     p.add_argument('--shard', type=part, default=(1, 1), metavar='I/N', help='which part of a round (1/1)')
@@ -507,6 +508,7 @@ def main(
     p.add_argument('--device', default='auto')
     p.add_argument('--batch-size', type=int, default=50, help='images at a time; another number changes last digits (%(default)s)')
     args = p.parse_args(words)
+    args.compare = args.compare or SIZES.get(args.stage)
     try:
         COMMANDS[args.command](args)
     except InputError as e:

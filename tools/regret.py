@@ -83,6 +83,7 @@ def main(
     how = dict(stage='first', judges=None, reference=10000, real='reference', data_dir=None, network=None)
     asked = argparse.Namespace(**vars(args), **how)
     try:
+        check(args.keep_in.is_dir(), '--keep-in', str(args.keep_in), 'the folder with the images of the stage first')
         entries, _ = stage_of(asked)
         judges = judges_of(asked, args.model)
         weights = fingerprints([e.point for e in entries])

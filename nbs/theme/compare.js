@@ -9,7 +9,8 @@ const Compare = (() => {
   const SHARES = new Set(['precision', 'recall', 'coverage', 'accuracy'])
   const TUNED = ['fid', 'accuracy', 'class_std']  // measured at every strength
   const OTHERS = {cost: 'evaluations per step', effective: 'mean effective scale'}  // axes that no judge measures
-  const COLUMNS = ['title', 'kind', 'year', 'cost', 'needs', 'strength', 'judge0', 'judge1', 'judge2', 'verdict']
+  const COLUMNS = ['title', 'kind', 'year', 'cost', 'needs', 'strength', 'judge0', 'judge1', 'judge2', 'verdict', 'steps']
+  const AGAINST = {verdict: 'evaluations', steps: 'steps'}  // column of a verdict -> what is equal in plain guidance
   const LONG = 40  // letters of a search
   const NOTHING = 'nothing more'
   const FEW = 24  // rows that are shown at first
@@ -19,9 +20,12 @@ const Compare = (() => {
   const techniqueOf = (data, name) => data.techniques.find(o => o.name === name)
   const resultOf = (technique, state) => Object.hasOwn(technique.results, state.data) ? technique.results[state.data] : {}
 
+  const isCompared = (data, state, column) => setOf(data, state).compared[AGAINST[column]]
+  const verdictOf = (result, column) => result.against?.[AGAINST[column]]?.verdict
+
   function usual(data) {
     const names = data.techniques.map(nameOf), second = names.includes('autoguidance') ? 'autoguidance' : names[1]
-    return {data: data.sets[0].name, measure: 'fid', kind: 'all', needs: 'all', verdict: 'all', search: '', sort: '',
+    return {data: data.sets[0].name, measure: 'fid', kind: 'all', needs: 'all', verdict: 'all', steps: 'all', search: '', sort: '',
       a: names[0], b: second, across: '', up: '', judge: '0'}
   }
 
@@ -29,7 +33,7 @@ const Compare = (() => {
   function allowed(data) {
     const names = data.techniques.map(nameOf), measures = data.measures.map(nameOf), axes = [...measures, ...Object.keys(OTHERS), '']
     return {data: data.sets.map(nameOf), measure: measures, kind: ['all', ...data.kinds.map(nameOf)], needs: ['all', ...data.needs.map(nameOf)],
-      verdict: ['all', ...ORDER], sort: ['', ...COLUMNS, ...COLUMNS.map(c => '-' + c)], a: names, b: names, across: axes, up: axes, judge: ['0', '1', '2']}
+      verdict: ['all', ...ORDER], steps: ['all', ...ORDER], sort: ['', ...COLUMNS, ...COLUMNS.map(c => '-' + c)], a: names, b: names, across: axes, up: axes, judge: ['0', '1', '2']}
   }
 
   function isSearch(text) { return text.length <= LONG && !/[\p{C}]/u.test(text) }
@@ -47,7 +51,7 @@ const Compare = (() => {
       seen.add(key)
       state[key] = value
     }
-    return state.verdict === 'all' || setOf(data, state).compared ? state : usual(data)
+    return Object.keys(AGAINST).every(c => state[c] === 'all' || isCompared(data, state, c)) ? state : usual(data)
   }
 
   function address(state, data) {
@@ -70,7 +74,7 @@ const Compare = (() => {
     if (column === 'kind') return data.kinds.find(k => k.name === technique.kind).title
     if (column === 'needs') return technique.needs || NOTHING
     if (column === 'strength') return result.strength ?? null
-    if (column === 'verdict') return result.verdict ? ORDER.indexOf(result.verdict) : null
+    if (column in AGAINST) return verdictOf(result, column) ? ORDER.indexOf(verdictOf(result, column)) : null
     return technique[column] ?? null
   }
 
@@ -84,7 +88,7 @@ const Compare = (() => {
     const kind = data.kinds.find(k => k.name === technique.kind).title
     const text = [technique.title, technique.name, technique.method, technique.year, kind, technique.needs, ...technique.paper.map(o => o.text)].join(' ').toLowerCase()
     return (state.kind === 'all' || technique.kind === state.kind) && (state.needs === 'all' || technique.tags.includes(state.needs))
-      && (state.verdict === 'all' || resultOf(technique, state).verdict === state.verdict)
+      && Object.keys(AGAINST).every(c => state[c] === 'all' || verdictOf(resultOf(technique, state), c) === state[c])
       && state.search.toLowerCase().split(/\s+/).every(word => text.includes(word))
   }
 
@@ -112,7 +116,7 @@ const Compare = (() => {
     return estimate && estimate[1] !== null && estimate[2] !== null ? `${spelled(estimate[1], measure).replace(' %', '')} to ${spelled(estimate[2], measure)}` : ''
   }
 
-  const HEADS = {title: 'technique', kind: 'family', year: 'year', cost: 'cost', needs: 'needs', strength: 'tuned to', verdict: 'verdict'}
+  const HEADS = {title: 'technique', kind: 'family', year: 'year', cost: 'cost', needs: 'needs', strength: 'tuned to', verdict: 'verdict, equal evaluations', steps: 'verdict, equal steps'}
   function headOf(column, data, state) {
     if (!column.startsWith('judge')) return HEADS[column]
     const judge = setOf(data, state).judges[+column.slice(5)]
@@ -241,11 +245,11 @@ const Compare = (() => {
       const cells = [['family', kind.title, kind.words], ['year', technique.year], ['cost', technique.cost], ['needs', needs], ['tuned to', tuning(technique, result)]]
       const plain = cells.map(([label, text, title]) => make('td', {role: 'cell', 'data-label': label, title, text: text ?? ''}))
       const numbers = setOf(data, state).judges.map((_, k) => number(technique, k, headOf(`judge${k}`, data, state)))
-      const verdict = make('td', {role: 'cell', 'data-label': 'verdict', class: `verdict ${result.verdict || ''}`, text: first ? 'the baseline' : result.verdict || standing(result), title: result.why})
+      const verdicts = Object.keys(AGAINST).map(c => make('td', {role: 'cell', 'data-label': HEADS[c], class: `verdict ${verdictOf(result, c) || ''}`, text: first ? 'the baseline' : verdictOf(result, c) || standing(result), title: result.why}))
       const pick = (side, word) => make('button', {type: 'button', text: side === 'a' ? '1' : '2', 'aria-pressed': state[side] === technique.name ? 'true' : 'false', 'aria-label': `${side === 'a' ? '1' : '2'}: show ${technique.title} as ${word}`,
         on: {click: () => { choose(side, technique.name, `${technique.title} is ${word} of the two below.`) }}})
       const tools = make('td', {role: 'cell', class: 'pick', 'data-label': 'side by side'}, pick('a', 'first'), ' ', pick('b', 'second'))
-      return make('tr', {role: 'row', class: first ? 'plain' : null, 'data-name': technique.name}, head, ...plain, ...numbers, verdict, tools)
+      return make('tr', {role: 'row', class: first ? 'plain' : null, 'data-name': technique.name}, head, ...plain, ...numbers, ...verdicts, tools)
     }
 
     function table(soon = 0) {
@@ -285,7 +289,7 @@ const Compare = (() => {
       el(`pick-${which}`).value = technique.name
     }
 
-    function rowOf(label, cells) { return make('tr', {}, make('th', {scope: 'row', text: label}), ...cells.map(([text, small]) => make('td', {text}, small ? make('small', {text: small}) : ''))) }
+    function rowOf(label, cells, words) { return make('tr', {}, make('th', {scope: 'row'}, label, words ? make('small', {text: words}) : ''), ...cells.map(([text, small]) => make('td', {text}, small ? make('small', {text: small}) : ''))) }
 
     function pair() {
       side('a'); side('b')
@@ -293,17 +297,28 @@ const Compare = (() => {
       const head = make('tr', {}, make('th', {scope: 'col', text: `under ${judge.name}`}), ...two.map(o => make('th', {scope: 'col', text: o.title})))
       const rows = [rowOf('family', two.map(o => [data.kinds.find(k => k.name === o.kind).title])), rowOf('year', two.map(o => [o.year ?? ''])), rowOf('evaluations per step', two.map(o => [o.cost])), rowOf('needs', two.map(o => [o.needs || NOTHING]))]
       const known = two.map(o => resultOf(o, state))
-      if (known.some(r => r.effective)) rows.push(rowOf('mean effective scale', known.map(r => r.effective ? [spelled(r.effective[0])] : [''])))
+      if (known.some(r => r.effective)) rows.push(rowOf('mean effective scale', known.map(r => r.effective ? [spelled(r.effective[0]), between(r.effective)] : [''])))
       for (const m of data.measures) {
         const found = two.map(o => measured(o, state, set.judges, +state.judge, m.name))
         if (found.some(Boolean)) rows.push(rowOf(m.title, found.map(v => v ? [spelled(v[0], m.name), between(v, m.name)] : [''])))
       }
-      const away = known.map(r => r.differences?.[judge.name]?.fid)
-      if (away.some(Boolean)) rows.push(rowOf('FID minus that of plain guidance', away.map(v => v ? [spelled(v[0]), between([v[0], v[1], v[2]])] : [''])))
-      if (set.compared) rows.push(rowOf('verdict of all judges', known.map((r, k) => [two[k] === data.techniques[0] ? 'the baseline' : r.verdict || standing(r)])))
+      for (const rival of data.rivals) {
+        const away = known.map(r => r.against?.[rival.name]?.differences?.[judge.name]?.fid), said = known.map(r => r.against?.[rival.name]?.verdict)
+        if (away.some(Boolean)) rows.push(rowOf(`FID minus that of plain guidance ${rival.title}`, away.map(v => v ? [spelled(v[0]), between(v)] : [''])))
+        if (set.compared[rival.name]) rows.push(rowOf(`verdict of all judges ${rival.title}`, known.map((r, k) => [two[k] === data.techniques[0] ? 'the baseline' : said[k] || standing(r)]), rival.words))
+      }
       el('numbers-says').textContent = known.some(r => r.judges) ? `${set.title}: the numbers of both, with 95 % intervals.` : `${set.title}: not measured yet.`
       el('numbers-head').replaceChildren(head)
       el('numbers').replaceChildren(...rows)
+      exact(two, known, set)
+    }
+
+    function exact(two, known, set) {  // what a formula says of the pictures of both, and of real images
+      const all = [...known.map(r => r.exact || {}), set.real], measures = data.exact.filter(m => known.some(r => r.exact && Object.hasOwn(r.exact, m.name)))
+      el('exact').hidden = !measures.length
+      el('exact-says').textContent = `${set.title}: exact measures, from a world whose density is known by a formula. Beside them those of as many real images.`
+      el('exact-head').replaceChildren(make('tr', {}, make('th', {scope: 'col', text: 'exact measure'}), ...[...two.map(o => o.title), 'real images'].map(text => make('th', {scope: 'col', text}))))
+      el('exact-rows').replaceChildren(...measures.map(m => rowOf(m.name.replaceAll('_', ' '), all.map(o => [Object.hasOwn(o, m.name) ? spelled(o[m.name]) : 'not measured']), m.words)))
     }
 
     // The trade-off
@@ -354,11 +369,12 @@ const Compare = (() => {
     function mark() {
       const p = places.find(q => q.name === tapped), {now} = axesOf(data, state)
       for (const dot of el('svg').querySelectorAll('.dot')) { const on = dot.dataset.name === tapped; dot.setAttribute('aria-pressed', on); dot.classList.toggle('tapped', on); if (p) dot.setAttribute('tabindex', on ? 0 : -1) }
-      const result = p && resultOf(techniqueOf(data, tapped), state)
+      const result = p ? resultOf(techniqueOf(data, tapped), state) : {}
       const x = p && between(p.o.x, now[0]), y = p && between(p.o.y, now[1])
-      el('tapped').textContent = p ? `${sentence(p.o, now)}.` + (x || y ? ` Intervals: ${[x, y].filter(Boolean).join('; ')}.` : '') + (result.verdict ? ` Verdict: ${result.verdict}.` : '') : 'No dot is chosen.'
+      el('tapped').textContent = p ? `${sentence(p.o, now)}.` + (x || y ? ` Intervals: ${[x, y].filter(Boolean).join('; ')}.` : '') + verdictWords(result) : 'No dot is chosen.'
       el('to-a').hidden = el('to-b').hidden = !p
     }
+    function verdictWords(result) { return data.rivals.map(r => [r.title, result?.against?.[r.name]?.verdict]).map(([title, word]) => word ? ` ${title[0].toUpperCase()}${title.slice(1)}: ${word}.` : '').join('') }
     function tap(name) {
       if (tapped === name) return
       tapped = name
@@ -384,11 +400,12 @@ const Compare = (() => {
     // Everything
     function show() {
       const set = setOf(data, state)
-      if (!set.compared) state.verdict = 'all'
+      for (const c of Object.keys(AGAINST)) if (!isCompared(data, state, c)) state[c] = 'all'
       fill(el('judge'), set.judges.map((j, k) => [k, `${j.name} (${j.title})`]))
       fill(el('sort'), [['', 'as in the catalogue'], ...COLUMNS.flatMap(c => [[c, `${headOf(c, data, state)}, rising`], ['-' + c, `${headOf(c, data, state)}, falling`]])])
-      el('verdicts').hidden = !set.compared
-      for (const part of ['data', 'measure', 'kind', 'needs', 'verdict', 'search', 'judge']) el(part).value = state[part]
+      el('verdicts').hidden = !isCompared(data, state, 'verdict')
+      el('verdicts-steps').hidden = !isCompared(data, state, 'steps')
+      for (const part of ['data', 'measure', 'kind', 'needs', 'verdict', 'steps', 'search', 'judge']) el(part).value = state[part]
       table(); pair(); plot()
     }
 
@@ -402,7 +419,7 @@ const Compare = (() => {
     }
     el('swap').addEventListener('click', () => { [state.a, state.b] = [state.b, state.a]; show() })
     el('search').addEventListener('input', e => { if (isSearch(e.target.value)) { state.search = e.target.value; table(300) } })
-    for (const part of ['kind', 'needs', 'verdict', 'sort']) el(part).addEventListener('change', e => { state[part] = e.target.value; table() })
+    for (const part of ['kind', 'needs', 'verdict', 'steps', 'sort']) el(part).addEventListener('change', e => { state[part] = e.target.value; table() })
     for (const part of ['data', 'measure', 'judge']) el(part).addEventListener('change', e => { state[part] = e.target.value; show(); el(part).focus() })
     for (const part of ['across', 'up']) el(part).addEventListener('change', e => { state[part] = e.target.value; plot(); keep(); el(part).focus() })
     el('more').addEventListener('click', () => { const next = el('rows').children.length; all = true; table(); el('rows').children[next]?.querySelector('button').focus() })

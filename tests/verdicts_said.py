@@ -1,0 +1,35 @@
+"What the front page and the story may say of the contest, from its tables."
+from typing import NamedTuple
+
+from cfg_course.core import InputError
+from cfg_course.standings import Standings, read_standings, title_of
+from notebooks import NBS_DIR
+
+WORDS = 'better', 'undecided', 'worse'
+
+
+class Said(NamedTuple):
+    "Phrases of one data set, for prose."
+    tables:Standings
+    counts:dict # verdict -> techniques and variants, plain guidance aside
+    better:list # names, the one whose least favourable judge is kindest first
+    samples:int # images of a technique, at most
+    judges:int
+
+    def title(self, name): return title_of(name)
+    def verdict(self, name): return self.tables.verdict(name), self.tables.verdict(name, 'steps')
+    def gain(self, name, rival='evaluations'):
+        "From the least favourable judge to the most favourable one."
+        own = self.tables.gains(rival).query('candidate == @name').gain
+        return ' to '.join(f'{round(v):d}'.replace('-', '−') for v in (own.min(), own.max()))
+
+
+def said_of(model):
+    "None where nobody has been compared yet."
+    try: tables = read_standings(model, NBS_DIR/'results')
+    except InputError: return None
+    if not tables.verdicts: return None
+    words = tables.verdicts['evaluations'].set_index('candidate').verdict
+    least = tables.gains().groupby('candidate').gain.min().reindex(words.index)
+    better = [n for n in least.sort_values(ascending=False).index if words[n] == 'better']
+    return Said(tables, {w: int((words == w).sum()) for w in WORDS}, better, int(tables.chosen.samples.max()), tables.values().shape[1])
