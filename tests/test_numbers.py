@@ -10,6 +10,7 @@ from cfg_course.classifiers import load_classifier
 from cfg_course.core import read_results
 from cfg_course.denoisers import find_model
 from cfg_course.networks import count_parameters
+from cfg_course.standings import title_of
 from cfg_course.sweeps import read_sweep
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -114,3 +115,50 @@ def test_sentences_with_numbers_are_filled_in_from_files(stem, monkeypatch):
         assert not shell.exc, shell.exc
         again += [''.join(o['data']['text/markdown']) for o in out if 'text/markdown' in o.get('data', {})]
     assert written == again and len(written) >= 2 and all(re.search(r'\d', t) for t in written)
+
+
+CONTESTS = {'digits': 'mnist-a', 'photographs': 'cifar10-16'}
+COMPARED = [place for place, model in CONTESTS.items() if (RESULTS/f'contest_{model}_verdicts.csv').is_file()]
+
+
+def shown(stem):
+    "What the cells of a chapter write as prose."
+    cells = json.loads((ROOT/'nbs'/f'{stem}.ipynb').read_text(encoding='utf-8'))['cells']
+    return '\n'.join(''.join(o.get('data', {}).get('text/markdown', '')) for c in cells for o in c.get('outputs', []))
+
+
+def contest(place, name):
+    return pd.read_csv(RESULTS/f'contest_{CONTESTS[place]}_{name}.csv')
+
+
+@pytest.mark.parametrize('place', COMPARED)
+@pytest.mark.parametrize('rival,ending', [('evaluations', ''), ('steps', '_steps')])
+def test_verdicts_are_counted(place, rival, ending):
+    n = contest(place, f'verdicts{ending}').verdict.value_counts()
+    line = ' | '.join(str(n.get(word, 0)) for word in ('better', 'undecided', 'worse'))
+    assert f'| {place} | {rival} | {line} |' in shown('30_results')
+
+
+@pytest.mark.parametrize('place', COMPARED)
+def test_gains_of_the_best(place):
+    "Of each technique that is better, and of the one that gains most: the least and the greatest share of the FID of plain guidance, over judges."
+    verdict, fid = contest(place, 'verdicts'), contest(place, 'chosen').query("metric == 'fid'").set_index(['candidate', 'judge']).value
+    away = contest(place, 'differences').query("metric == 'fid' and candidate != 'cfg'").set_index(['candidate', 'judge']).difference
+    gains = {name: [-100*d/fid['cfg', judge] for judge, d in away[name].items()] for name in away.index.unique('candidate')}
+    top, better = max(gains, key=lambda name: min(gains[name])), set(verdict[verdict.verdict == 'better'].candidate)
+    for name in {top, *better}:
+        words = title_of(name).replace('*', r'\*') + f' ({min(gains[name]):+.0f} to {max(gains[name]):+.0f} %'
+        assert f'{words})' in shown('30_results') and (name != top or words in shown('31_discussion'))
+        assert title_of(name).replace('*', r'\*') in shown('31_discussion')
+    for stem in ('30_results', '31_discussion'):
+        text = (ROOT/'nbs'/f'{stem}.ipynb').read_text(encoding='utf-8')
+        assert (f'On {place} no technique is' in text) <= (not better)
+
+
+@pytest.mark.parametrize('stem', ['30_results', '31_discussion'])
+def test_no_verdict_is_left_of_the_comparison_that_was_replaced(stem):
+    cells = json.loads((ROOT/'nbs'/f'{stem}.ipynb').read_text(encoding='utf-8'))['cells']
+    for cell in cells:
+        source = ''.join(cell['source'])
+        assert not re.search(r'results/(?:comparison|cifar10_(?:comparison|ranking|final|interval))', source), source
+    assert 'first comparison' not in shown(stem) and 'within noise' not in shown(stem)

@@ -242,6 +242,11 @@ def test_one_function_counts_techniques():
     page = compare.PAGE.read_text(encoding='utf-8')
     assert all(words in page for words in (f'[catalogue](18c_catalogue.ipynb) has {n.catalogue}', f'these {n.entered} take part', f'has {n.lines} lines'))
     assert 'first comparison' not in page
+    said = '\n'.join(t for c in code(NBS_DIR/'30_results.ipynb') for t in texts(c))
+    drawn = set(pd.read_csv(RESULTS/'contest_mnist-a_chosen.csv').candidate) - {'cfg'}
+    known = {e.name for e in catalogue.list_families()} & drawn
+    assert drawn <= {c.name for c in candidates('x')}
+    assert f'On digits, {len(drawn)} lines are {len(known)} techniques and further forms of them' in said
 
 
 def test_how_to_cite_has_year_version_and_the_word():
