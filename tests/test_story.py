@@ -178,7 +178,7 @@ def of_the_techniques():
     assert unguided.div(digits.tables.values().loc[first]).sub(1).abs().max() < .02, 'the page says that it gains as much without guidance'
     yield from of_the_interval(digits)
     assert said_of('cifar10-16') is None, 'the page says that photographs are being measured'
-    yield from re.findall(r'\[[^\]]+\]\(\d\d[a-z]?_\w+\.ipynb\)', TEXT)
+    yield from re.findall(r'\[[^\]]+\]\(\d\d[a-z]?_\w+\.ipynb(?:#[\w-]+)?\)', TEXT)
 
 
 FACTS = of_the_network, of_the_costs, of_the_paradox, of_the_exact_world, of_what_is_sampled, of_the_techniques
