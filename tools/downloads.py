@@ -81,6 +81,7 @@ FILES = { # file without its ending, or a pattern -> what makes it, what it has
     'conformance': ('tests/test_conformance.py', 'every technique beside its authors\' code, or another: commit, and largest difference'),
     'contest_*_differences*': ('25_comparison', 'second comparison: paired differences from plain guidance'),
     'contest_*_verdicts*': ('25_comparison', 'second comparison: better, worse or undecided'),
+    'contest_*_unguided': ('25_comparison', 'second comparison: the same sampler without guidance'),
     'contest_*_regret': ('25_comparison', 'second comparison: how much worse a strength is that few images chose'),
     'contest_*_exact': ('25_comparison', 'second comparison: measured in the exact world of pictures'),
     'contest_*': ('25_comparison', 'second comparison: a stage, all settings and metrics'),
