@@ -25,6 +25,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
+from cfg_course.contests import candidates
 from cfg_course.core import InputError, check, writing
 from cfg_course.evidence import kendall_interval, spearman_interval
 from cfg_course.sweeps import add_verdicts
@@ -772,10 +773,10 @@ def of_first_comparison(
     n.say('twinCount', Fact(len(TWINS), 'comparison_equal.csv: rules near cfg'), 'd')
     twins = Fact(apart, f'comparison_equal.csv: metric=fid, largest |{", ".join(TWINS)} over cfg - 1|')
     n.say('twinApart', twins, '.1%')
-    table = printed('25_comparison.ipynb', r'(?m)^\| ([^|]+) \| ([^|]+) \| [^|]*\d[^|]* \| (one|several) \|$')
-    n.say('taking', Fact(len(table), '25_comparison.ipynb, stored output: rows of who takes part'), 'd')
-    several = sum(row[2] == 'several' for row in table)
-    n.say('takingSeveral', Fact(several, '25_comparison.ipynb, stored output: league several'), 'd')
+    taking = candidates('')
+    n.say('taking', Fact(len(taking), 'cfg_course.contests.candidates'), 'd')
+    several = sum(c.league == 'several' for c in taking)
+    n.say('takingSeveral', Fact(several, 'cfg_course.contests.candidates: league several'), 'd')
 
 
 # The second comparison, where it has been measured
