@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 # %% auto #0
-__all__ = ['GRID', 'FRACTIONS', 'PULLS', 'KNOBS', 'GIVEN', 'SEVERAL', 'OUT', 'Candidate', 'candidates', 'Counts',
+__all__ = ['GRID', 'FRACTIONS', 'PULLS', 'KNOBS', 'GIVEN', 'SEVERAL', 'OUT', 'POPULAR', 'Candidate', 'candidates', 'Counts',
            'count_techniques', 'Round', 'particles_of', 'fitted', 'enter', 'tuning_score', 'best_place', 'rounded',
            'farther', 'between', 'tuned', 'finer', 'Entry', 'find_points', 'shard_of', 'no_rivals', 'run_shard',
            'merge_shards', 'entry_of', 'redo', 'differences_from', 'judged', 'hours_of', 'asks_gradient']
@@ -134,6 +134,9 @@ PAIRS = ( # an interval or a rule with a weak branch
     Candidate('apg+autoguidance', 'apg+autoguidance'))
 
 # %% ../nbs/20a_contests.ipynb #20ac000f
+POPULAR = ( # that people use
+    'cfg', 'interval, middle', 'autoguidance', 'apg', 'cfgpp', 'pag', 'rescale', 'cfg_zero', 'cfgig')
+
 def candidates(
     weak:str, # name of a worse model, for autoguidance
 )->list[Candidate]: # plain guidance first, then in the order of the catalogue, then what is added to CFG

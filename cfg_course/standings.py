@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
 # %% auto #0
-__all__ = ['FORMS', 'PLAIN', 'PLAIN_TITLES', 'TUNING', 'UNKNOWN', 'RIVALS', 'title_of', 'scores_of', 'Standings', 'read_rows',
-           'read_standings', 'same_dose']
+__all__ = ['FORMS', 'PLAIN', 'PLAIN_TITLES', 'TUNING', 'UNKNOWN', 'PLACES', 'RIVALS', 'title_of', 'markdown_title', 'scores_of',
+           'Rival', 'Standings', 'read_rows', 'read_standings', 'all_standings', 'same_dose']
 
 # %% ../nbs/20b_standings.ipynb #20bc0008
 FORMS = { # what stands behind the comma of a name -> in words
@@ -43,6 +43,12 @@ def title_of(
     end = f', {FORMS.get(form, form)}' if form else ''
     return ' + '.join(names) + end
 
+def markdown_title(
+    candidate:str, # name in a table
+)->str: # in words
+    "The full name of a candidate, for a sentence or a table in Markdown."
+    return title_of(candidate).replace('*', r'\*')
+
 # %% ../nbs/20b_standings.ipynb #20bc0017
 def scores_of(
     rows:pd.DataFrame, # of tables of a contest
@@ -61,7 +67,14 @@ def scores_of(
 # %% ../nbs/20b_standings.ipynb #20bc000b
 TUNING = 'first', 'farther1', 'farther2', 'farther3', 'finer' # stages that tune
 UNKNOWN = 'not measured'
-RIVALS = dict(evaluations='', steps='_steps') # what plain guidance has as many of -> ending of a table's name
+PLACES = dict(digits='mnist-a', photographs='cifar10-16') # in words -> model
+
+class Rival(NamedTuple):
+    "Plain guidance, in the tables of a contest."
+    differs:str # its name among the rows of a stage that compares
+    ending:str # of the names of its tables
+
+RIVALS = dict(evaluations=Rival('plain', ''), steps=Rival('plain, equal steps', '_steps')) # what it has as many of
 
 class Standings(NamedTuple):
     "What is measured of one model."
@@ -134,7 +147,7 @@ def read_standings(
     middle = '' if stage == 'chosen' else f'{stage}_'
     config = dict(model=model, stage=stage)
     differences, verdicts = {}, {}
-    for rival, ending in RIVALS.items():
+    for rival, (_, ending) in RIVALS.items():
         if at(f'{middle}verdicts{ending}').is_file():
             differences[rival] = read_results(at(f'{middle}differences{ending}'), config)
             verdicts[rival] = read_results(at(f'{middle}verdicts{ending}'), config)
@@ -145,6 +158,17 @@ def read_standings(
     there = len(found.tuning) or len(found.chosen)
     check(there, 'contest', f'{model} in {folder}', f'a folder with {at(TUNING[0]).name}')
     return found
+
+def all_standings(
+    folder:Path|str='results', # of the tables
+)->dict[str, Standings]: # of `PLACES`, those of which there are tables
+    "What is measured, data set by data set; raises `InputError` for a table that is damaged."
+    def there(
+        model:str, # that was guided
+    )->bool: # is any of its tables there?
+        return any(Path(folder).glob(f'contest_{model}_*.csv'))
+
+    return {place: read_standings(model, folder) for place, model in PLACES.items() if there(model)}
 
 # %% ../nbs/20b_standings.ipynb #20bc0012
 def same_dose(

@@ -1,8 +1,7 @@
 "What the front page and the story may say of the contest, from its tables."
 from typing import NamedTuple
 
-from cfg_course.core import InputError
-from cfg_course.standings import Standings, read_standings, title_of
+from cfg_course.standings import PLACES, Standings, all_standings, title_of
 from notebooks import NBS_DIR
 
 WORDS = 'better', 'undecided', 'worse'
@@ -26,9 +25,9 @@ class Said(NamedTuple):
 
 def said_of(model):
     "None where nobody has been compared yet."
-    try: tables = read_standings(model, NBS_DIR/'results')
-    except InputError: return None
-    if not tables.verdicts: return None
+    places = {model: place for place, model in PLACES.items()}
+    tables = all_standings(NBS_DIR/'results').get(places[model])
+    if not tables or not tables.verdicts: return None
     words = tables.verdicts['evaluations'].set_index('candidate').verdict
     least = tables.gains().groupby('candidate').gain.min().reindex(words.index)
     better = [n for n in least.sort_values(ascending=False).index if words[n] == 'better']

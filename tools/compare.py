@@ -29,14 +29,16 @@ from PIL import Image
 
 import marks
 from cfg_course.catalogue import FAMILIES, cost_of, list_families, parse_guidance, techniques_of
-from cfg_course.contests import LESS, Candidate, candidates, count_techniques, tuning_score
+from cfg_course.contests import LESS, Candidate, candidates, count_techniques
 from cfg_course.core import InputError, check, parse, writing
 from cfg_course.denoisers import find_model
 from cfg_course.evidence import judge_names
 from cfg_course.metrics import METRICS
 from cfg_course.pictures import MEASURES as EXACT_MEASURES
+from cfg_course.standings import RIVALS as NAMED
+from cfg_course.standings import TUNING, scores_of
 from cfg_course.sweeps import Point, describe_point, fingerprints, keep_path, kept, labels_of, point_of
-from contests import TUNING, as_candidate, plan_path, table_of
+from contests import as_candidate, plan_path, table_of
 
 NBS = Path(__file__).resolve().parents[1]/'nbs'
 RESULTS, OUT, PAGE = NBS/'results', NBS/'compare', NBS/'compare.qmd'
@@ -70,7 +72,7 @@ MEASURES = dict( # metric -> its name on the page
 
 class Rival(NamedTuple):
     "What a technique is compared with: plain guidance, with one of two things equal."
-    name:str # of what is equal
+    name:str # of what is equal, in `NAMED`
     differs:str # its name among the rows of the stage `chosen`
     ending:str # of the names of its tables
     title:str # in words
@@ -78,9 +80,9 @@ class Rival(NamedTuple):
 
 
 RIVALS = (
-    Rival('evaluations', 'plain', '', 'at equal evaluations',
+    Rival('evaluations', *NAMED['evaluations'], 'at equal evaluations',
           'Plain guidance gets as many evaluations of the network for a picture as the technique, so one that costs more in a step has to make do with fewer steps.'),
-    Rival('steps', 'plain, equal steps', '_steps', 'at equal steps',
+    Rival('steps', *NAMED['steps'], 'at equal steps',
           'Plain guidance takes as many steps as the technique, so what the technique does in a step is judged without what it costs.'))
 
 JUDGES = { # what the end of a judge's name says of it
@@ -316,11 +318,9 @@ def best_strength(
     rows:pd.DataFrame, # of one candidate
 )->str|None: # as the table spells it; none where no judge has a number
     "The strength with the lowest mean, over the judges, of the logarithm of FID."
-    fid = rows[rows.metric == 'fid'].assign(value=lambda t: pd.to_numeric(t.value, errors='coerce'))
-    if fid.empty:
-        return None
-    scores = tuning_score(fid.pivot_table(index='strength', columns='judge', values='value'))
-    return scores.idxmin() if scores.min() < math.inf else None
+    scores = scores_of(rows.assign(value=pd.to_numeric(rows.value, errors='coerce')))
+    sound = scores[scores.score < math.inf]
+    return sound.strength[sound.score.idxmin()] if len(sound) else None
 
 
 def joined(

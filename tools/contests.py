@@ -25,7 +25,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from cfg_course.contests import ROW, Candidate, Entry, Rivals, Round, asks_gradient, candidates, enter, farther
+from cfg_course.contests import POPULAR, ROW, Candidate, Entry, Rivals, Round, asks_gradient, candidates, enter, farther
 from cfg_course.contests import entry_of, find_points, finer, fitted, hours_of, merge_shards, no_rivals, read_part, redo
 from cfg_course.contests import run_shard, shard_of
 from cfg_course.contests import judged, tuned
@@ -35,7 +35,7 @@ from cfg_course.denoisers import find_model
 from cfg_course.evidence import judge_names, usual_measures
 from cfg_course.metrics import equal_shares
 from cfg_course.pictures import find_world, measure_pictures
-from cfg_course.standings import TUNING, read_rows, scores_of
+from cfg_course.standings import RIVALS, TUNING, read_rows, scores_of
 from cfg_course.sweeps import Yardstick, find_images, fingerprints, make_yardstick, write_table
 from cfg_course.training import make_accelerator
 
@@ -45,7 +45,6 @@ SIZES = dict(chosen=1000, second=2000, final=10000) # images of a setting and se
 STAGES = *TUNING, *SEEDS
 LEAST = 250 # images of a setting: FID compares 128 features
 BUDGETS = 24., 48., 96. # network evaluations of an image, in the finals
-POPULAR = 'cfg', 'interval, middle', 'autoguidance', 'apg', 'cfgpp', 'pag', 'rescale', 'cfg_zero', 'cfgig'
 QUICK = 'fid', 'accuracy', 'class_std' # what tuning looks at
 METRICS = tuple(usual_measures())
 
@@ -215,7 +214,7 @@ def against_plain(
         entry:Entry, # of the stage
     )->Rivals: # two
         rival = plain[entry]
-        steps = {'plain': steps_of(rival), 'plain, equal steps': steps_of(entry)}
+        steps = {RIVALS['evaluations'].differs: steps_of(rival), RIVALS['steps'].differs: steps_of(entry)}
         return {name: plain_like(entry, rival, k) for name, k in steps.items()}
     return rivals_of
 
@@ -312,7 +311,7 @@ def say_verdicts(
     able, _ = read_plan(args)
     leagues = {c.name: c.league for c in able}
     name = path.stem.removesuffix('_chosen')
-    for rival, ending in (('plain', ''), ('plain, equal steps', '_steps')):
+    for rival, ending in RIVALS.values():
         differences, found = (t.rename(columns=dict(technique='candidate')) for t in judged(rows, rival, leagues))
         config = dict(model=args.network or args.model, stage=args.stage, rival=rival)
         write_results(differences.to_dict('records'), path.with_name(f'{name}_differences{ending}.csv'), config)

@@ -25,7 +25,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from cfg_course.contests import candidates
+from cfg_course.contests import candidates, tuning_score
 from cfg_course.core import InputError, check, writing
 from cfg_course.evidence import kendall_interval, spearman_interval
 from cfg_course.sweeps import add_verdicts
@@ -829,13 +829,6 @@ def fids(
     return table[list(KINDS)]
 
 
-def score(
-    table:pd.DataFrame, # candidate x judge
-)->pd.Series: # lower is better
-    "Mean over judges of the logarithm of FID, by which the protocol ranks."
-    return np.log(table.clip(lower=1e-9)).mean(axis=1)
-
-
 def counted(
     contest:Contest, # of a model
     word:str, # better, worse, undecided
@@ -919,7 +912,7 @@ def of_both_contests(
     n:Numbers, # macros
 )->None:
     "How far the rankings of two data sets agree."
-    a, b = (score(fids(contest_of(r, model))) for model in MODELS)
+    a, b = (tuning_score(fids(contest_of(r, model))) for model in MODELS)
     both = a.index.intersection(b.index)
     found = kendall_interval(a[both].tolist(), b[both].tolist())
     source = 'contest_*_chosen.csv: Kendall tau of the scores of both models'
@@ -1057,7 +1050,7 @@ def contest_rows(
 )->list[list[str]]: # LaTeX
     "Plain guidance, and the candidates with the lowest scores."
     judged = fids(contest)
-    order = score(judged).sort_values().index
+    order = tuning_score(judged).sort_values().index
     shown = ['cfg', *[name for name in order if name != 'cfg'][:most]]
     fid = contest.chosen[contest.chosen.metric == 'fid'].set_index('candidate')
     by = contest.verdicts.set_index('candidate')

@@ -41,7 +41,7 @@ def ranks_of(
     return ranks
 
 
-def scores_of(
+def scores_of_parts(
     drawn:Drawn, # images of a setting
     judges:dict[str, Yardstick], # by name
 )->dict[tuple[int, int], float]: # images of a class, split -> score; (0, 0) with all images
@@ -69,43 +69,56 @@ def regrets(
     return rows
 
 
+def whole_settings(
+    entries:list[Entry], # of the stage
+    most:int, # images of a setting
+)->dict[str, list[Entry]]: # candidate -> its settings
+    "Settings with all images: those of techniques that differentiate a network have fewer."
+    found:dict[str, list[Entry]] = {}
+    for entry in entries:
+        if entry.point.num == most:
+            found.setdefault(entry.candidate, []).append(entry)
+    return found
+
+
+def measure(
+    args:argparse.Namespace, # of the command line
+)->Path: # the table that was written
+    "Measure, technique by technique."
+    check(args.keep_in.is_dir(), '--keep-in', str(args.keep_in), 'the folder with the images of the stage first')
+    entries, _ = stage_of(args)
+    most = max(e.point.num for e in entries)
+    check(most >= 20*max(PARTS), 'images of a setting', most, f'at least {20*max(PARTS)}')
+    judges = judges_of(args, args.model)
+    weights = fingerprints([e.point for e in entries])
+    acc = make_accelerator('fp32', 'cpu')
+    rows = []
+    for name, own in tqdm(list(whole_settings(entries, most).items())[::args.every], unit='technique'):
+        scores = {}
+        for entry in own:
+            drawn = find_images(entry.point, weights, args.keep_in, acc, args.batch_size, middle='mean')
+            scores[entry.strength] = scores_of_parts(drawn, judges)
+        rows += [dict(candidate=name, **row) for row in regrets(scores)]
+    path = table_of(args.model, 'regret', args.results)
+    write_results(rows, path, dict(model=args.model, stage='first', images=most, splits=SPLITS, every=args.every))
+    return path
+
+
 def main(
     words:list[str]|None=None, # of the command line
 )->None:
-    "Measure, technique by technique."
+    "Parse the command line and run."
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument('--model', default='mnist-a', help='whose contest (%(default)s)')
     p.add_argument('--keep-in', type=Path, required=True, help='folder of images')
     p.add_argument('--every', type=int, default=4, help='take every so manyeth technique (%(default)s)')
     p.add_argument('--results', type=Path, default=RESULTS, help='folder of plans and tables')
     p.add_argument('--batch-size', type=int, default=250, help='as the images were drawn (%(default)s)')
-    args = p.parse_args(words)
-    how = dict(stage='first', judges=None, reference=10000, real='reference', data_dir=None, network=None)
-    asked = argparse.Namespace(**vars(args), **how)
+    p.set_defaults(stage='first', judges=None, reference=10000, real='reference', data_dir=None, network=None)
     try:
-        check(args.keep_in.is_dir(), '--keep-in', str(args.keep_in), 'the folder with the images of the stage first')
-        entries, _ = stage_of(asked)
-        judges = judges_of(asked, args.model)
-        weights = fingerprints([e.point for e in entries])
-        acc = make_accelerator('fp32', 'cpu')
-        whole = max(e.point.num for e in entries)
-        check(whole >= 20*max(PARTS), 'images of a setting', whole, f'at least {20*max(PARTS)}')
-        found:dict[str, list[Entry]] = {}
-        for entry in entries:
-            if entry.point.num == whole: # those that differentiate a network have fewer
-                found.setdefault(entry.candidate, []).append(entry)
-        rows = []
-        for name in tqdm(list(found)[::args.every], unit='technique'):
-            scores = {}
-            for entry in found[name]:
-                drawn = find_images(entry.point, weights, args.keep_in, acc, args.batch_size, middle='mean')
-                scores[entry.strength] = scores_of(drawn, judges)
-            rows += [dict(candidate=name, **row) for row in regrets(scores)]
+        print(measure(p.parse_args(words)))
     except InputError as e:
         sys.exit(f'regret.py: {e}')
-    path = table_of(args.model, 'regret', args.results)
-    write_results(rows, path, dict(model=args.model, stage='first', images=whole, splits=SPLITS, every=args.every))
-    print(path)
 
 
 if __name__ == '__main__': main()
