@@ -253,8 +253,8 @@ examples:
   python train.py --dataset mnist --out runs/mnist  the recipe of the shipped MNIST model
   python train.py --resume --out runs/mnist         go on after an interruption, to the same bits
   python train.py --dataset folder --data-dir pics --image-size 32
-  python train.py --dataset cifar10 --image-size 16  CIFAR-10 as thumbnails: ten million images, snapshots on the way
-  python train.py --recipe cifar10_small --fid 500  the shipped CIFAR-10 model, an hour on two cores, with a small FID
+  python train.py --recipe cifar10_16               the recipe of the shipped CIFAR-10 model, thumbnails of 16x16
+  python train.py --recipe cifar10_small --fid 500  CIFAR-10 at 32x32, an hour on two cores, with a small FID
   python train.py --objective distillation --teacher digits --p-uncond 0     guidance at one evaluation a step
   accelerate launch --num_processes 2 train.py --dataset cifar10     two GPUs
   torchrun --nproc_per_node 2 -- train.py --device cpu               two CPU processes

@@ -47,8 +47,7 @@ CONFIGS = dict(
     cifar10_16=UNetConfig(image_size=16, channels=3, patch=1, widths=(64, 128, 224), blocks=(1, 2, 1)),
     cifar10_16_half=UNetConfig(image_size=16, channels=3, patch=1, widths=(32, 64, 112), blocks=(1, 2, 1), emb=64),
     cifar10_32=UNetConfig(image_size=32, channels=3, patch=2, widths=(96, 160, 208), blocks=(1, 2, 1)),
-    cifar10_small=UNetConfig(image_size=32, channels=3, widths=(64, 128, 192), blocks=(1, 1, 1)),
-    cifar10_small_weak=UNetConfig(image_size=32, channels=3, widths=(32, 64, 96), blocks=(1, 1, 1), emb=64))
+    cifar10_small=UNetConfig(image_size=32, channels=3, widths=(64, 128, 192), blocks=(1, 1, 1)))
 
 # %% ../nbs/12_networks.ipynb #a4a7cb4b
 def fourier(

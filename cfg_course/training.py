@@ -231,8 +231,6 @@ RECIPES = dict(
         P_mean=-1.2, ema=.05, flip=True, compile=True, precision='auto'),
     cifar10_small=TrainConfig(
         'cifar10', steps=11000, batch_size=64, lr=2e-3, warmup=200, P_mean=-.6, flip=True, precision='auto'),
-    cifar10_small_weak=TrainConfig(
-        'cifar10', steps=680, batch_size=64, lr=2e-3, warmup=200, P_mean=-.6, flip=True, precision='auto'),
     cifar10_16=TrainConfig(
         'cifar10', 'fit', image_size=16, steps=19532, batch_size=512, lr=1.5e-3, warmup=500,
         schedule='constant', fall=3907, P_mean=-.6, ema=.1, averages=(.05,), snapshots=STAGES,

@@ -319,13 +319,13 @@ def test_checkpoint_of_the_other_cifar_configuration(place, capsys):
     "A run goes on with its own network only, and a checkpoint that was put into another run's folder is refused by name."
     pictures(place/'pics')
     line = '--dataset folder --data-dir pics --steps 1 --batch-size 2 --device cpu --out'
-    for name in ('cifar10_small', 'cifar10_small_weak'): train_main(f'--recipe {name} {line} {name}'.split())
+    for name, net in dict(wide='cifar10_small', thin='mnist_weak').items(): train_main(f'--recipe cifar10_small --net {net} {line} {name}'.split())
     before = snapshot(place)
-    said = complain(train_main, f'--resume --net cifar10 {line} cifar10_small'.replace('--steps 1', '--steps 2'), capsys)
+    said = complain(train_main, f'--resume --net cifar10 {line} wide'.replace('--steps 1', '--steps 2'), capsys)
     assert 'run that is resumed' in said and snapshot(place) == before
-    shutil.copy('cifar10_small_weak/checkpoints/00000001.safetensors', 'cifar10_small/checkpoints/00000001.safetensors')
+    shutil.copy('thin/checkpoints/00000001.safetensors', 'wide/checkpoints/00000001.safetensors')
     before = snapshot(place)
-    said = complain(train_main, f'--resume {line} cifar10_small'.replace('--steps 1', '--steps 2'), capsys)
+    said = complain(train_main, f'--resume {line} wide'.replace('--steps 1', '--steps 2'), capsys)
     assert 'belongs to another configuration' in said and '00000001' in said and snapshot(place) == before
 
 
@@ -459,7 +459,7 @@ def test_one_reading_of_a_number(names, words, places):
     with pytest.raises(core.InputError, match=f"classes: got '{words[0]}', allowed: {', '.join(names)}$"): find_classes(words, names)
 
 
-@pytest.mark.parametrize('weak,like', [('mnist', 'shape'), ('cifar10-small', 'shape'), ('other.safetensors', 'data'), ('fewer.safetensors', 'classes')])
+@pytest.mark.parametrize('weak,like', [('mnist', 'shape'), ('cifar10-16', 'shape'), ('other.safetensors', 'data'), ('fewer.safetensors', 'classes')])
 @pytest.mark.parametrize('main,line', [(sample_main, '--guidance-scale 2'), (evaluate_main, '--scales 2')])
 def test_a_weak_model_of_other_images(weak, like, main, line, place, capsys):
     if weak not in shipped_models() and '.' not in weak: pytest.skip(f'{weak} is not shipped')

@@ -193,7 +193,7 @@ from test_pages import needs_pandoc, render # noqa: E402
     ('in `nbs/results/splits.csv`', 'results/splits.csv'),
     ('`results/ablation_*.csv`.', 'downloads.qmd'),
     ('`repair_*.csv` in `nbs/results/`', 'downloads.qmd'),
-    ('- a *list* with `cifar10_final.csv`', 'results/cifar10_final.csv')])
+    ('- a *list* with `mnist_real.csv`', 'results/mnist_real.csv')])
 def test_a_file_named_in_code_is_a_link(text, link): assert re.search(rf'<a href="{re.escape(link)}"[^>]*><code>', render(text))
 
 

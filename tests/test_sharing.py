@@ -258,7 +258,7 @@ def test_nothing_of_this_machine_is_told(tmp_path, monkeypatch):
 
 
 def test_the_hub_reads_the_card(tmp_path):
-    for name, licence, data in [('digits', 'apache-2.0', None), ('mnist', 'apache-2.0', ['ylecun/mnist']), ('cifar10-small', 'apache-2.0', ['uoft-cs/cifar10'])]:
+    for name, licence, data in [('digits', 'apache-2.0', None), ('mnist', 'apache-2.0', ['ylecun/mnist']), ('cifar10-16', 'apache-2.0', ['uoft-cs/cifar10'])]:
         shared = to_hub(name)
         facts = hub.ModelCard(model_card(shared, shared.meta, f'ada/{name}')).data.to_dict()
         assert (facts['license'], facts.get('datasets'), facts['library_name']) == (licence, data, 'cfg_course')
@@ -275,7 +275,7 @@ def test_the_hub_reads_the_card(tmp_path):
 
 
 def test_advice_is_measured_for_these_weights_or_not_given(tmp_path):
-    for name in ('mnist', 'digits', 'cifar10-small', 'cifar10-16', 'mnist-a'):
+    for name in ('mnist', 'digits', 'cifar10-16', 'mnist-a'):
         denoise, _ = find_model(name)
         advice = advice_for(denoise)
         table = read_sweep(ROOT/'nbs'/'results'/f'{advice["table"]}.csv')

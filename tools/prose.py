@@ -636,7 +636,7 @@ def main():
     "Print what was found."
     kinds = *MEASURED, 'parameter', 'publication', 'allowed'
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument('--page', help='only this page, e.g. 24a_small')
+    parser.add_argument('--page', help='only this page, e.g. 24_cifar10')
     parser.add_argument('--what', choices=kinds, help='list the numbers of this source, not those without one')
     parser.add_argument('--mutants', action='store_true', help='how many wrong numbers would pass')
     args = parser.parse_args()
