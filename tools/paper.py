@@ -732,10 +732,10 @@ def of_rulers(
         n.say(word, Fact(least[judge], f'{name}: judge={judge}, least separation'), '.1f')
 
 
-def old_ratio(
+def seed_ratio(
     r:Results, # tables
 )->Fact: # a normal variable would have 0.67
-    "By how much two runs of the first comparison's kind differ, in the standard errors that it claimed."
+    "By how much two runs from different seeds differ, in the standard errors that are claimed."
     name = 'mnist_tradeoff.csv'
     rows = r.rows(name, metric='fid')
     rows = rows[rows.scale >= 1.25].assign(claimed=(rows.high - rows.low)/(2*HALF))
@@ -763,7 +763,7 @@ def of_first_comparison(
         count = Fact((table.verdict == word).sum(), f'{name}: techniques that are {word}, chapter 30')
         n.say(f'old{word.title().replace(" ", "")}', count, 'd')
     n.say('oldAll', Fact(len(table), f'{name}: techniques against cfg'), 'd')
-    n.say('oldRatio', old_ratio(r))
+    n.say('seedRatio', seed_ratio(r))
     n.say('normalMedian', Fact(NormalDist().inv_cdf(.75), 'the median of |z| of a normal variable'))
     samples = r.table('comparison.csv').samples
     check(samples.nunique() == 1, 'comparison.csv, samples', samples.nunique(), 'one number')
