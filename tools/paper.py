@@ -900,6 +900,7 @@ def of_contest(
         n.put(f'contest{word}{key}', verdict_on(contest, name), f'{files}: candidate={name}')
     twins = contest.verdicts[contest.verdicts.candidate.isin(TWINS)]
     undecided = (twins.verdict == 'undecided').sum()
+    n.say(f'contest{word}TwinsDrawn', Fact(len(twins), f'{files}: {", ".join(TWINS)}'), 'd')
     n.say(f'contest{word}Twins', Fact(undecided, f'{files}: {", ".join(TWINS)}, undecided'), 'd')
     added = contest.verdicts[contest.verdicts.candidate.str.startswith('cfg+')]
     n.say(f'contest{word}Added', Fact(len(added), f'{files}: candidates cfg+...'), 'd')
