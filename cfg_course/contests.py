@@ -519,6 +519,8 @@ def run_shard(
     config = contest_config(entries, judges, list(rivals_of(entries[0])), batch_size)
     path, mine = part_path(out, part), shard_of(entries, part)
     rows, failed = begun_part(path, config)
+    if not mine and acc.is_main_process: # more parts than settings: an empty part says that nothing is missing
+        write_table(rows, dict(config=config, failed=failed), path, ROW)
     done, known = by_setting(rows), {}
     for k, entry in enumerate(mine, 1):
         if name_of(entry) in done:

@@ -199,6 +199,17 @@ def test_the_next_stages(measured):
     assert set(number) <= {1, 2}
 
 
+def test_more_parts_than_settings(tmp_path):
+    "A stage with one setting, spread over two processes: the one that has nothing to do says so with an empty part."
+    entries = tool.find_points([Candidate('cfg', 'cfg', sampling=(('sampler', 'ddim'), ('steps', 2)))], tool.Round('digits', 'digits', 20))[:1]
+    judges = {'digits': make_yardstick('digits', ('accuracy', 'class_std'), 'digits')}
+    for i in (2, 1): run_shard(entries, judges, tmp_path/'two.csv', (i, 2), device='cpu')
+    run_shard(entries, judges, tmp_path/'one.csv', device='cpu')
+    assert merge_shards(tmp_path/'two.csv', 2).read_bytes() == merge_shards(tmp_path/'one.csv', 1).read_bytes()
+    run_shard(entries, judges, tmp_path/'begun.csv', (2, 2), device='cpu')
+    with pytest.raises(InputError, match='begun.1of2.csv'): merge_shards(tmp_path/'begun.csv', 2)
+
+
 def test_parts_that_do_not_belong(tmp_path):
     entries = tool.find_points([Candidate('cfg', 'cfg', sampling=(('sampler', 'ddim'), ('steps', 2)))], tool.Round('digits', 'digits', 20))[:2]
     judges = {'digits': make_yardstick('digits', ('accuracy', 'class_std'), 'digits')}
