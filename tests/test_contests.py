@@ -142,7 +142,7 @@ def test_verdicts(measured, chosen):
 
 def test_a_difference_is_drawn_again(measured, chosen):
     line = 2 + chosen[(chosen.candidate == 'cfg+pag') & (chosen.metric == 'kid - plain, equal steps')].index[0]
-    done = go(f'redo --stage chosen --compare 40 --line {line}', measured)
+    done = go(f'redo --stage chosen --line {line}', measured) # of 40 images, which only the table says
     assert done.returncode == 0 and 'the same to the last digit' in done.stdout, done.stdout + done.stderr
 
 

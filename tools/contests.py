@@ -458,6 +458,7 @@ def draw_again(
     rows = pd.read_csv(path, dtype=str, keep_default_na=False).to_dict('records')
     check(2 <= args.line <= len(rows) + 1, 'line', args.line, f'2 to {len(rows) + 1}, the lines of {path.name}')
     row = rows[args.line - 2]
+    args.compare = int(row['samples']) # a table may have been drawn with other sizes than those of `SIZES`
     judges = judges_of(args, args.model) if row['judge'] else {}
     batch_size = json.loads(path.with_suffix('.json').read_text())['config']['batch_size']
     rivals_of = no_rivals if args.stage in TUNING else stage_of(args)[1]
