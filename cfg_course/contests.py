@@ -519,8 +519,6 @@ def run_shard(
     config = contest_config(entries, judges, list(rivals_of(entries[0])), batch_size)
     path, mine = part_path(out, part), shard_of(entries, part)
     rows, failed = begun_part(path, config)
-    if not mine and acc.is_main_process: # more parts than settings: an empty part says that nothing is missing
-        write_table(rows, dict(config=config, failed=failed), path, ROW)
     done, known = by_setting(rows), {}
     for k, entry in enumerate(mine, 1):
         if name_of(entry) in done:
@@ -542,9 +540,10 @@ def merge_shards(
 )->Path: # the table
     "Put the parts of a round together. Raises `InputError` that names what is missing or does not belong to it."
     paths = [part_path(out, (i, parts)) for i in range(1, parts + 1)]
-    missing = [path.name for path in paths if not path.exists()]
+    config = next((read_part(path)[1]['config'] for path in paths if path.exists()), None)
+    absent = [(i, path) for i, path in enumerate(paths, 1) if not path.exists()]
+    missing = [path.name for i, path in absent if config is None or shard_of(config['plan'], (i, parts))]
     check(not missing, 'shards', ', '.join(missing), 'files that are there')
-    config = read_part(paths[0])[1]['config']
     begun = [begun_part(path, config) for path in paths]
     rows = by_setting(row for part, _ in begun for row in part)
     lacking = [' '.join(key) for key in config['plan'] if tuple(key) not in rows]
