@@ -23,7 +23,7 @@ TYPES = [*HALF, torch.float32, torch.float64]
 SIZES = (1, 8, 8), (4, 64, 64), (16, 128, 128)
 ASK = [name for name, m in RULES.items() if 'asks again' in m.traits]
 TELL = [name for name in RULES if name not in ASK]
-JUMP = 'smc_cfg', 'lf_cfg'  # a sign or a mask of theirs turns over with the network's last digit
+JUMP = 'smc_cfg', 'lf_cfg', 'characteristic'  # a sign, a mask or the end of a search turns over with the network's last digit
 MODEL, SHAPE, Y = find_model('digits')[0].requires_grad_(False), (1, 8, 8), torch.tensor([0, 3, NULL, 9])
 OPTIONS = dict(negative=dict(label=3), autoguidance=dict(model=MODEL), in_situ=dict(rate=.1)) | {k: dict(label=8) for k in ('not', 'perp_neg')} | {'and': dict(labels=(8, 1))}
 of_type = pytest.mark.parametrize('dtype', TYPES, ids=lambda d: str(d)[6:])
@@ -153,16 +153,17 @@ def test_sampling_in_any_type(sampler, dtype):
 @of_half
 @pytest.mark.parametrize('name', [*RULES, *WEAK, *STRONG])
 def test_guidance_in_half(name, dtype):
-    "Every rule and every branch, with Heun, which looks twice; apg and characteristic magnify the network's own roundings, and the mask of sag has an edge."
+    "Every rule and branch, with Heun, which looks twice; apg magnifies the network's own roundings, the mask of sag has an edge. One that jumps may do so in few samples."
     def made(model):
         if name in RULES: return guide(model, scale=2., rule=RULES[name].make())
         options = dict(model=model) if name == 'autoguidance' else OPTIONS.get(name, {})
         branch = make_method(WEAK | STRONG, name, model, **options)
         return guide(model, scale=2., weak=branch) if name in WEAK else guide(branch, scale=2.)
     got, want = (sample(made(m), Y, SHAPE, steps=5, seed=2) for m in (copy.deepcopy(MODEL).to(dtype), MODEL))
-    most = dict(apg=256, characteristic=512, sag=256).get(name, 64)
+    gap = (got - want).abs()/torch.finfo(dtype).eps
     assert got.dtype == torch.float32 and got.isfinite().all()
-    assert name in JUMP or (got - want).abs().max() <= most*torch.finfo(dtype).eps
+    assert gap.median() <= 16
+    assert name in JUMP or gap.max() <= dict(apg=256, sag=256).get(name, 64)
 
 
 @of_type
