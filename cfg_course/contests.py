@@ -27,7 +27,8 @@ if TYPE_CHECKING:
 __all__ = ['GRID', 'FRACTIONS', 'PULLS', 'KNOBS', 'GIVEN', 'SEVERAL', 'OUT', 'POPULAR', 'Candidate', 'candidates', 'Counts',
            'count_techniques', 'Round', 'particles_of', 'fitted', 'enter', 'tuning_score', 'best_place', 'rounded',
            'farther', 'between', 'tuned', 'finer', 'Entry', 'find_points', 'shard_of', 'no_rivals', 'run_shard',
-           'merge_shards', 'entry_of', 'redo', 'differences_from', 'judged', 'hours_of', 'asks_gradient']
+           'lacking_of', 'whole_seeds', 'merge_shards', 'entry_of', 'redo', 'differences_from', 'judged', 'hours_of',
+           'asks_gradient']
 
 # %% ../nbs/20a_contests.ipynb #20ac0009
 GRID = (1.1, 1.25, 1.5, 2., 3., 5.) # guidance scales
@@ -465,6 +466,23 @@ def begun_part(
         check_same(path, note['config'], config)
     return rows, note.get('failed', {})
 
+def taken_up(
+    out:Path, # table of the whole round, there or not
+    part:tuple[int, int], # (3, 16): the third of sixteen
+    mine:Sequence[Entry], # its settings
+    config:dict[str, Any], # that all parts must have
+)->tuple[list[dict[str, str]], dict[str, str]]: # rows; name of a setting -> why it failed
+    "What a part has so far; where its own table is gone, what the whole one has of it."
+    path = part_path(out, part)
+    if path.exists():
+        return begun_part(path, config)
+    rows, failed = begun_part(out, config)
+    names = {name_of(entry) for entry in mine}
+    own = [found for name, found in by_setting(rows).items() if name in names]
+    known = {' '.join(name) for name in names}
+    return [row for found in own for row in found], {name: why for name, why in failed.items() if name in known}
+
+
 # %% ../nbs/20a_contests.ipynb #20ac0034
 class Bench(NamedTuple):
     "Where settings are drawn and measured."
@@ -518,7 +536,9 @@ def run_shard(
     bench = Bench(judges, fingerprints([e.point for e in entries]), keep_in, acc, batch_size)
     config = contest_config(entries, judges, list(rivals_of(entries[0])), batch_size)
     path, mine = part_path(out, part), shard_of(entries, part)
-    rows, failed = begun_part(path, config)
+    rows, failed = taken_up(Path(out), part, mine, config)
+    if rows and acc.is_main_process:
+        write_table(rows, dict(config=config, failed=failed), path, ROW)
     done, known = by_setting(rows), {}
     for k, entry in enumerate(mine, 1):
         if name_of(entry) in done:
@@ -534,9 +554,28 @@ def run_shard(
             say(k, len(mine), entry)
     return rows
 
+def lacking_of(
+    plan:Sequence[Sequence[str]], # names of all settings
+    rows:dict[tuple[str, ...], list[dict[str, str]]], # name of a setting -> its rows
+)->list[tuple[str, ...]]: # names
+    "The settings that are not drawn yet."
+    return [tuple(key) for key in plan if tuple(key) not in rows]
+
+def whole_seeds(
+    plan:Sequence[Sequence[str]], # names of all settings
+    rows:dict[tuple[str, ...], list[dict[str, str]]], # name of a setting -> its rows
+)->list[tuple[str, ...]]: # names of those whose seed nobody lacks
+    "The settings of the seeds that are complete, so that everybody has the same noise."
+    seed = NAMES.index('seed')
+    torn = {key[seed] for key in lacking_of(plan, rows)}
+    found = [tuple(key) for key in plan if key[seed] not in torn]
+    check(found, 'shards', f'no complete seed; {", ".join(sorted(torn))} lack settings', 'one seed that everybody has')
+    return found
+
 def merge_shards(
     out:Path|str, # table of the whole round
     parts:int, # how many there are
+    so_far:bool=False, # take the seeds that are complete, and leave out the others?
 )->Path: # the table
     "Put the parts of a round together. Raises `InputError` that names what is missing or does not belong to it."
     paths = [part_path(out, (i, parts)) for i in range(1, parts + 1)]
@@ -546,10 +585,10 @@ def merge_shards(
     check(not missing, 'shards', ', '.join(missing), 'files that are there')
     begun = [begun_part(path, config) for path in paths]
     rows = by_setting(row for part, _ in begun for row in part)
-    lacking = [' '.join(key) for key in config['plan'] if tuple(key) not in rows]
-    check(not lacking, 'shards', ', '.join(lacking[:5]), f'all settings of the plan; {len(lacking)} are not drawn yet')
+    lacking = [' '.join(key) for key in lacking_of(config['plan'], rows)]
+    check(so_far or not lacking, 'shards', ', '.join(lacking[:5]), f'all settings of the plan; {len(lacking)} are not drawn yet')
     failed = {k: words for _, part in begun for k, words in part.items()}
-    ordered = [row for key in config['plan'] for row in rows[tuple(key)]]
+    ordered = [row for key in whole_seeds(config['plan'], rows) for row in rows[key]]
     write_table(ordered, dict(config=config, failed=dict(sorted(failed.items()))), Path(out), ROW)
     return Path(out)
 

@@ -172,6 +172,57 @@ def test_second_and_final(measured, chosen):
     for entry in second: assert {r.point.seed for r in rivals_of(entry).values()} == {entry.point.seed}
 
 
+def test_a_head_belongs_to_its_network(capsys):
+    "Who was fitted to one network is left out with another one, by name; the others stay."
+    who = [c for c in candidates('mnist-weak') if c.name in ('cfg', 'internal', 'pag')]
+    assert [c.name for c in tool.able_with(who, tool.Round('mnist-a', 'mnist-weak'))] == ['cfg', 'pag', 'internal']
+    capsys.readouterr()
+    assert [c.name for c in tool.able_with(who, tool.Round('mnist-b', 'mnist-weak'))] == ['cfg', 'pag']
+    assert 'out with mnist-b: internal' in capsys.readouterr().out
+
+
+def two_seeds(model='digits'):
+    sampling = ('sampler', 'dpmpp'), ('steps', 3)
+    return [tool.Entry(f'cfg{s}', s, Point(model, 'cfg', s, sampling=sampling, num=20, seed=seed)) for seed in (0, 1) for s in (1., 2., 3.)]
+
+
+def test_a_round_goes_on_from_its_table(tmp_path):
+    "Parts are lost after half of the round was merged: the other half is drawn, by other parts, and nothing twice."
+    entries, judges, out = two_seeds(), {'digits': make_yardstick('digits', ('accuracy', 'class_std'), 'digits')}, tmp_path/'lost.csv'
+    run_shard(entries, judges, tmp_path/'whole.csv', device='cpu')
+    whole = merge_shards(tmp_path/'whole.csv', 1).read_bytes()
+    for i in (1, 2): run_shard(entries, judges, out, (i, 2), device='cpu')
+    part = tmp_path/'lost.2of2.csv'
+    table = pd.read_csv(part, dtype=str, keep_default_na=False)
+    table[table.candidate != 'cfg2.0'].to_csv(part, index=False) # of the first seed both others are there, of the second one all
+    with pytest.raises(InputError, match='1 are not drawn yet'): merge_shards(out, 2)
+    so_far = pd.read_csv(merge_shards(out, 2, so_far=True))
+    assert so_far.seed.unique().tolist() == [1] and so_far.candidate.nunique() == 3
+    for path in tmp_path.glob('lost.*of*'): path.unlink()
+    drawn = []
+    for i in (1, 2, 3, 4): run_shard(entries, judges, out, (i, 4), device='cpu', say=lambda done, of, entry: drawn.append(entry))
+    assert [e.point.seed for e in drawn] == [0]*3
+    assert merge_shards(out, 4).read_bytes() == whole
+
+
+def test_no_seed_is_complete(tmp_path):
+    entries, judges = two_seeds(), {'digits': make_yardstick('digits', ('accuracy',), 'digits')}
+    run_shard(entries, judges, tmp_path/'torn.csv', device='cpu')
+    part = tmp_path/'torn.1of1.csv'
+    table = pd.read_csv(part, dtype=str, keep_default_na=False)
+    table[table.candidate != 'cfg2.0'].to_csv(part, index=False)
+    with pytest.raises(InputError, match='no complete seed'): merge_shards(tmp_path/'torn.csv', 1, so_far=True)
+
+
+def test_a_table_of_another_plan_is_not_gone_on_with(tmp_path):
+    entries, judges = two_seeds(), {'digits': make_yardstick('digits', ('accuracy',), 'digits')}
+    run_shard(entries[:2], judges, tmp_path/'other.csv', device='cpu')
+    before = merge_shards(tmp_path/'other.csv', 1).read_bytes()
+    for path in tmp_path.glob('other.1of1.*'): path.unlink()
+    with pytest.raises(InputError, match='plan'): run_shard(entries, judges, tmp_path/'other.csv', device='cpu')
+    assert (tmp_path/'other.csv').read_bytes() == before
+
+
 def test_what_is_dear_is_tuned_with_fewer_images(measured):
     plan = measured/'contest_dear_plan.json'
     made = json.loads((measured/'contest_digits_plan.json').read_text())

@@ -12,7 +12,8 @@
 Stages that tune: first, farther1, farther2, farther3, finer. Stages that compare, each with noise of its own:
 chosen (everybody at the strength that was best), second (the 15 best of these and those that people use; with
 --network NAME on another network, at the same strengths), final (the five best, at 24, 48 and 96 evaluations).
-Every stage reads the tables of the ones before. Everything resumes; `cost` says what a stage would cost.
+Every stage reads the tables of the ones before. `cost` says what a stage would cost. Everything resumes: a part goes
+on where it was, and where its own table is gone, from what the table of the whole stage has (`merge --so-far`).
 Tables: nbs/results/contest_MODEL_STAGE.csv; images: --keep-in.
 """
 from __future__ import annotations
@@ -36,7 +37,7 @@ from cfg_course.evidence import judge_names, usual_measures
 from cfg_course.metrics import equal_shares
 from cfg_course.pictures import find_world, measure_pictures
 from cfg_course.standings import RIVALS, TUNING, read_rows, scores_of
-from cfg_course.sweeps import Yardstick, find_images, fingerprints, make_yardstick, write_table
+from cfg_course.sweeps import Yardstick, find_guidance, find_images, fingerprints, make_yardstick, write_table
 from cfg_course.training import make_accelerator
 
 RESULTS = Path(__file__).resolve().parents[1]/'nbs'/'results'
@@ -154,13 +155,29 @@ def taking_part(
     return [c for c in everybody if c.name in wanted]
 
 
+def able_with(
+    left:list[Candidate], # who takes part
+    how:Round, # with the network that draws
+)->list[Candidate]: # those whom it can draw; the others are named
+    "A technique that was fitted to one network, as a learned head is, has nothing to say about another one."
+    denoise, meta = find_model(how.model)
+    able = []
+    for candidate in left:
+        try:
+            find_guidance(candidate.point(candidate.values[0], model=how.model, num=how.num), denoise, meta)
+            able.append(candidate)
+        except InputError as e:
+            print(f'out with {how.model}: {candidate.name}, {e}')
+    return able
+
+
 def by_budget(
     args:argparse.Namespace, # of the command line
 )->dict[float, list[Entry]]: # evaluations of an image -> settings
     "Who is left, with every seed; in the finals with every budget."
     _, how = read_plan(args)
     how = how._replace(model=args.network or args.model, num=args.compare)
-    left = taking_part(args)
+    left = able_with(taking_part(args), how)
     budgets = BUDGETS if args.stage == 'final' else (how.budget,)
     found = {}
     for budget in budgets:
@@ -325,7 +342,7 @@ def merge(
     "Put the parts of a stage together."
     if args.stage in TUNING and not stage_of(args)[0]:
         return say_nothing(args)
-    print(merge_shards(out_of(args), args.shards))
+    print(merge_shards(out_of(args), args.shards, args.so_far))
 
 
 def say_nothing(
@@ -496,6 +513,7 @@ def main(
     p.add_argument('--seed', type=int, default=0, help='of the noise (%(default)s)')
     p.add_argument('--shard', type=part, default=(1, 1), metavar='I/N', help='which part of a round (1/1)')
     p.add_argument('--shards', type=int, default=1, help='how many parts there are, for merge')
+    p.add_argument('--so-far', action='store_true', help='merge the seeds that are complete, and go on later')
     p.add_argument('--line', type=int, default=2, help='of a table, for redo; the first below the header is 2')
     p.add_argument('--judges', nargs='+', help='names or files of classifiers')
     p.add_argument('--reference', type=int, default=10000, help='real images that no judge has seen (%(default)s)')
