@@ -249,7 +249,7 @@ def taught_text()->str: # such as distillation, ddo
 TRAIN_HELP = """Train a class-conditional diffusion model with label dropout, ready for classifier-free guidance.
 
 examples:
-  python train.py                                   the embedded 8x8 digits, about a minute on two cores
+  python train.py                                   the embedded 8x8 digits, one to five minutes on two cores
   python train.py --dataset mnist --out runs/mnist  the recipe of the shipped MNIST model
   python train.py --resume --out runs/mnist         go on after an interruption, to the same bits
   python train.py --dataset folder --data-dir pics --image-size 32

@@ -625,14 +625,16 @@ def differences_from(
     rows:pd.DataFrame, # of a stage that compares
     rival:str='plain', # name of what is compared with
 )->pd.DataFrame: # technique, judge, metric, difference, error, low, high, p
-    "Differences from a rival, mean over the seeds."
+    "Differences from a rival, mean over seeds and networks; networks share the noise of a seed, so their errors may be one."
     ending = f'{LESS}{rival}'
     mine = rows[rows.metric.str.endswith(ending)]
     check(len(mine), 'rival', rival, 'one that the table compares with')
     groups = mine.groupby(['candidate', 'judge', 'metric'], sort=False)
     found = []
     for (technique, judge, metric), own in groups:
-        error = ((own.high - own.low)/3.92).pow(2).sum()**.5/len(own)
+        errors = (own.high - own.low)/3.92
+        of_seeds = errors.groupby(own.seed).sum()
+        error = of_seeds.pow(2).sum()**.5/len(own)
         difference, low, high = around(own.value.mean(), error)
         found.append(dict(
             technique=technique, judge=judge, metric=metric.removesuffix(ending),

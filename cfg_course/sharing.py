@@ -263,10 +263,10 @@ def in_order(
 
 def size_of(
     curve:Curve, # of `plain_curves`
-)->tuple[int, int, str]: # images, scales, name of the table
-    "What makes a curve worth more than another."
-    name, points = curve
-    return int(points[0]['samples']), len(points), name
+)->int: # images at all scales together
+    "What makes a curve worth more than another: two scales with many images say less of the best one than ten with some."
+    points = curve[1]
+    return int(points[0]['samples'])*len(points)
 
 def best_of(
     points:list[dict], # at rising scales

@@ -12,15 +12,16 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from .catalogue import list_families
-from .contests import tuned, tuning_score
+from .contests import judged, tuned, tuning_score
 from .core import check, optional, read_results
 
 if TYPE_CHECKING:
     import pandas as pd
 
 # %% auto #0
-__all__ = ['FORMS', 'PLAIN', 'PLAIN_TITLES', 'TUNING', 'UNKNOWN', 'PLACES', 'RIVALS', 'title_of', 'markdown_title', 'scores_of',
-           'Rival', 'Standings', 'read_rows', 'read_standings', 'all_standings', 'same_dose']
+__all__ = ['FORMS', 'PLAIN', 'PLAIN_TITLES', 'TUNING', 'UNKNOWN', 'PLACES', 'RIVALS', 'NETWORKS', 'title_of', 'markdown_title',
+           'scores_of', 'Rival', 'gains_from', 'split_gain', 'Second', 'second_of', 'Standings', 'read_rows',
+           'read_second', 'read_standings', 'all_standings', 'same_dose']
 
 # %% ../nbs/20b_standings.ipynb #20bc0008
 FORMS = { # what stands behind the comma of a name -> in words
@@ -76,6 +77,78 @@ class Rival(NamedTuple):
 
 RIVALS = dict(evaluations=Rival('plain', ''), steps=Rival('plain, equal steps', '_steps')) # what it has as many of
 
+NETWORKS = {'mnist-a': ('mnist-a', 'mnist-b', 'mnist-c')} # model -> all that round 2 guides, at the same strengths
+
+def gains_from(
+    rows:pd.DataFrame, # of a stage that compares
+    differences:pd.DataFrame, # from a rival: candidate, judge, metric, difference, low, high
+)->pd.DataFrame: # candidate, judge, gain, low, high; in per cent
+    "Differences in FID as shares of the rival's FID."
+    fid = differences[differences.metric == 'fid'].set_index(['candidate', 'judge'])
+    mine = rows[rows.metric == 'fid'].groupby(['candidate', 'judge']).value.mean()
+    plain = mine.reindex(fid.index) - fid.difference
+    found = dict(gain=fid.difference, low=fid.high, high=fid.low)
+    shares = {k: -100*v/plain for k, v in found.items()}
+    return optional('pandas').DataFrame(shares).reset_index()
+
+def split_gain(
+    cells:pd.DataFrame, # of one technique: model, seed, judge, gain, error
+)->dict[str, float]: # noise, network, judge: standard deviations
+    "How much a gain varies, and with what; networks share their noise. A variance that comes out below 0 is 0."
+    noise = (cells.error**2).mean()
+    table = cells.groupby(['model', 'judge']).gain.mean().unstack()
+    of_networks = table.var().mean() # under one judge, from the same noise
+    of_judges = table.mean().var() - noise/cells.seed.nunique()
+    variances = dict(noise=noise, network=of_networks, judge=of_judges)
+    return {source: max(v, 0.)**.5 for source, v in variances.items()}
+
+class Second(NamedTuple):
+    "Round 2: new noise and, where there are any, other networks."
+    rows:pd.DataFrame # of all networks; column `model` says which
+    differences:dict[str, pd.DataFrame] # of `RIVALS` -> as in `Standings`, mean over networks and seeds
+    verdicts:dict[str, pd.DataFrame] # of `RIVALS` -> as in `Standings`
+
+    def gains(self,
+        rival:str='evaluations', # of `RIVALS`
+    )->pd.DataFrame: # candidate, judge, gain, low, high; in per cent
+        "The gain under each judge, mean over networks and seeds, with its interval of 95 % for these networks."
+        return gains_from(self.rows, self.differences[rival])
+
+    def of_network(self,
+        name:str, # of one of the models
+    )->Second: # of it alone
+        "What one network says."
+        return second_of(self.rows[self.rows.model == name])
+
+    def cells(self)->pd.DataFrame: # candidate, model, seed, judge, gain, error; in per cent, of FID at equal evaluations
+        "The gain of each network, seed and judge by itself, with its standard error."
+        cell = ['candidate', 'model', 'seed', 'judge']
+        own = self.rows[self.rows.metric == 'fid'].set_index(cell).value
+        less = self.rows[self.rows.metric == f'fid - {RIVALS["evaluations"].differs}'].set_index(cell)
+        less = less[less.index.isin(own.index)]
+        plain = own.reindex(less.index) - less.value
+        found = dict(gain=-100*less.value/plain, error=100*(less.high - less.low)/(2*1.96*plain))
+        return optional('pandas').DataFrame(found).reset_index()
+
+    def split(self)->pd.DataFrame: # candidate -> noise, network, judge; standard deviations of the gain, in per cent
+        "How much a gain varies with noise, with the network that draws from the same noise, and with the judge; of those whom every network drew."
+        cells = self.cells()
+        guided = cells.groupby('candidate').model.nunique()
+        whole = guided.index[(guided == cells.model.nunique()) & (guided.index != PLAIN)]
+        found = {name: split_gain(cells[cells.candidate == name]) for name in whole}
+        return optional('pandas').DataFrame(found).T
+
+def second_of(
+    rows:pd.DataFrame, # of round 2
+)->Second: # with differences and verdicts
+    "What the rows of round 2 say, Holm's correction over those who take part in it."
+    leagues = dict.fromkeys(rows.candidate, 'one')
+    differences, verdicts = {}, {}
+    for rival, (differs, _) in RIVALS.items():
+        found = judged(rows, differs, leagues)
+        differences[rival], verdicts[rival] = (table.rename(columns=dict(technique='candidate')) for table in found)
+    return Second(rows, differences, verdicts)
+
 class Standings(NamedTuple):
     "What is measured of one model."
     tuning:pd.DataFrame # rows of all stages that tune
@@ -83,6 +156,7 @@ class Standings(NamedTuple):
     differences:dict[str, pd.DataFrame] # of `RIVALS` -> candidate, judge, metric, difference, error, low, high, p
     verdicts:dict[str, pd.DataFrame] # of `RIVALS` -> candidate, least, most, p, holm, verdict, league
     exact:pd.DataFrame # candidate, strength, seed, measure, value
+    second:Second|None=None # nothing where it is not drawn yet
 
     def scores(self)->pd.DataFrame: # candidate, strength, score
         "Mean over the judges of the logarithm of FID, at every strength that was tried."
@@ -103,23 +177,43 @@ class Standings(NamedTuple):
         rival:str='evaluations', # of `RIVALS`
     )->pd.DataFrame: # candidate, judge, gain, low, high; in per cent
         "The gain under each judge, with its interval of 95 %."
-        table = self.differences[rival]
-        fid = table[table.metric == 'fid'].set_index(['candidate', 'judge'])
-        mine = self.values().stack()
-        plain = mine.reindex(fid.index) - fid.difference
-        found = dict(gain=fid.difference, low=fid.high, high=fid.low)
-        shares = {k: -100*v/plain for k, v in found.items()}
-        return optional('pandas').DataFrame(shares).reset_index()
+        return gains_from(self.chosen, self.differences[rival])
+
+    def last_gains(self,
+        rival:str='evaluations', # of `RIVALS`
+    )->pd.DataFrame: # candidate, judge, gain, low, high; in per cent
+        "The gain under each judge, from round 2 for those who took part in it."
+        first = self.gains(rival)
+        if self.second is None:
+            return first
+        last = self.second.gains(rival)
+        earlier = first[~first.candidate.isin(last.candidate)]
+        return optional('pandas').concat([last, earlier], ignore_index=True)
+
+    def leaders(self)->pd.Series: # candidate -> gain in per cent under the judge that is least favourable, the highest first
+        "Those who took part in the last round, plain guidance aside."
+        last = self.gains() if self.second is None else self.second.gains()
+        least = last.groupby('candidate').gain.min().drop(PLAIN, errors='ignore')
+        return least.sort_values(ascending=False)
+
+    def words(self,
+        rival:str='evaluations', # of `RIVALS`
+    )->pd.Series: # candidate -> better, worse or undecided
+        "The last word on everybody: that of round 2 for those who took part in it."
+        first = self.verdicts[rival].set_index('candidate').verdict
+        if self.second is None:
+            return first
+        last = self.second.verdicts[rival].set_index('candidate').verdict
+        return last.reindex(first.index).fillna(first)
 
     def verdict(self,
         candidate:str, # name in the tables
         rival:str='evaluations', # of `RIVALS`
     )->str: # better, worse, undecided, or not measured
-        "What all judges together say of a technique."
+        "What all judges together say of a technique; the last word."
         if rival not in self.verdicts:
             return UNKNOWN
-        words = self.verdicts[rival].set_index('candidate').verdict
-        return words.get(candidate, UNKNOWN)
+        return self.words(rival).get(candidate, UNKNOWN)
 
 # %% ../nbs/20b_standings.ipynb #20bc000d
 def read_rows(
@@ -132,6 +226,21 @@ def read_rows(
     if not there:
         return none
     return pd.concat(there, ignore_index=True)
+
+def read_second(
+    model:str, # that was tuned
+    folder:Path|str='results', # of the tables
+)->Second|None: # nothing where round 2 is not drawn yet
+    "Read round 2, with every network that was guided in it, and the seeds that all of them have."
+    names = NETWORKS.get(model, (model,))
+    rows = read_rows(Path(folder)/f'contest_{name}_second.csv' for name in names)
+    if rows.empty:
+        return None
+    guided = rows.model.nunique()
+    shared = rows.groupby('seed').model.nunique() == guided
+    rows = rows[rows.seed.map(shared)]
+    check(len(rows), 'contest', f'round 2 of {model} in {folder}', 'tables with a seed that all networks have')
+    return second_of(rows)
 
 def read_standings(
     model:str, # that was guided
@@ -154,9 +263,11 @@ def read_standings(
     tuning = read_rows(map(at, TUNING))
     chosen = read_rows([at(stage)])
     exact = read_rows([at(f'{stage}_exact')])
-    found = Standings(tuning, chosen, differences, verdicts, exact)
+    second = read_second(model, folder) if stage == 'chosen' else None
+    found = Standings(tuning, chosen, differences, verdicts, exact, second)
     there = len(found.tuning) or len(found.chosen)
-    check(there, 'contest', f'{model} in {folder}', f'a folder with {at(TUNING[0]).name}')
+    first = TUNING[0] if stage == 'chosen' else stage
+    check(there, 'contest', f'{model} in {folder}', f'a folder with {at(first).name}')
     return found
 
 def all_standings(

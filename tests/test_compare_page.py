@@ -9,6 +9,7 @@ from cfg_course import pictures
 from cfg_course.catalogue import list_families
 from cfg_course.contests import OUT, candidates, head_of, Entry
 from cfg_course.core import InputError
+from cfg_course.standings import read_standings
 from cfg_course.sweeps import Drawn, fingerprints, keep, keep_path
 from notebooks import NBS_DIR, ROOT
 
@@ -482,6 +483,23 @@ def test_nothing_is_made_up():
     there = {o['name']: any(compare.table_of(w.model, k, compare.RESULTS).is_file() for k in (*compare.TUNING, 'chosen')) for o, w in zip(NOW['sets'], compare.SETS)}
     for name, measured in there.items(): assert any(o['results'].get(name, {}).get('judges') for o in NOW['techniques']) == measured
     if not any(there.values()): assert 'The runs are under way' in TEXT and NOW['edition'] == '' and not list(DATA.rglob('*.png'))
+
+
+@pytest.mark.parametrize('which', compare.SETS, ids=lambda w: w.name)
+def test_who_was_drawn_again(which, tmp_path):
+    "Round 2 has the last word, with the gains of its tables; where it is not drawn, the page says so."
+    assert compare.drawn_again(which, tmp_path) == {}
+    found, tables = NOW['again'][which.name], read_standings(which.model, compare.RESULTS)
+    section = TEXT[TEXT.index('<!-- begin again -->'):TEXT.index('<!-- end again -->')]
+    assert (f'**{which.title}:** nobody was drawn again' in section) == (found == {}) == (tables.second is None)
+    if not found: return
+    names = [row['name'] for row in found['techniques']]
+    assert names == tables.leaders().index.tolist() and len(re.findall(r'^\| [^|]*\(`', section, re.M)) == len(names)
+    gains = tables.last_gains().set_index(['candidate', 'judge'])
+    for row in found['techniques']:
+        assert row['verdicts'] == {r.name: tables.verdict(row['name'], r.name) for r in compare.RIVALS}
+        for judge, (gain, low, high) in row['gains'].items():
+            assert low <= gain <= high and gain == pytest.approx(gains.gain[row['name'], judge], rel=1e-3, abs=1e-3)
 
 
 # Pictures

@@ -148,11 +148,18 @@ def test_a_difference_is_drawn_again(measured, chosen):
 
 def test_what_the_exact_world_says(measured, chosen):
     "Two sets of rows for each candidate: real digits are nearer to the world than drawn ones are likely to be."
-    done = go('exact --stage chosen --compare 40', measured)
+    done = go('exact --stage chosen', measured) # of 40 images, which only the table says
     assert done.returncode == 0, done.stderr
     table = pd.read_csv(measured/'contest_digits_chosen_exact.csv').pivot(index='candidate', columns='measure', values='value')
     assert set(table.index) == {'real images', 'cfg', 'apg', 'cfgpp', 'cfg+pag'} and set(table) == set(MEASURES)
     assert (table > -1e6).all(axis=None) and table.posterior.between(0, 1).all()
+
+
+@pytest.mark.parametrize('text', ['', 'candidate,value\ncfg,1\n', 'candidate,samples\n', 'candidate,samples\ncfg,many\n'])
+def test_a_table_without_its_size_is_refused(tmp_path, text):
+    (tmp_path/'contest_digits_chosen.csv').write_text(text)
+    done = go('exact --stage chosen', tmp_path)
+    assert done.returncode == 1 and 'not damaged' in done.stderr and len(done.stderr.strip().splitlines()) == 1
 
 
 def test_second_and_final(measured, chosen):
@@ -179,6 +186,10 @@ def test_a_head_belongs_to_its_network(capsys):
     capsys.readouterr()
     assert [c.name for c in tool.able_with(who, tool.Round('mnist-b', 'mnist-weak'))] == ['cfg', 'pag']
     assert 'out with mnist-b: internal' in capsys.readouterr().out
+    dear = [c for c in candidates('mnist-weak') if c.name in ('cfg', 'cfg+universal')]
+    assert len(tool.able_with(dear, tool.Round('mnist-a', 'mnist-weak'))) == 2
+    assert [c.name for c in tool.able_with(dear, tool.Round('mnist-b', 'mnist-weak'), first=False)] == ['cfg']
+    assert 'costs many times as much' in capsys.readouterr().out
 
 
 def two_seeds(model='digits'):

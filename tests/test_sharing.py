@@ -289,6 +289,15 @@ def test_advice_is_measured_for_these_weights_or_not_given(tmp_path):
     assert 'Not measured' in model_card(*(lambda d, m: (d, sharing.header_of(d, m)))(*small()))
 
 
+def test_advice_rests_on_the_curve_with_most_images():
+    "Two scales with many images each say little of the best one."
+    def curve(name, scales, samples): return name, [dict(scale=str(s), samples=str(samples)) for s in scales]
+    few, many = curve('few', (1, 3), 2000), curve('many', range(13), 1000)
+    assert max([few, many], key=sharing.size_of) is many and max([few, curve('twin', (1, 3), 2000)], key=sharing.size_of) is few
+    advice = advice_for(find_model('mnist-a')[0])
+    assert advice['table'] == 'mnist_tradeoff' and len(advice['curve']) == 13
+
+
 def test_advice_from_a_table_of_ones_own(tmp_path):
     "By accuracy where there were no real images; odd files beside it are passed over."
     points = sweep_points(['cfg', 'apg'], [1., 2., 0.], model='digits', num=20, sampling=(('sampler', 'ddim'), ('steps', 3)))

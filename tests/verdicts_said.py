@@ -19,7 +19,7 @@ class Said(NamedTuple):
     def verdict(self, name): return self.tables.verdict(name), self.tables.verdict(name, 'steps')
     def gain(self, name, rival='evaluations'):
         "From the least favourable judge to the most favourable one."
-        own = self.tables.gains(rival).query('candidate == @name').gain
+        own = self.tables.last_gains(rival).query('candidate == @name').gain
         return ' to '.join(f'{round(v):d}'.replace('-', '−') for v in (own.min(), own.max()))
 
 
@@ -28,7 +28,7 @@ def said_of(model):
     places = {model: place for place, model in PLACES.items()}
     tables = all_standings(NBS_DIR/'results').get(places[model])
     if not tables or not tables.verdicts: return None
-    words = tables.verdicts['evaluations'].set_index('candidate').verdict
-    least = tables.gains().groupby('candidate').gain.min().reindex(words.index)
+    words = tables.words()
+    least = tables.last_gains().groupby('candidate').gain.min().reindex(words.index)
     better = [n for n in least.sort_values(ascending=False).index if words[n] == 'better']
     return Said(tables, {w: int((words == w).sum()) for w in WORDS}, better, int(tables.chosen.samples.max()), tables.values().shape[1])

@@ -36,7 +36,7 @@ from cfg_course.evidence import judge_names
 from cfg_course.metrics import METRICS
 from cfg_course.pictures import MEASURES as EXACT_MEASURES
 from cfg_course.standings import RIVALS as NAMED
-from cfg_course.standings import TUNING, scores_of
+from cfg_course.standings import NETWORKS, TUNING, read_second, scores_of, title_of
 from cfg_course.sweeps import Point, describe_point, fingerprints, keep_path, kept, labels_of, point_of
 from contests import as_candidate, plan_path, table_of
 
@@ -777,12 +777,41 @@ def with_pictures(
 
 # Data
 
+def networks_of(
+    which:Set, # a data set
+)->tuple[str, ...]: # names of models
+    "All networks that round 2 guides."
+    return NETWORKS.get(which.model, (which.model,))
+
+
+def drawn_again(
+    which:Set, # a data set
+    results:Path, # folder
+)->dict[str, Any]: # what JSON can hold; nothing where round 2 is not drawn yet
+    "What round 2 says: gains under each judge, as shares of the FID of plain guidance, and the last verdicts."
+    second = read_second(which.model, results)
+    if second is None:
+        return {}
+    rows = second.rows
+    words = {r.name: second.verdicts[r.name].set_index('candidate').verdict for r in RIVALS}
+    gains = second.gains().query("candidate != 'cfg'")
+    least = gains.groupby('candidate').gain.min().sort_values(ascending=False)
+    found = []
+    for name in least.index:
+        own = gains[gains.candidate == name].set_index('judge')
+        spans = {judge: [as_number(row[k]) for k in ('gain', 'low', 'high')] for judge, row in own.iterrows()}
+        found.append(dict(name=name, title=title_of(name), gains=spans, verdicts={k: said[name] for k, said in words.items()}))
+    seeds = sorted(int(seed) for seed in rows.seed.unique())
+    return dict(networks=sorted(rows.model.unique()), seeds=seeds, samples=int(rows.samples.max()), techniques=found)
+
+
 def edition_of(
     results:Path, # folder
     measured:list[Measured], # of all sets
 )->str: # eight figures, or none
     "A name for the tables as they are: their digest."
-    names = sorted(name for one in measured for name in one.about['files'])
+    again = [table_of(name, 'second', results) for which in SETS for name in networks_of(which)]
+    names = sorted([*(name for one in measured for name in one.about['files']), *(path.name for path in again if path.is_file())])
     digest = hashlib.blake2b(digest_size=4)
     for name in names:
         digest.update((results/name).read_bytes())
@@ -811,6 +840,7 @@ def make_data(
         exact=[dict(name=k, words=m.words) for k, m in EXACT_MEASURES.items()],
         rivals=[dict(name=r.name, title=r.title, words=r.words) for r in RIVALS],
         counts=count_techniques()._asdict(),
+        again={which.name: drawn_again(which, results) for which in SETS},
         techniques=rows)
 
 
@@ -995,6 +1025,34 @@ def still_table(
     return f'<table>{caption}<thead><tr>{head}{sets}</tr></thead>\n<tbody>\n{rows}\n</tbody></table>'
 
 
+def again_row(
+    row:dict[str, Any], # a technique of round 2
+)->str: # of a table in Markdown
+    "Its gains, and its last verdicts."
+    spans = [f'{v:+.0f} ({low:+.0f} to {high:+.0f})' for v, low, high in row['gains'].values()]
+    cells = [f'{row["title"]} (`{row["name"]}`)'.replace('*', r'\*'), *spans, *row['verdicts'].values()]
+    return '| ' + ' | '.join(cells) + ' |'
+
+
+def again_words(
+    data:dict[str, Any], # of `make_data`
+)->str: # Markdown
+    "Who was drawn again, from what, and what it gained."
+    parts = []
+    for one in data['sets']:
+        found = data['again'][one['name']]
+        if not found:
+            parts.append(f'**{one["title"]}:** nobody was drawn again so far.')
+            continue
+        each = found['samples']*len(found['seeds'])
+        networks = ', '.join(f'`{name}`' for name in found['networks'])
+        count = {v: sum(row['verdicts']['evaluations'] == v for row in found['techniques']) for v in VERDICTS}
+        parts.append(f'**{one["title"]}:** {len(found["techniques"])} techniques, {each:,} pictures of each from every network ({networks}). At equal evaluations {count["better"]} are better, {count["worse"]} worse and {count["undecided"]} undecided.')
+        head = ['technique', *(f'gain in %, {judge_title(j).lower()}' for j in found['techniques'][0]['gains']), *(r.title for r in RIVALS)]
+        parts.append('\n'.join(['| ' + ' | '.join(head) + ' |', '|---'*len(head) + '|', *map(again_row, found['techniques'])]))
+    return '\n\n'.join(parts)
+
+
 def citation(
     data:dict[str, Any], # of `make_data`
 )->str: # BibTeX in Markdown
@@ -1010,7 +1068,7 @@ def citation(
     return '```bibtex\n' + '\n'.join(lines) + '\n```'
 
 
-BLOCKS = dict(state=state_words, table=still_table, rivals=rival_words, count=count_words, citation=citation)
+BLOCKS = dict(state=state_words, again=again_words, table=still_table, rivals=rival_words, count=count_words, citation=citation)
 
 
 def filled(

@@ -6,6 +6,7 @@
     python tools/contests.py merge --model mnist-a --shards 2             the table of a stage
     python tools/contests.py verdicts --model mnist-a --stage chosen      who is better than plain guidance
     python tools/contests.py exact --model mnist-a --stage chosen         what the exact world of pictures says
+    python tools/contests.py joint --stage second --only apg              how much of their noise networks share
     python tools/contests.py redo  --model mnist-a --line 7               one line of it, drawn again
     python tools/contests.py join  --model mnist-a --from out/mine        techniques of another round, into these tables
 
@@ -27,22 +28,22 @@ from pathlib import Path
 import pandas as pd
 
 from cfg_course.contests import POPULAR, ROW, Candidate, Entry, Rivals, Round, asks_gradient, candidates, enter, farther
-from cfg_course.contests import entry_of, find_points, finer, fitted, hours_of, merge_shards, no_rivals, read_part, redo
+from cfg_course.contests import entry_of, felt_of, find_points, finer, fitted, hours_of, merge_shards, no_rivals, read_part, redo
 from cfg_course.contests import run_shard, shard_of
 from cfg_course.contests import judged, tuned
 from cfg_course.core import InputError, check, to_float, write_json, write_results
 from cfg_course.data import load_data
 from cfg_course.denoisers import find_model
-from cfg_course.evidence import judge_names, usual_measures
+from cfg_course.evidence import Felt, Omitted, error_of, judge_names, minus, usual_measures
 from cfg_course.metrics import equal_shares
 from cfg_course.pictures import find_world, measure_pictures
-from cfg_course.standings import RIVALS, TUNING, read_rows, scores_of
+from cfg_course.standings import NETWORKS, RIVALS, TUNING, read_rows, scores_of
 from cfg_course.sweeps import Yardstick, find_guidance, find_images, fingerprints, make_yardstick, write_table
 from cfg_course.training import make_accelerator
 
 RESULTS = Path(__file__).resolve().parents[1]/'nbs'/'results'
 SEEDS = dict(chosen=(1,), second=(2, 3, 4, 5), final=(6, 7, 8, 9)) # of the stages that compare
-SIZES = dict(chosen=1000, second=2000, final=10000) # images of a setting and seed in them
+SIZES = dict(chosen=1000, second=1000, final=10000) # images of a setting and seed in them
 STAGES = *TUNING, *SEEDS
 LEAST = 250 # images of a setting: FID compares 128 features
 BUDGETS = 24., 48., 96. # network evaluations of an image, in the finals
@@ -158,13 +159,16 @@ def taking_part(
 def able_with(
     left:list[Candidate], # who takes part
     how:Round, # with the network that draws
+    first:bool=True, # is it the network of the round?
 )->list[Candidate]: # those whom it can draw; the others are named
     "A technique that was fitted to one network, as a learned head is, has nothing to say about another one."
     denoise, meta = find_model(how.model)
     able = []
     for candidate in left:
+        point = candidate.point(candidate.values[0], model=how.model, num=how.num)
         try:
-            find_guidance(candidate.point(candidate.values[0], model=how.model, num=how.num), denoise, meta)
+            check(first or not asks_gradient(point), 'gradient', 'a technique that differentiates a network', 'one that does not, with another network: an image costs many times as much')
+            find_guidance(point, denoise, meta)
             able.append(candidate)
         except InputError as e:
             print(f'out with {how.model}: {candidate.name}, {e}')
@@ -177,7 +181,7 @@ def by_budget(
     "Who is left, with every seed; in the finals with every budget."
     _, how = read_plan(args)
     how = how._replace(model=args.network or args.model, num=args.compare)
-    left = able_with(taking_part(args), how)
+    left = able_with(taking_part(args), how, not args.network)
     budgets = BUDGETS if args.stage == 'final' else (how.budget,)
     found = {}
     for budget in budgets:
@@ -467,6 +471,52 @@ def measure_exactly(
     write_results(rows, path.with_name(f'{path.stem}_exact.csv'), config)
 
 
+def joint_errors(
+    entries:list[Entry], # the same technique and seed, of several networks
+    args:argparse.Namespace, # of the command line
+    judges:dict[str, Yardstick], # by name
+)->list[dict]: # a row for each judge
+    "The error of the mean over networks that share their noise: felt image by image, and what it would be at least and at most."
+    acc = make_accelerator('fp32', args.device)
+    rivals_of = stage_of(args)[1]
+    pairs = [(entry, plain_like(entry, rivals_of(entries[0])['plain'], steps_of(rivals_of(entries[0])['plain']))) for entry in entries]
+    weights = fingerprints([e.point for pair in pairs for e in pair])
+    def felt(
+        entry:Entry, # a setting
+    )->tuple[dict, Omitted]: # measures; the groups that they were felt with
+        drawn = find_images(entry.point, weights, args.keep_in, acc, args.batch_size, middle='mean')
+        return felt_of(drawn, judges)
+    found = [(felt(a), felt(b)) for a, b in pairs]
+    omitted = found[0][0][1]
+    rows = []
+    for judge, metric in found[0][0][0]:
+        away = [minus(a[judge, metric], b[judge, metric]) for (a, _), (b, _) in found]
+        errors = [error_of(each, omitted) for each in away]
+        mean = Felt(*(None if parts[0] is None else sum(parts)/len(parts) for parts in zip(*away)))
+        n = len(away)
+        rows.append(dict(
+            candidate=entries[0].candidate, seed=entries[0].point.seed, judge=judge, difference=mean.value, error_of_one=sum(errors)/n,
+            independent=sum(e**2 for e in errors)**.5/n, joint=error_of(mean, omitted), together=sum(errors)/n))
+    return rows
+
+
+def say_joint(
+    args:argparse.Namespace, # of the command line
+)->None:
+    "Write how much of their noise the networks share, for some techniques."
+    check(args.only, '--only', None, 'names of techniques')
+    judges = {name: yard._replace(metrics=('fid',)) for name, yard in judges_of(args, args.model).items()}
+    _, how = read_plan(args)
+    rows = []
+    for c in best_of(args):
+        if c.name in args.only:
+            seed = SEEDS['second'][0]
+            entries = [find_points([c], how._replace(model=name, num=args.compare, seed=seed))[0] for name in NETWORKS[args.model]]
+            rows += joint_errors(entries, args, judges)
+    write_results(rows, args.results/f'contest_{args.model}_joint.csv', dict(model=args.model, samples=args.compare, networks=list(NETWORKS[args.model])))
+    print(pd.DataFrame(rows).to_string(index=False))
+
+
 def draw_again(
     args:argparse.Namespace, # of the command line
 )->None:
@@ -475,7 +525,6 @@ def draw_again(
     rows = pd.read_csv(path, dtype=str, keep_default_na=False).to_dict('records')
     check(2 <= args.line <= len(rows) + 1, 'line', args.line, f'2 to {len(rows) + 1}, the lines of {path.name}')
     row = rows[args.line - 2]
-    args.compare = int(row['samples']) # a table may have been drawn with other sizes than those of `SIZES`
     judges = judges_of(args, args.model) if row['judge'] else {}
     batch_size = json.loads(path.with_suffix('.json').read_text())['config']['batch_size']
     rivals_of = no_rivals if args.stage in TUNING else stage_of(args)[1]
@@ -487,6 +536,19 @@ def draw_again(
         raise SystemExit(1)
 
 
+def size_so_far(
+    args:argparse.Namespace, # of the command line
+)->int|None: # images of a setting and seed; none in a stage that tunes
+    "As many as the table of a stage that compares has, where it is there; the size of the protocol where it is not."
+    path = out_of(args)
+    if args.stage not in SEEDS or not path.is_file():
+        return SIZES.get(args.stage)
+    try:
+        return int(pd.read_csv(path, nrows=1).samples[0])
+    except (AttributeError, KeyError, ValueError):
+        raise InputError(f'results: got {path}, allowed: a table of a contest, not damaged') from None
+
+
 def part(
     text:str, # such as 3/16
 )->tuple[int, int]: # (3, 16)
@@ -495,7 +557,7 @@ def part(
     return int(i), int(n)
 
 
-COMMANDS = dict(plan=make_plan, cost=say_cost, draw=draw, measure=measure, merge=merge, verdicts=say_verdicts, exact=measure_exactly, redo=draw_again, join=join_rounds)
+COMMANDS = dict(plan=make_plan, cost=say_cost, draw=draw, measure=measure, merge=merge, verdicts=say_verdicts, exact=measure_exactly, joint=say_joint, redo=draw_again, join=join_rounds)
 
 
 def main(
@@ -508,7 +570,7 @@ def main(
     p.add_argument('--weak', default='mnist-weak', help='a worse one, for autoguidance (%(default)s)')
     p.add_argument('--stage', choices=STAGES, default='first')
     p.add_argument('--num', type=int, default=1000, help='images of a setting while tuning, for plan (%(default)s)')
-    p.add_argument('--compare', type=int, help='images of a setting and seed in the stages that compare (' + ', '.join(f'{n} in {stage}' for stage, n in SIZES.items()) + ')')
+    p.add_argument('--compare', type=int, help='images of a setting and seed in the stages that compare (as many as its table has; for a new one ' + ', '.join(f'{n} in {stage}' for stage, n in SIZES.items()) + ')')
     p.add_argument('--network', help='another network of the same data, for the stages that compare')
     p.add_argument('--seed', type=int, default=0, help='of the noise (%(default)s)')
     p.add_argument('--shard', type=part, default=(1, 1), metavar='I/N', help='which part of a round (1/1)')
@@ -520,14 +582,14 @@ def main(
     p.add_argument('--real', default='reference', help='which real images: train, or reference (%(default)s)')
     p.add_argument('--results', type=Path, default=RESULTS, help='folder of plans and tables')
     p.add_argument('--from', dest='source', type=Path, help='folder of a round of your own, for join')
-    p.add_argument('--only', nargs='+', help='names of candidates, for plan')
+    p.add_argument('--only', nargs='+', help='names of candidates, for plan and joint')
     p.add_argument('--keep-in', type=Path, help='folder of images')
     p.add_argument('--data-dir', type=Path)
     p.add_argument('--device', default='auto')
     p.add_argument('--batch-size', type=int, default=50, help='images at a time; another number changes last digits (%(default)s)')
     args = p.parse_args(words)
-    args.compare = args.compare or SIZES.get(args.stage)
     try:
+        args.compare = args.compare or size_so_far(args)
         COMMANDS[args.command](args)
     except InputError as e:
         sys.exit(f'contests.py: {e}')

@@ -28,6 +28,7 @@ import pandas as pd
 from cfg_course.contests import candidates, tuning_score
 from cfg_course.core import InputError, check, writing
 from cfg_course.evidence import kendall_interval, spearman_interval
+from cfg_course.standings import Second, read_second, title_of
 from cfg_course.sweeps import add_verdicts
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -51,7 +52,7 @@ PARAMETERS = {
     'ParBudget': ('24', 'nbs/25_comparison.ipynb', '24 evaluations of the network for an image'),
     'ParTuned': ('1,000', 'nbs/25_comparison.ipynb', '1,000 images a setting, 100 of each class, seed 0'),
     'ParValues': ('eight', 'nbs/25_comparison.ipynb', 'at least eight values each'),
-    'ParRoundTwo': ('2,000', 'nbs/25_comparison.ipynb', '2,000 images with each of the seeds 2, 3, 4 and 5'),
+    'ParRoundTwo': ('1,000', 'nbs/25_comparison.ipynb', '1,000 images with each of the seeds 2, 3, 4 and 5'),
     'ParSeedsTwo': ('four', 'nbs/25_comparison.ipynb', 'with each of the seeds 2, 3, 4 and 5'),
     'ParFinals': ('10,000', 'nbs/25_comparison.ipynb', '10,000 images with each of the seeds 6, 7, 8 and 9'),
     'ParBest': ('15', 'nbs/25_comparison.ipynb', 'The 15 best of that stage'),
@@ -921,6 +922,29 @@ def of_both_contests(
     n.say('contestShared', Fact(len(both), 'contest_*_chosen.csv: candidates of both models'), 'd')
 
 
+def of_second(
+    second:Second, # round 2 on MNIST
+    n:Numbers, # macros
+)->None:
+    "What other noise and other networks say."
+    files = 'contest_mnist-a_second.csv (and mnist-b, mnist-c)'
+    rows, words = second.rows, second.verdicts['evaluations']
+    for name, column in (('Networks', 'model'), ('Seeds', 'seed')):
+        n.say(f'second{name}', Fact(rows[column].nunique(), f'{files}: {column}'), 'd')
+    n.say('secondSamples', Fact(int(rows.samples.max()), f'{files}: samples'), ',d')
+    n.say('secondAll', Fact(len(words), f'{files}: candidates'), 'd')
+    for verdict in ('better', 'worse', 'undecided'):
+        n.say(f'second{verdict.title()}', Fact(int((words.verdict == verdict).sum()), f'{files}: verdict={verdict}'), 'd')
+    gains = second.gains().query("candidate != 'cfg'").groupby('candidate').gain.agg(['min', 'max'])
+    first = gains['min'].idxmax()
+    n.put('secondFirst', title_of(first), f'{files}: highest least gain')
+    for key, column in (('Low', 'min'), ('High', 'max')):
+        n.say(f'secondFirst{key}', Fact(gains.loc[first, column], f'{files}: {column} over judges of the gain of {first}'), '.0f')
+    middle = second.split().median()
+    for source in middle.index:
+        n.say(f'second{source.title()}', Fact(middle[source], f'{files}: median over techniques of the standard deviation of {source}'), '.0f')
+
+
 def contests(
     r:Results, # tables
     n:Numbers, # macros
@@ -932,8 +956,11 @@ def contests(
             of_contest(r, n, model)
     if all(there.values()):
         of_both_contests(r, n)
+    second = read_second('mnist-a', r.folder)
+    if second is not None:
+        of_second(second, n)
     flags = {f'contest{MODELS[model].lower()}': is_there for model, is_there in there.items()}
-    flags |= dict(contestany=any(there.values()), contestboth=all(there.values()))
+    flags |= dict(contestany=any(there.values()), contestboth=all(there.values()), contestsecond=second is not None)
     return [f'\\newif\\if{name}\\{name}{"true" if on else "false"}' for name, on in flags.items()]
 
 
