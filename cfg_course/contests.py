@@ -632,10 +632,9 @@ def differences_from(
     groups = mine.groupby(['candidate', 'judge', 'metric'], sort=False)
     found = []
     for (technique, judge, metric), own in groups:
-        errors = (own.high - own.low)/3.92
-        of_seeds = errors.groupby(own.seed).sum()
-        error = of_seeds.pow(2).sum()**.5/len(own)
-        difference, low, high = around(own.value.mean(), error)
+        seeds = own.assign(error=(own.high - own.low)/3.92).groupby('seed')[['value', 'error']].mean()
+        error = seeds.error.pow(2).sum()**.5/len(seeds)
+        difference, low, high = around(seeds.value.mean(), error)
         found.append(dict(
             technique=technique, judge=judge, metric=metric.removesuffix(ending),
             difference=difference, error=error, low=low, high=high,

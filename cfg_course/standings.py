@@ -14,6 +14,8 @@ import numpy as np
 from .catalogue import list_families
 from .contests import judged, tuned, tuning_score
 from .core import check, optional, read_results
+from .evidence import holm
+from .evidence import verdict as word_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -85,7 +87,8 @@ def gains_from(
 )->pd.DataFrame: # candidate, judge, gain, low, high; in per cent
     "Differences in FID as shares of the rival's FID."
     fid = differences[differences.metric == 'fid'].set_index(['candidate', 'judge'])
-    mine = rows[rows.metric == 'fid'].groupby(['candidate', 'judge']).value.mean()
+    seeds = rows[rows.metric == 'fid'].groupby(['candidate', 'judge', 'seed']).value.mean()
+    mine = seeds.groupby(['candidate', 'judge']).mean()
     plain = mine.reindex(fid.index) - fid.difference
     found = dict(gain=fid.difference, low=fid.high, high=fid.low)
     shares = {k: -100*v/plain for k, v in found.items()}
@@ -114,11 +117,16 @@ class Second(NamedTuple):
         "The gain under each judge, mean over networks and seeds, with its interval of 95 % for these networks."
         return gains_from(self.rows, self.differences[rival])
 
-    def of_network(self,
-        name:str, # of one of the models
-    )->Second: # of it alone
-        "What one network says."
-        return second_of(self.rows[self.rows.model == name])
+    def sets(self)->str: # in words
+        "How much was drawn of each technique."
+        drawn = self.rows[['model', 'seed']].drop_duplicates()
+        networks, seeds = drawn.model.nunique(), drawn.seed.nunique()
+        return f'{len(drawn)} sets of {int(self.rows.samples.max()):,} images (networks: {networks}, seeds: {seeds})'
+
+    def shared(self)->list[int]: # seeds
+        "The seeds that all networks have."
+        guided = self.rows.groupby('seed').model.nunique()
+        return guided.index[guided == self.rows.model.nunique()].tolist()
 
     def cells(self)->pd.DataFrame: # candidate, model, seed, judge, gain, error; in per cent, of FID at equal evaluations
         "The gain of each network, seed and judge by itself, with its standard error."
@@ -133,6 +141,7 @@ class Second(NamedTuple):
     def split(self)->pd.DataFrame: # candidate -> noise, network, judge; standard deviations of the gain, in per cent
         "How much a gain varies with noise, with the network that draws from the same noise, and with the judge; of those whom every network drew."
         cells = self.cells()
+        cells = cells[cells.seed.isin(self.shared())]
         guided = cells.groupby('candidate').model.nunique()
         whole = guided.index[(guided == cells.model.nunique()) & (guided.index != PLAIN)]
         found = {name: split_gain(cells[cells.candidate == name]) for name in whole}
@@ -196,15 +205,27 @@ class Standings(NamedTuple):
         least = last.groupby('candidate').gain.min().drop(PLAIN, errors='ignore')
         return least.sort_values(ascending=False)
 
+    def together(self,
+        rival:str='evaluations', # of `RIVALS`
+    )->pd.DataFrame: # candidate, least, most, p, league, holm, verdict
+        "The last word on everybody: round 2 for those who took part in it, and Holm's correction over a whole league."
+        first = self.verdicts[rival]
+        if self.second is None:
+            return first
+        leagues = first.set_index('candidate').league
+        last = self.second.verdicts[rival]
+        last = last[last.candidate.isin(leagues.index)]
+        earlier = first[~first.candidate.isin(last.candidate)]
+        whole = optional('pandas').concat([last.assign(league=last.candidate.map(leagues)), earlier], ignore_index=True)
+        whole['holm'] = whole.groupby('league').p.transform(lambda p: holm(p.to_numpy()))
+        words = [word_of('fid', row.least, row.holm) for row in whole.itertuples()]
+        return whole.assign(verdict=words).set_index('candidate').reindex(leagues.index).reset_index()
+
     def words(self,
         rival:str='evaluations', # of `RIVALS`
     )->pd.Series: # candidate -> better, worse or undecided
-        "The last word on everybody: that of round 2 for those who took part in it."
-        first = self.verdicts[rival].set_index('candidate').verdict
-        if self.second is None:
-            return first
-        last = self.second.verdicts[rival].set_index('candidate').verdict
-        return last.reindex(first.index).fillna(first)
+        "The last word on everybody."
+        return self.together(rival).set_index('candidate').verdict
 
     def verdict(self,
         candidate:str, # name in the tables
@@ -231,15 +252,11 @@ def read_second(
     model:str, # that was tuned
     folder:Path|str='results', # of the tables
 )->Second|None: # nothing where round 2 is not drawn yet
-    "Read round 2, with every network that was guided in it, and the seeds that all of them have."
+    "Read round 2, with every network that was guided in it; a seed counts as one, however many networks have it."
     names = NETWORKS.get(model, (model,))
     rows = read_rows(Path(folder)/f'contest_{name}_second.csv' for name in names)
     if rows.empty:
         return None
-    guided = rows.model.nunique()
-    shared = rows.groupby('seed').model.nunique() == guided
-    rows = rows[rows.seed.map(shared)]
-    check(len(rows), 'contest', f'round 2 of {model} in {folder}', 'tables with a seed that all networks have')
     return second_of(rows)
 
 def read_standings(

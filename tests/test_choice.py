@@ -75,7 +75,7 @@ def test_the_commands_on_the_page():
 
 def test_nothing_undecided_is_recommended():
     "The third step names who is better, and nobody else; the table of losers has who is worse, and nobody else."
-    words = DIGITS.verdicts['evaluations'].set_index('candidate').verdict
+    words = DIGITS.words()
     third = written(ORDER).split('\n')[2]
     better = [n for n in words.index[words == 'better'] if n != 'interval, middle']
     for name in words.index:

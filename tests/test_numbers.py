@@ -9,7 +9,7 @@ from execnb.shell import CaptureShell
 from cfg_course.classifiers import load_classifier
 from cfg_course.core import read_results
 from cfg_course.denoisers import find_model
-from cfg_course.standings import title_of
+from cfg_course.standings import read_standings, title_of
 from cfg_course.sweeps import read_sweep
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -125,7 +125,7 @@ def contest(place, name):
 @pytest.mark.parametrize('place', COMPARED)
 @pytest.mark.parametrize('rival,ending', [('evaluations', ''), ('steps', '_steps')])
 def test_verdicts_are_counted(place, rival, ending):
-    n = contest(place, f'verdicts{ending}').verdict.value_counts()
+    n = read_standings(CONTESTS[place], RESULTS).words(rival).value_counts()
     line = ' | '.join(str(n.get(word, 0)) for word in ('better', 'undecided', 'worse'))
     assert f'| {place} | {rival} | {line} |' in shown('30_results')
 
@@ -133,10 +133,14 @@ def test_verdicts_are_counted(place, rival, ending):
 @pytest.mark.parametrize('place', COMPARED)
 def test_gains_of_the_best(place):
     "Of each technique that is better, and of the one that gains most: the least and the greatest share of the FID of plain guidance, over judges."
-    verdict, fid = contest(place, 'verdicts'), contest(place, 'chosen').query("metric == 'fid'").set_index(['candidate', 'judge']).value
-    away = contest(place, 'differences').query("metric == 'fid' and candidate != 'cfg'").set_index(['candidate', 'judge']).difference
-    gains = {name: [-100*d/fid['cfg', judge] for judge, d in away[name].items()] for name in away.index.unique('candidate')}
-    top, better = max(gains, key=lambda name: min(gains[name])), set(verdict[verdict.verdict == 'better'].candidate)
+    tables = read_standings(CONTESTS[place], RESULTS)
+    rows = tables.chosen if tables.second is None else tables.second.rows
+    cells = rows[rows.metric.isin(['fid', 'fid - plain']) & (rows.candidate != 'cfg')].pivot_table(index=['candidate', 'judge', 'seed'], columns='metric', values='value') # mean over networks
+    cells = cells.groupby(['candidate', 'judge']).mean() # and over seeds
+    share = (-100*cells['fid - plain']/(cells.fid - cells['fid - plain'])).unstack()
+    gains = {name: own.tolist() for name, own in share.iterrows()}
+    words = tables.words()
+    top, better = max(gains, key=lambda name: min(gains[name])), set(words.index[words == 'better']) & set(gains)
     for name in {top, *better}:
         words = title_of(name).replace('*', r'\*') + f' ({min(gains[name]):+.0f} to {max(gains[name]):+.0f} %'
         assert f'{words})' in shown('30_results') and (name != top or words in shown('31_discussion'))

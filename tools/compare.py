@@ -36,7 +36,7 @@ from cfg_course.evidence import judge_names
 from cfg_course.metrics import METRICS
 from cfg_course.pictures import MEASURES as EXACT_MEASURES
 from cfg_course.standings import RIVALS as NAMED
-from cfg_course.standings import NETWORKS, TUNING, read_second, scores_of, title_of
+from cfg_course.standings import NETWORKS, TUNING, read_second, read_standings, scores_of, title_of
 from cfg_course.sweeps import Point, describe_point, fingerprints, keep_path, kept, labels_of, point_of
 from contests import as_candidate, plan_path, table_of
 
@@ -793,7 +793,8 @@ def drawn_again(
     if second is None:
         return {}
     rows = second.rows
-    words = {r.name: second.verdicts[r.name].set_index('candidate').verdict for r in RIVALS}
+    tables = read_standings(which.model, results)
+    words = {r.name: tables.words(r.name) for r in RIVALS}
     gains = second.gains().query("candidate != 'cfg'")
     least = gains.groupby('candidate').gain.min().sort_values(ascending=False)
     found = []
@@ -801,8 +802,8 @@ def drawn_again(
         own = gains[gains.candidate == name].set_index('judge')
         spans = {judge: [as_number(row[k]) for k in ('gain', 'low', 'high')] for judge, row in own.iterrows()}
         found.append(dict(name=name, title=title_of(name), gains=spans, verdicts={k: said[name] for k, said in words.items()}))
-    seeds = sorted(int(seed) for seed in rows.seed.unique())
-    return dict(networks=sorted(rows.model.unique()), seeds=seeds, samples=int(rows.samples.max()), techniques=found)
+    networks = {int(seed): sorted(own.model.unique()) for seed, own in rows.groupby('seed')}
+    return dict(sets=second.sets(), networks=networks, techniques=found)
 
 
 def edition_of(
@@ -1044,10 +1045,9 @@ def again_words(
         if not found:
             parts.append(f'**{one["title"]}:** nobody was drawn again so far.')
             continue
-        each = found['samples']*len(found['seeds'])
-        networks = ', '.join(f'`{name}`' for name in found['networks'])
+        networks = '; '.join(f'seed {seed} with ' + ', '.join(f'`{name}`' for name in names) for seed, names in found['networks'].items())
         count = {v: sum(row['verdicts']['evaluations'] == v for row in found['techniques']) for v in VERDICTS}
-        parts.append(f'**{one["title"]}:** {len(found["techniques"])} techniques, {each:,} pictures of each from every network ({networks}). At equal evaluations {count["better"]} are better, {count["worse"]} worse and {count["undecided"]} undecided.')
+        parts.append(f'**{one["title"]}:** {len(found["techniques"])} techniques, {found["sets"]} of each: {networks}. At equal evaluations {count["better"]} are better, {count["worse"]} worse and {count["undecided"]} undecided.')
         head = ['technique', *(f'gain in %, {judge_title(j).lower()}' for j in found['techniques'][0]['gains']), *(r.title for r in RIVALS)]
         parts.append('\n'.join(['| ' + ' | '.join(head) + ' |', '|---'*len(head) + '|', *map(again_row, found['techniques'])]))
     return '\n\n'.join(parts)

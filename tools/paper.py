@@ -28,7 +28,7 @@ import pandas as pd
 from cfg_course.contests import candidates, tuning_score
 from cfg_course.core import InputError, check, writing
 from cfg_course.evidence import kendall_interval, spearman_interval
-from cfg_course.standings import Second, read_second, title_of
+from cfg_course.standings import Standings, read_second, read_standings, title_of
 from cfg_course.sweeps import add_verdicts
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -923,12 +923,15 @@ def of_both_contests(
 
 
 def of_second(
-    second:Second, # round 2 on MNIST
+    tables:Standings, # of MNIST, with round 2
     n:Numbers, # macros
 )->None:
     "What other noise and other networks say."
     files = 'contest_mnist-a_second.csv (and mnist-b, mnist-c)'
-    rows, words = second.rows, second.verdicts['evaluations']
+    second = tables.second
+    rows, words = second.rows, tables.together()
+    words = words[words.candidate.isin(rows.candidate)]
+    n.say('secondSets', Fact(len(rows[['model', 'seed']].drop_duplicates()), f'{files}: pairs of model and seed'), 'd')
     for name, column in (('Networks', 'model'), ('Seeds', 'seed')):
         n.say(f'second{name}', Fact(rows[column].nunique(), f'{files}: {column}'), 'd')
     n.say('secondSamples', Fact(int(rows.samples.max()), f'{files}: samples'), ',d')
@@ -958,7 +961,7 @@ def contests(
         of_both_contests(r, n)
     second = read_second('mnist-a', r.folder)
     if second is not None:
-        of_second(second, n)
+        of_second(read_standings('mnist-a', r.folder), n)
     flags = {f'contest{MODELS[model].lower()}': is_there for model, is_there in there.items()}
     flags |= dict(contestany=any(there.values()), contestboth=all(there.values()), contestsecond=second is not None)
     return [f'\\newif\\if{name}\\{name}{"true" if on else "false"}' for name, on in flags.items()]

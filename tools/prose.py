@@ -23,7 +23,7 @@ ROOT = Path(__file__).resolve().parents[1]
 NBS, RESULTS, TESTS = ROOT/'nbs', ROOT/'nbs'/'results', ROOT/'tests'
 LEFT_OUT = {'api', 'downloads', 'ledger', 'story'}  # by tools; tests/test_story.py compares every number
 TESTED = { # what other tests compare: tests/test_numbers.py, tests/test_compare_page.py, tests/test_teach.py
-    'compare': r'(?s)<!-- begin state -->.*?<!-- end state -->',
+    'compare': r'(?s)<!-- begin (state|again) -->.*?<!-- end \1 -->',
     'index': r'(?m)^\|.*$',
     'play': r'(?m)^\|.*$',
     'teach': r'(?s)<!-- begin \w+ -->.*?<!-- end \w+ -->'}
