@@ -629,12 +629,15 @@ def differences_from(
     ending = f'{LESS}{rival}'
     mine = rows[rows.metric.str.endswith(ending)]
     check(len(mine), 'rival', rival, 'one that the table compares with')
-    groups = mine.groupby(['candidate', 'judge', 'metric'], sort=False)
+    names = ['candidate', 'judge', 'metric']
+    cells = mine.assign(error=(mine.high - mine.low)/3.92)
+    seeds = cells.groupby([*names, 'seed'], sort=False)[['value', 'error']].mean()
+    seeds['squared'] = seeds.error.pow(2)
+    sums = seeds.groupby(names, sort=False).agg(value=('value', 'mean'), squared=('squared', 'sum'), seeds=('value', 'size'))
     found = []
-    for (technique, judge, metric), own in groups:
-        seeds = own.assign(error=(own.high - own.low)/3.92).groupby('seed')[['value', 'error']].mean()
-        error = seeds.error.pow(2).sum()**.5/len(seeds)
-        difference, low, high = around(seeds.value.mean(), error)
+    for (technique, judge, metric), own in sums.iterrows():
+        error = own.squared**.5/own.seeds
+        difference, low, high = around(own.value, error)
         found.append(dict(
             technique=technique, judge=judge, metric=metric.removesuffix(ending),
             difference=difference, error=error, low=low, high=high,

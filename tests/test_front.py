@@ -1,5 +1,6 @@
 "The front page: the answer in five sentences whose numbers are those of the files, the picture that explains guidance, the first links."
 import io, json, re, sys
+from functools import cache
 
 import numpy as np, pandas as pd, pytest
 from PIL import Image
@@ -39,6 +40,10 @@ def of_the_contest(digits):
     yield f'photographs of {side} × {side} pixels, where {photos.counts["undecided"]} of {sum(photos.counts.values())} techniques are undecided so far,'
 
 
+@cache
+def all_facts(): return list(facts())
+
+
 def facts():
     "Phrases of the five sentences, from the files."
     mean = table('mnist_tradeoff').groupby(['metric', 'scale']).value.mean()
@@ -58,7 +63,7 @@ def facts():
 
 def unexplained(text):
     "Phrases that the sentences lack, and numbers that no phrase has."
-    phrases = list(facts())
+    phrases = all_facts()
     spans = [m.span() for p in phrases for m in re.finditer(re.escape(p), text)]
     return [p for p in phrases if p not in text] + [text[m.start() - 20:m.end() + 20] for m in NUMBER.finditer(text) if not any(a <= m.start() and m.end() <= b for a, b in spans)]
 

@@ -177,7 +177,7 @@ def of_the_techniques():
     assert first == 'cfgig' and digits.verdict(first)[0] == 'undecided', 'it came out first at the start'
     leader = digits.tables.leaders().index[0]
     assert leader == 'autoguidance, middle' and digits.verdict(leader) == ('undecided', 'undecided')
-    yield f'in the mean its FID is {digits.gain(leader)} % lower, depending on the judge'
+    yield f'its FID is {digits.gain(leader)} % lower, depending on the judge'
     yield f'with other noise its lead is {digits.gain(first)} %,'
     unguided = table('contest_mnist-a_unguided').query("candidate == 'cfgig' and steps == 15 and metric == 'fid'").set_index('judge').value
     assert unguided.div(digits.tables.values().loc[first]).sub(1).abs().max() < .02, 'the page says that it gains as much without guidance'
