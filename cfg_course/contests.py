@@ -586,7 +586,8 @@ def merge_shards(
     begun = [begun_part(path, config) for path in paths]
     rows = by_setting(row for part, _ in begun for row in part)
     lacking = [' '.join(key) for key in lacking_of(config['plan'], rows)]
-    check(so_far or not lacking, 'shards', ', '.join(lacking[:5]), f'all settings of the plan; {len(lacking)} are not drawn yet')
+    wanted = f'all settings of the plan; {len(lacking)} are not drawn yet'
+    check(so_far or not lacking, 'shards', ', '.join(lacking[:5]), wanted)
     failed = {k: words for _, part in begun for k, words in part.items()}
     ordered = [row for key in whole_seeds(config['plan'], rows) for row in rows[key]]
     write_table(ordered, dict(config=config, failed=dict(sorted(failed.items()))), Path(out), ROW)
@@ -625,7 +626,7 @@ def differences_from(
     rows:pd.DataFrame, # of a stage that compares
     rival:str='plain', # name of what is compared with
 )->pd.DataFrame: # technique, judge, metric, difference, error, low, high, p
-    "Differences from a rival, mean over seeds and networks; networks share the noise of a seed, so their errors may be one."
+    "Differences from a rival, mean over seeds and networks; those of a seed share their noise, so their errors may be one."
     ending = f'{LESS}{rival}'
     mine = rows[rows.metric.str.endswith(ending)]
     check(len(mine), 'rival', rival, 'one that the table compares with')
@@ -633,7 +634,8 @@ def differences_from(
     cells = mine.assign(error=(mine.high - mine.low)/3.92)
     seeds = cells.groupby([*names, 'seed'], sort=False)[['value', 'error']].mean()
     seeds['squared'] = seeds.error.pow(2)
-    sums = seeds.groupby(names, sort=False).agg(value=('value', 'mean'), squared=('squared', 'sum'), seeds=('value', 'size'))
+    groups = seeds.groupby(names, sort=False)
+    sums = groups.agg(value=('value', 'mean'), squared=('squared', 'sum'), seeds=('value', 'size'))
     found = []
     for (technique, judge, metric), own in sums.iterrows():
         error = own.squared**.5/own.seeds

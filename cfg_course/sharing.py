@@ -264,7 +264,7 @@ def in_order(
 def size_of(
     curve:Curve, # of `plain_curves`
 )->int: # images at all scales together
-    "What makes a curve worth more than another: two scales with many images say less of the best one than ten with some."
+    "What makes a curve worth more than another: many images at two scales say less than some at ten."
     points = curve[1]
     return int(points[0]['samples'])*len(points)
 

@@ -128,8 +128,8 @@ class Second(NamedTuple):
         guided = self.rows.groupby('seed').model.nunique()
         return guided.index[guided == self.rows.model.nunique()].tolist()
 
-    def cells(self)->pd.DataFrame: # candidate, model, seed, judge, gain, error; in per cent, of FID at equal evaluations
-        "The gain of each network, seed and judge by itself, with its standard error."
+    def cells(self)->pd.DataFrame: # candidate, model, seed, judge, gain, error; in per cent
+        "The gain in FID, at equal evaluations, of each network, seed and judge by itself, with its standard error."
         cell = ['candidate', 'model', 'seed', 'judge']
         own = self.rows[self.rows.metric == 'fid'].set_index(cell).value
         less = self.rows[self.rows.metric == f'fid - {RIVALS["evaluations"].differs}'].set_index(cell)
@@ -139,7 +139,7 @@ class Second(NamedTuple):
         return optional('pandas').DataFrame(found).reset_index()
 
     def split(self)->pd.DataFrame: # candidate -> noise, network, judge; standard deviations of the gain, in per cent
-        "How much a gain varies with noise, with the network that draws from the same noise, and with the judge; of those whom every network drew."
+        "How much a gain varies with noise, network and judge; of those whom every network drew."
         cells = self.cells()
         cells = cells[cells.seed.isin(self.shared())]
         guided = cells.groupby('candidate').model.nunique()
@@ -199,7 +199,7 @@ class Standings(NamedTuple):
         earlier = first[~first.candidate.isin(last.candidate)]
         return optional('pandas').concat([last, earlier], ignore_index=True)
 
-    def leaders(self)->pd.Series: # candidate -> gain in per cent under the judge that is least favourable, the highest first
+    def leaders(self)->pd.Series: # candidate -> gain in per cent under the least favourable judge, highest first
         "Those who took part in the last round, plain guidance aside."
         last = self.gains() if self.second is None else self.second.gains()
         least = last.groupby('candidate').gain.min().drop(PLAIN, errors='ignore')
