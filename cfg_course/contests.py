@@ -626,7 +626,7 @@ def differences_from(
     rows:pd.DataFrame, # of a stage that compares
     rival:str='plain', # name of what is compared with
 )->pd.DataFrame: # technique, judge, metric, difference, error, low, high, p
-    "Differences from a rival, mean over seeds and networks; those of a seed share their noise, so their errors may be one."
+    "Differences from a rival, mean over seeds and networks; the networks of a seed share its noise."
     ending = f'{LESS}{rival}'
     mine = rows[rows.metric.str.endswith(ending)]
     check(len(mine), 'rival', rival, 'one that the table compares with')
