@@ -118,10 +118,11 @@ class Second(NamedTuple):
         return gains_from(self.rows, self.differences[rival])
 
     def sets(self)->str: # in words
-        "How much was drawn of each technique."
+        "How much was drawn of a technique that every network can draw."
         drawn = self.rows[['model', 'seed']].drop_duplicates()
         networks, seeds = drawn.model.nunique(), drawn.seed.nunique()
-        return f'{len(drawn)} sets of {int(self.rows.samples.max()):,} images (networks: {networks}, seeds: {seeds})'
+        each = f'{int(self.rows.samples.max()):,} images'
+        return f'up to {len(drawn)} sets of {each} (networks: {networks}, seeds: {seeds})'
 
     def shared(self)->list[int]: # seeds
         "The seeds that all networks have."

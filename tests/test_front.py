@@ -30,7 +30,7 @@ def of_the_contest(digits):
     assert own['cfg', 2.] - best['cfg'] > best['cfg'] - best.min(), 'choosing the scale matters more than choosing the technique'
     first = digits.tables.leaders().index[0]
     assert first == 'autoguidance, middle' and digits.verdict(first)[0] == 'undecided' and digits.judges == 3, 'sentence 4 says not beyond doubt'
-    yield f'while the best of {sum(digits.counts.values())} others, autoguidance at middle noise levels, brings it {digits.gain(first)} % below plain guidance at its best, by the judge, not beyond doubt.'
+    yield f'while the best of {sum(digits.counts.values())} others, autoguidance at middle noise levels, brings it {digits.gain(first)} % below plain guidance at its best, depending on the judge, not beyond doubt.'
     yield f'any of the {digits.counts["undecided"]} that [three judges leave undecided]'
     assert digits.counts['better'] == 0, 'sentence 5 says that none is'
     yield f'(none is so beyond doubt, and {digits.counts["worse"]} are worse)'

@@ -36,7 +36,7 @@ from cfg_course.evidence import judge_names
 from cfg_course.metrics import METRICS
 from cfg_course.pictures import MEASURES as EXACT_MEASURES
 from cfg_course.standings import RIVALS as NAMED
-from cfg_course.standings import NETWORKS, TUNING, read_second, read_standings, scores_of, title_of
+from cfg_course.standings import NETWORKS, TUNING, read_standings, scores_of, title_of
 from cfg_course.sweeps import Point, describe_point, fingerprints, keep_path, kept, labels_of, point_of
 from contests import as_candidate, plan_path, table_of
 
@@ -789,20 +789,18 @@ def drawn_again(
     results:Path, # folder
 )->dict[str, Any]: # what JSON can hold; nothing where round 2 is not drawn yet
     "What round 2 says: gains under each judge, as shares of the FID of plain guidance, and the last verdicts."
-    second = read_second(which.model, results)
-    if second is None:
+    if not table_of(which.model, 'second', results).is_file():
         return {}
-    rows = second.rows
     tables = read_standings(which.model, results)
+    second = tables.second
     words = {r.name: tables.words(r.name) for r in RIVALS}
-    gains = second.gains().query("candidate != 'cfg'")
-    least = gains.groupby('candidate').gain.min().sort_values(ascending=False)
+    gains = second.gains()
     found = []
-    for name in least.index:
+    for name in tables.leaders().index:
         own = gains[gains.candidate == name].set_index('judge')
         spans = {judge: [as_number(row[k]) for k in ('gain', 'low', 'high')] for judge, row in own.iterrows()}
         found.append(dict(name=name, title=title_of(name), gains=spans, verdicts={k: said[name] for k, said in words.items()}))
-    networks = {int(seed): sorted(own.model.unique()) for seed, own in rows.groupby('seed')}
+    networks = {int(seed): sorted(own.model.unique()) for seed, own in second.rows.groupby('seed')}
     return dict(sets=second.sets(), networks=networks, techniques=found)
 
 

@@ -473,13 +473,13 @@ def measure_exactly(
 
 def joint_errors(
     entries:list[Entry], # the same technique and seed, of several networks
+    plain:Entry, # plain guidance at equal evaluations
     args:argparse.Namespace, # of the command line
     judges:dict[str, Yardstick], # by name
 )->list[dict]: # a row for each judge
-    "The error of the mean over networks that share their noise: felt image by image, and what it would be at least and at most."
+    "The error of the mean over networks: that of one, which is the most it can be, felt image by image, and without shared noise."
     acc = make_accelerator('fp32', args.device)
-    rivals_of = stage_of(args)[1]
-    pairs = [(entry, plain_like(entry, rivals_of(entries[0])['plain'], steps_of(rivals_of(entries[0])['plain']))) for entry in entries]
+    pairs = [(entry, plain_like(entry, plain, steps_of(plain))) for entry in entries]
     weights = fingerprints([e.point for pair in pairs for e in pair])
     def felt(
         entry:Entry, # a setting
@@ -496,7 +496,7 @@ def joint_errors(
         n = len(away)
         rows.append(dict(
             candidate=entries[0].candidate, seed=entries[0].point.seed, judge=judge, difference=mean.value, error_of_one=sum(errors)/n,
-            independent=sum(e**2 for e in errors)**.5/n, joint=error_of(mean, omitted), together=sum(errors)/n))
+            joint=error_of(mean, omitted), independent=sum(e**2 for e in errors)**.5/n))
     return rows
 
 
@@ -506,13 +506,13 @@ def say_joint(
     "Write how much of their noise the networks share, for some techniques."
     check(args.only, '--only', None, 'names of techniques')
     judges = {name: yard._replace(metrics=('fid',)) for name, yard in judges_of(args, args.model).items()}
-    _, how = read_plan(args)
+    entries, rivals_of = stage_of(args)
     rows = []
-    for c in best_of(args):
-        if c.name in args.only:
-            seed = SEEDS['second'][0]
-            entries = [find_points([c], how._replace(model=name, num=args.compare, seed=seed))[0] for name in NETWORKS[args.model]]
-            rows += joint_errors(entries, args, judges)
+    for entry in entries:
+        if entry.candidate in args.only and entry.point.seed == SEEDS['second'][0]:
+            plain = rivals_of(entry)[RIVALS['evaluations'].differs]
+            same = [entry._replace(point=entry.point._replace(model=name)) for name in NETWORKS[args.model]]
+            rows += joint_errors(same, plain, args, judges)
     write_results(rows, args.results/f'contest_{args.model}_joint.csv', dict(model=args.model, samples=args.compare, networks=list(NETWORKS[args.model])))
     print(pd.DataFrame(rows).to_string(index=False))
 

@@ -28,7 +28,7 @@ import pandas as pd
 from cfg_course.contests import candidates, tuning_score
 from cfg_course.core import InputError, check, writing
 from cfg_course.evidence import kendall_interval, spearman_interval
-from cfg_course.standings import Standings, read_second, read_standings, title_of
+from cfg_course.standings import Standings, read_standings, title_of
 from cfg_course.sweeps import add_verdicts
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -938,8 +938,8 @@ def of_second(
     n.say('secondAll', Fact(len(words), f'{files}: candidates'), 'd')
     for verdict in ('better', 'worse', 'undecided'):
         n.say(f'second{verdict.title()}', Fact(int((words.verdict == verdict).sum()), f'{files}: verdict={verdict}'), 'd')
-    gains = second.gains().query("candidate != 'cfg'").groupby('candidate').gain.agg(['min', 'max'])
-    first = gains['min'].idxmax()
+    first = tables.leaders().index[0]
+    gains = second.gains().groupby('candidate').gain.agg(['min', 'max'])
     n.put('secondFirst', title_of(first), f'{files}: highest least gain')
     for key, column in (('Low', 'min'), ('High', 'max')):
         n.say(f'secondFirst{key}', Fact(gains.loc[first, column], f'{files}: {column} over judges of the gain of {first}'), '.0f')
@@ -959,11 +959,11 @@ def contests(
             of_contest(r, n, model)
     if all(there.values()):
         of_both_contests(r, n)
-    second = read_second('mnist-a', r.folder)
-    if second is not None:
+    second = r.has('contest_mnist-a_second.csv')
+    if second:
         of_second(read_standings('mnist-a', r.folder), n)
     flags = {f'contest{MODELS[model].lower()}': is_there for model, is_there in there.items()}
-    flags |= dict(contestany=any(there.values()), contestboth=all(there.values()), contestsecond=second is not None)
+    flags |= dict(contestany=any(there.values()), contestboth=all(there.values()), contestsecond=second)
     return [f'\\newif\\if{name}\\{name}{"true" if on else "false"}' for name, on in flags.items()]
 
 
