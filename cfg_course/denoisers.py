@@ -313,7 +313,7 @@ def shipped_models()->list[str]: # names
     return [n for n in names if not n.endswith(('-classifier', '-discriminator'))]
 
 # %% ../nbs/13_denoisers.ipynb #ad392d32
-BEST = dict(cifar10=('cifar10-32', 'cifar10-16')) # a name for the first of these that is there
+BEST = dict(mnist=('mnist-a',), cifar10=('cifar10-32', 'cifar10-16')) # a name for the first of these that is there
 
 def model_name(
     name:str, # of a model, or of a data set

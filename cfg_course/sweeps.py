@@ -43,7 +43,7 @@ __all__ = ['Point', 'sweep_points', 'describe_point', 'equal_shares', 'find_guid
 # %% ../nbs/20_sweeps.ipynb #3f19d045
 class Point(NamedTuple):
     "A setting to be measured: all that its images depend on."
-    model:str='mnist' # a shipped model, or the folder or file of a run
+    model:str='mnist-a' # a shipped model, or the folder or file of a run
     method:str='cfg' # techniques joined by +
     scale:float|None=None # guidance scale; none for a technique that has none
     options:tuple[tuple[str, Any], ...]=() # of the techniques, pairs (name, value)

@@ -384,7 +384,14 @@ def test_scripts_help_and_refuse(script, tmp_path):
     assert wrong.returncode == 2 and len(wrong.stderr.strip().splitlines()) == 1 and 'Traceback' not in wrong.stderr
 
 
-def test_shipped_models(): assert {'digits', 'mnist'} <= set(shipped_models())
+def test_shipped_models(): assert {'digits', 'mnist-a'} <= set(shipped_models())
+
+
+@pytest.mark.parametrize('line,model', [('', 'mnist-a'), ('--model mnist', 'mnist-a'), ('--model mnist-b', 'mnist-b'), ('--model cifar10', 'cifar10-16')])
+def test_the_name_of_a_data_set_is_its_best_model(place, line, model):
+    "What is noted is the model that drew, so that nobody takes one network's images for another's."
+    sample_main(f'{line} --num 1 --classes 3 --steps 2 --device cpu --out new'.split())
+    assert json.loads(Path('new/samples.json').read_text())['model'] == model
 
 
 def test_two_processes_draw_the_same_images(place):

@@ -393,7 +393,7 @@ def test_every_place_is_chosen_in_proportion():
 def test_digits_of_few_steps_are_recognised(scale, least):
     "Coarse grids: 12 steps, 200 digits of the shipped model, the shipped judge."
     from importlib import resources
-    model, y = load_denoiser(resources.files('cfg_course')/'weights'/'mnist.safetensors')[0], torch.arange(200)//20
+    model, y = load_denoiser(resources.files('cfg_course')/'weights'/'mnist-a.safetensors')[0], torch.arange(200)//20
     x = sample(model, y, (1, 28, 28), 'ddim', steps=12, grid='karras', loop=fkc(scale=scale), batch_size=200)
     assert (predict(load_classifier('mnist')[0], x).argmax(1) == y).double().mean() >= least
 
@@ -589,7 +589,7 @@ AIM = dict(superdiff=.6) # has another aim: one of two labels
 @pytest.mark.parametrize('kind', ['w2sd', 'cfg_mp', 'restart', 'rrr', 'fk', 'tds', 'best_of_n', 'particle_guidance', 'superdiff'])
 def test_digits_at_defaults(kind):
     from importlib import resources
-    model, judge, y = load_denoiser(resources.files('cfg_course')/'weights'/'mnist.safetensors')[0].requires_grad_(False), load_classifier('mnist')[0].requires_grad_(False), torch.arange(50) % 10
+    model, judge, y = load_denoiser(resources.files('cfg_course')/'weights'/'mnist-a.safetensors')[0].requires_grad_(False), load_classifier('mnist')[0].requires_grad_(False), torch.arange(50) % 10
     options = dict(reward=class_reward(judge)) if kind in ('fk', 'tds', 'best_of_n') else TAKES.get(kind, {})
     x = sample(model, y, (1, 28, 28), 'ddim', steps=16, batch_size=50, loop=make_method(PROCEDURES, kind, **options))
     assert (predict(judge, x).argmax(1) == y).double().mean() >= AIM.get(kind, .9)

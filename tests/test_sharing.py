@@ -275,7 +275,7 @@ def test_the_hub_reads_the_card(tmp_path):
 
 
 def test_advice_is_measured_for_these_weights_or_not_given(tmp_path):
-    for name in ('mnist', 'digits', 'cifar10-16', 'mnist-a'):
+    for name in ('digits', 'cifar10-16', 'mnist-a'):
         denoise, _ = find_model(name)
         advice = advice_for(denoise)
         table = read_sweep(ROOT/'nbs'/'results'/f'{advice["table"]}.csv')

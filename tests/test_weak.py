@@ -420,7 +420,7 @@ DIGITS_AT = dict(self_guidance=4., swg=1.2, m_swg=1.2, sag=1.2, tpg=4., self_swa
 @pytest.mark.parametrize('name', DIGITS_AT)
 def test_digits_are_recognised(name):
     from cfg_course.classifiers import load_classifier, predict
-    model = load_denoiser(resources.files('cfg_course')/'weights'/'mnist.safetensors')[0].requires_grad_(False)
+    model = load_denoiser(resources.files('cfg_course')/'weights'/'mnist-a.safetensors')[0].requires_grad_(False)
     y, branch = torch.arange(50) % 10, make_method(WEAK, name, model, **OPTIONS.get(name, {}))
     x = sample(guide(model, scale=DIGITS_AT[name], weak=branch), y, (1, 28, 28), 'ddim', steps=16, batch_size=50)
     assert (predict(load_classifier('mnist')[0], x).argmax(1) == y).double().mean() >= .9
