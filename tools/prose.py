@@ -18,6 +18,7 @@ import numpy as np
 import pandas as pd
 
 from cfg_course.metrics import wilson
+from cfg_course.standings import read_standings
 
 ROOT = Path(__file__).resolve().parents[1]
 NBS, RESULTS, TESTS = ROOT/'nbs', ROOT/'nbs'/'results', ROOT/'tests'
@@ -397,6 +398,14 @@ def read(
 
 
 @cache
+def last_words(
+    model:str, # of a comparison
+)->pd.Series: # verdict -> techniques
+    "How many are better, worse and undecided by the last word on everybody, for the expressions of prose_sources.csv."
+    return read_standings(model, RESULTS).words().value_counts()
+
+
+@cache
 def said(
     chapter:str, # its stem
     cell:str, # the id of one of its cells
@@ -441,7 +450,7 @@ def measured(
     entry:Entry, # of prose_sources.csv
 )->list: # of floats
     "What the files, the outputs or arithmetic say."
-    tools = dict(read=read, said=said, solved=solved, weights=weights, log=log, wilson=wilson,
+    tools = dict(read=read, last_words=last_words, said=said, solved=solved, weights=weights, log=log, wilson=wilson,
         math=math, np=np, pd=pd)
     found = eval(entry.why, tools)
     return [abs(float(x)) for x in (found if hasattr(found, '__len__') else [found])]
