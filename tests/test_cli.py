@@ -390,7 +390,7 @@ def test_shipped_models(): assert {'digits', 'mnist-a'} <= set(shipped_models())
 @pytest.mark.parametrize('line,model', [('', 'mnist-a'), ('--model mnist', 'mnist-a'), ('--model mnist-b', 'mnist-b'), ('--model cifar10', 'cifar10-16')])
 def test_the_name_of_a_data_set_is_its_best_model(place, line, model):
     "What is noted is the model that drew, so that nobody takes one network's images for another's."
-    sample_main(f'{line} --num 1 --classes 3 --steps 2 --device cpu --out new'.split())
+    sample_main(f'{line} --guidance-scale 2 --num 1 --classes 3 --steps 2 --device cpu --out new'.split())
     assert json.loads(Path('new/samples.json').read_text())['model'] == model
 
 

@@ -201,7 +201,7 @@ DATA = os.environ.get('CFG_COURSE_DATA', 'data')
 
 @pytest.mark.skipif(not (Path(DATA)/'MNIST').is_dir(), reason='no MNIST here')
 def test_weak_model_is_worse_everywhere():
-    strong, weak = (load_denoiser(WEIGHTS/f'{name}.safetensors')[0] for name in ('mnist', 'mnist-weak'))
+    strong, weak = (load_denoiser(WEIGHTS/f'{name}.safetensors')[0] for name in ('mnist-a', 'mnist-weak'))
     test = load_data('mnist', 'test', DATA)
     x0, y = to_float(test.x[:200]), test.y[:200]
     with torch.no_grad():
