@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 # %% auto #0
 __all__ = ['FORMS', 'PLAIN', 'PLAIN_TITLES', 'TUNING', 'UNKNOWN', 'PLACES', 'RIVALS', 'NETWORKS', 'title_of', 'markdown_title',
-           'scores_of', 'Rival', 'gains_from', 'split_gain', 'Second', 'second_of', 'Standings', 'read_rows',
+           'scores_of', 'Rival', 'gains_from', 'split_gain', 'Second', 'second_of', 'renewed', 'Standings', 'read_rows',
            'read_second', 'read_standings', 'all_standings', 'same_dose']
 
 # %% ../nbs/20b_standings.ipynb #20bc0008
@@ -159,6 +159,14 @@ def second_of(
         differences[rival], verdicts[rival] = (table.rename(columns=dict(technique='candidate')) for table in found)
     return Second(rows, differences, verdicts)
 
+def renewed(
+    first:pd.DataFrame, # candidate and more columns
+    last:pd.DataFrame, # the same columns, of fewer candidates
+)->pd.DataFrame: # the same columns
+    "The later rows of those who have any, and the earlier ones of everybody else."
+    earlier = first[~first.candidate.isin(last.candidate)]
+    return optional('pandas').concat([last, earlier], ignore_index=True)
+
 class Standings(NamedTuple):
     "What is measured of one model."
     tuning:pd.DataFrame # rows of all stages that tune
@@ -196,9 +204,14 @@ class Standings(NamedTuple):
         first = self.gains(rival)
         if self.second is None:
             return first
-        last = self.second.gains(rival)
-        earlier = first[~first.candidate.isin(last.candidate)]
-        return optional('pandas').concat([last, earlier], ignore_index=True)
+        return renewed(first, self.second.gains(rival))
+
+    def last_differences(self,
+        rival:str='evaluations', # of `RIVALS`
+    )->pd.DataFrame: # candidate, judge, metric, difference, error, low, high, p
+        "The difference under each judge, from round 2 for those who took part in it."
+        first = self.differences[rival]
+        return first if self.second is None else renewed(first, self.second.differences[rival])
 
     def leaders(self)->pd.Series: # candidate -> gain in per cent under the least favourable judge, highest first
         "Those who took part in the last round, plain guidance aside."
@@ -216,8 +229,7 @@ class Standings(NamedTuple):
         leagues = first.set_index('candidate').league
         last = self.second.verdicts[rival]
         last = last[last.candidate.isin(leagues.index)]
-        earlier = first[~first.candidate.isin(last.candidate)]
-        whole = optional('pandas').concat([last.assign(league=last.candidate.map(leagues)), earlier], ignore_index=True)
+        whole = renewed(first, last.assign(league=last.candidate.map(leagues)))
         whole['holm'] = whole.groupby('league').p.transform(lambda p: holm(p.to_numpy()))
         words = [word_of('fid', row.least, row.holm) for row in whole.itertuples()]
         return whole.assign(verdict=words).set_index('candidate').reindex(leagues.index).reset_index()
