@@ -664,21 +664,21 @@ def hours_of(
     entries:Sequence[Entry], # all settings of a round
     device:str='auto', # auto, cpu, cuda, mps
 )->pd.DataFrame: # candidate, settings, evaluations of the network, hours
-    "What a round would cost, if all settings of a candidate cost as its first; a gradient costs two more passes."
+    "What a round would cost; settings of a candidate that take as many steps cost alike, a gradient two more passes."
     pd = optional('pandas')
     acc = make_accelerator('fp32', device)
     speed = {model: time_model(model, acc, 100) for model in {e.point.model for e in entries}}
-    first = {}
+    alike = {}
     for entry in entries:
-        first.setdefault(entry.candidate, entry.point)
+        alike.setdefault((entry.candidate, entry.point.sampling), []).append(entry.point)
     rows = []
-    for name, point in first.items():
-        settings = sum(e.candidate == name for e in entries)
+    for (name, _), points in alike.items():
+        point = points[0]
         passes = 3 if asks_gradient(point) else 1
-        evaluations = settings*plan_row(point)['evaluations']
+        evaluations = len(points)*plan_row(point)['evaluations']
         hours = passes*evaluations/speed[point.model]/3600
-        rows.append(dict(candidate=name, settings=settings, evaluations=evaluations, hours=hours))
-    return pd.DataFrame(rows)
+        rows.append(dict(candidate=name, settings=len(points), evaluations=evaluations, hours=hours))
+    return pd.DataFrame(rows).groupby('candidate', sort=False).sum().reset_index()
 
 def asks_gradient(
     point:Point, # a setting

@@ -12,7 +12,8 @@
 
 Stages that tune: first, farther1, farther2, farther3, finer. Stages that compare, each with noise of its own:
 chosen (everybody at the strength that was best), second (the 15 best of these and those that people use; with
---network NAME on another network, at the same strengths), final (the five best, at 24, 48 and 96 evaluations).
+--network NAME on another network, at the same strengths), final (the five best and those that people use, at 24, 48
+and 96 evaluations).
 Every stage reads the tables of the ones before. `cost` says what a stage would cost. Everything resumes: a part goes
 on where it was, and where its own table is gone, from what the table of the whole stage has (`merge --so-far`).
 Tables: nbs/results/contest_MODEL_STAGE.csv; images: --keep-in.
@@ -43,8 +44,9 @@ from cfg_course.training import make_accelerator
 
 RESULTS = Path(__file__).resolve().parents[1]/'nbs'/'results'
 SEEDS = dict(chosen=(1,), second=(2, 3, 4, 5), final=(6, 7, 8, 9)) # of the stages that compare
-SIZES = dict(chosen=1000, second=1000, final=10000) # images of a setting and seed in them
+SIZES = dict(chosen=1000, second=1000, final=1000) # images of a setting and seed in them
 STAGES = *TUNING, *SEEDS
+LEFT = dict(second=15, final=5) # the best of the stage before who go on, beside those that people use
 LEAST = 250 # images of a setting: FID compares 128 features
 BUDGETS = 24., 48., 96. # network evaluations of an image, in the finals
 QUICK = 'fid', 'accuracy', 'class_std' # what tuning looks at
@@ -152,7 +154,8 @@ def taking_part(
     check(path.is_file(), 'stage', args.stage, f'one whose earlier table is there: {path} is not')
     league = {c.name for c in everybody if c.league == 'one'}
     one = [name for name in scores_of(read_rows([path])).sort_values('score').candidate if name in league]
-    wanted = {*one[:15], *POPULAR} if args.stage == 'second' else {*one[:5], 'cfg'}
+    best = one[:LEFT[args.stage]]
+    wanted = {*best, *POPULAR}
     return [c for c in everybody if c.name in wanted]
 
 
@@ -243,11 +246,12 @@ def against_plain(
 def stage_of(
     args:argparse.Namespace, # of the command line
 )->tuple[list[Entry], Callable[[Entry], Rivals]]: # all settings; what each is compared with
-    "The settings of a stage; in those that tune nobody is compared."
+    "The settings of a stage, seed after seed, so that a whole seed can be merged early; in those that tune nobody is compared."
     if args.stage in TUNING:
         return tuning(args), no_rivals
     groups = by_budget(args)
-    return sum(groups.values(), []), against_plain(groups)
+    together = sorted(sum(groups.values(), []), key=lambda entry: entry.point.seed)
+    return together, against_plain(groups)
 
 
 def steps_of(
