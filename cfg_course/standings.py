@@ -21,9 +21,10 @@ if TYPE_CHECKING:
     import pandas as pd
 
 # %% auto #0
-__all__ = ['FORMS', 'PLAIN', 'PLAIN_TITLES', 'TUNING', 'UNKNOWN', 'PLACES', 'RIVALS', 'NETWORKS', 'title_of', 'markdown_title',
-           'scores_of', 'Rival', 'gains_from', 'split_gain', 'Second', 'second_of', 'renewed', 'Standings', 'read_rows',
-           'read_second', 'read_standings', 'all_standings', 'same_dose']
+__all__ = ['FORMS', 'PLAIN', 'PLAIN_TITLES', 'TUNING', 'UNKNOWN', 'PLACES', 'RIVALS', 'NETWORKS', 'BUDGETS', 'title_of',
+           'markdown_title', 'scores_of', 'Rival', 'gains_from', 'split_gain', 'Second', 'second_of', 'renewed',
+           'Standings', 'read_rows', 'read_second', 'read_standings', 'all_standings', 'budget_of', 'read_finals',
+           'same_dose']
 
 # %% ../nbs/20b_standings.ipynb #20bc0008
 FORMS = { # what stands behind the comma of a name -> in words
@@ -275,7 +276,6 @@ def read_second(
 def read_standings(
     model:str, # that was guided
     folder:Path|str='results', # of the tables
-    stage:str='chosen', # one that compares
 )->Standings: # as much as there is
     "Read all tables of a contest; raises `InputError` where none is there."
     def at(
@@ -283,21 +283,18 @@ def read_standings(
     )->Path: # a .csv file
         return Path(folder)/f'contest_{model}_{name}.csv'
 
-    middle = '' if stage == 'chosen' else f'{stage}_'
-    config = dict(model=model, stage=stage)
+    config = dict(model=model, stage='chosen')
     differences, verdicts = {}, {}
     for rival, (_, ending) in RIVALS.items():
-        if at(f'{middle}verdicts{ending}').is_file():
-            differences[rival] = read_results(at(f'{middle}differences{ending}'), config)
-            verdicts[rival] = read_results(at(f'{middle}verdicts{ending}'), config)
+        if at(f'verdicts{ending}').is_file():
+            differences[rival] = read_results(at(f'differences{ending}'), config)
+            verdicts[rival] = read_results(at(f'verdicts{ending}'), config)
     tuning = read_rows(map(at, TUNING))
-    chosen = read_rows([at(stage)])
-    exact = read_rows([at(f'{stage}_exact')])
-    second = read_second(model, folder) if stage == 'chosen' else None
-    found = Standings(tuning, chosen, differences, verdicts, exact, second)
+    chosen = read_rows([at('chosen')])
+    exact = read_rows([at('chosen_exact')])
+    found = Standings(tuning, chosen, differences, verdicts, exact, read_second(model, folder))
     there = len(found.tuning) or len(found.chosen)
-    first = TUNING[0] if stage == 'chosen' else stage
-    check(there, 'contest', f'{model} in {folder}', f'a folder with {at(first).name}')
+    check(there, 'contest', f'{model} in {folder}', f'a folder with {at(TUNING[0]).name}')
     return found
 
 def all_standings(
@@ -310,6 +307,26 @@ def all_standings(
         return any(Path(folder).glob(f'contest_{model}_*.csv'))
 
     return {place: read_standings(model, folder) for place, model in PLACES.items() if there(model)}
+
+# %% ../nbs/20b_standings.ipynb #20bc0025
+BUDGETS = 24., 48., 96. # network evaluations of an image, in the finals
+
+def budget_of(
+    nfe:float, # network evaluations of an image
+)->float: # one of `BUDGETS`
+    "The budget that a setting was given: the one that is nearest by ratio."
+    return min(BUDGETS, key=lambda budget: abs(np.log(nfe/budget)))
+
+def read_finals(
+    model:str, # that was tuned
+    folder:Path|str='results', # of the tables
+)->dict[float, Second]: # budget -> what was drawn at it; nothing where the finals are not drawn yet
+    "Read the finals: a round for each budget, Holm's correction over those who take part in it."
+    rows = read_rows([Path(folder)/f'contest_{model}_final.csv'])
+    if rows.empty:
+        return {}
+    return {budget: second_of(own) for budget, own in rows.groupby(rows.nfe.map(budget_of))}
+
 
 # %% ../nbs/20b_standings.ipynb #20bc0012
 def same_dose(

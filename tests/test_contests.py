@@ -169,10 +169,13 @@ def test_second_and_final(measured, chosen):
     assert refused.returncode == 1 and 'contest_digits_second.csv is not' in refused.stderr
     copy = measured/'contest_digits_second.csv'
     chosen.to_csv(copy, index=False)
-    try: final = tool.by_budget(asked_for(measured, 'final'))
+    try: final, together = tool.by_budget(asked_for(measured, 'final')), tool.stage_of(asked_for(measured, 'final'))[0]
     finally: copy.unlink()
     assert [len(e) for e in final.values()] == [16]*3
     assert [tool.steps_of(e[0]) for e in final.values()] == [12, 24, 48]
+    assert [e.point.seed for e in together] == sorted(4*3*[6, 7, 8, 9]) and {e.candidate for e in together} == {'cfg', 'apg', 'cfgpp', 'cfg+pag'}
+    later = go('verdicts --stage second', measured)
+    assert later.returncode == 1 and 'allowed: chosen' in later.stderr
     args = asked_for(measured, 'second', network='mnist-b')
     assert {e.point.model for e in tool.stage_of(args)[0]} == {'mnist-b'}
     rivals_of = tool.stage_of(asked_for(measured, 'second'))[1]

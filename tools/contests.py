@@ -38,7 +38,7 @@ from cfg_course.denoisers import find_model
 from cfg_course.evidence import Felt, Omitted, error_of, judge_names, minus, usual_measures
 from cfg_course.metrics import equal_shares
 from cfg_course.pictures import find_world, measure_pictures
-from cfg_course.standings import NETWORKS, RIVALS, TUNING, read_rows, scores_of
+from cfg_course.standings import BUDGETS, NETWORKS, RIVALS, TUNING, read_rows, scores_of
 from cfg_course.sweeps import Yardstick, find_guidance, find_images, fingerprints, make_yardstick, write_table
 from cfg_course.training import make_accelerator
 
@@ -48,7 +48,6 @@ SIZES = dict(chosen=1000, second=1000, final=1000) # images of a setting and see
 STAGES = *TUNING, *SEEDS
 LEFT = dict(second=15, final=5) # the best of the stage before who go on, beside those that people use
 LEAST = 250 # images of a setting: FID compares 128 features
-BUDGETS = 24., 48., 96. # network evaluations of an image, in the finals
 QUICK = 'fid', 'accuracy', 'class_std' # what tuning looks at
 METRICS = tuple(usual_measures())
 
@@ -330,8 +329,9 @@ def say_verdicts(
     args:argparse.Namespace, # of the command line
 )->None:
     "Write who is better than plain guidance, and by how much."
+    check(args.stage == 'chosen', 'stage', args.stage, 'chosen; what later rounds say is read from their own tables, by chapter 20b')
     path = out_of(args)
-    check(path.is_file() and args.stage in SEEDS, 'stage', args.stage, f'one that compares, and {path} there')
+    check(path.is_file(), 'stage', args.stage, f'one with its table, {path}, there')
     rows = pd.read_csv(path)
     able, _ = read_plan(args)
     leagues = {c.name: c.league for c in able}

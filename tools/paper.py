@@ -54,7 +54,7 @@ PARAMETERS = {
     'ParValues': ('eight', 'nbs/25_comparison.ipynb', 'at least eight values each'),
     'ParRoundTwo': ('1,000', 'nbs/25_comparison.ipynb', '1,000 images with each of the seeds 2, 3, 4 and 5'),
     'ParSeedsTwo': ('four', 'nbs/25_comparison.ipynb', 'with each of the seeds 2, 3, 4 and 5'),
-    'ParFinals': ('10,000', 'nbs/25_comparison.ipynb', '10,000 images with each of the seeds 6, 7, 8 and 9'),
+    'ParFinals': ('1,000', 'nbs/25_comparison.ipynb', '1,000 images with each of the seeds 6, 7, 8 and 9'),
     'ParBest': ('15', 'nbs/25_comparison.ipynb', 'The 15 best of that stage'),
     'ParPopular': ('nine', 'nbs/25_comparison.ipynb', 'nine that people use'),
     'ParFinalists': ('five', 'nbs/25_comparison.ipynb', 'The five best of round 2'),
