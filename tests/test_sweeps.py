@@ -34,7 +34,7 @@ OWN = Point('digits', 'apg', 3., (('eta', .5),), (.2, 2.), (('sampler', 'ddpm'),
     (POINTS[4], 'cfg-3-0-6e8f96306b9b8019.npz'),
     (POINTS[-1], 'cfgpp-none-1-5643532ec8011bb1.npz'),
     (OWN, 'apg-3-3-1aacd1cd1cd479e3.npz'),
-    (Point(scale=2.), 'cfg-2-0-12dc2b349e1f7cce.npz')], ids=lambda v: getattr(v, 'method', ''))
+    (Point('mnist', scale=2.), 'cfg-2-0-12dc2b349e1f7cce.npz')], ids=lambda v: getattr(v, 'method', ''))
 def test_kept_images_are_found_for_ever(point, name):
     "A field that was added later does not change the names of files, nor the columns of tables."
     assert keep_path('x', point, 'abc').name == name
