@@ -1,5 +1,7 @@
 "Intervals against closed forms, definitions and other libraries; verdicts that must not be given; odd sets of images."
-import math
+import math, sys
+from importlib.util import module_from_spec, spec_from_file_location
+from pathlib import Path
 
 import numpy as np, pandas as pd, pytest, torch
 from scipy import stats
@@ -12,6 +14,8 @@ from cfg_course.evidence import FELT, Felt, binomial_p, count_covered, deal, dow
 from cfg_course.evidence import kendall, kendall_interval, leave_out, mean_squares, minus, of_mean, paired_differences, references_of, second_variance
 from cfg_course.evidence import several_judges, simultaneous, split_variance, train_unlabelled, turned, verdicts
 from cfg_course.metrics import METRICS, Reference, Seen, distance_to, stratified_error
+
+ROOT = Path(__file__).resolve().parents[1]
 
 
 def cloud(n, seed, size=1., dim=8, classes=5, shift=0.):
@@ -337,3 +341,34 @@ def test_no_image_that_changed_is_not_no_doubt(name):
         row = evidence.difference_row('judge', name, minus(of_mean(b), of_mean(a)), omitted)
         hits.append(row['low'] <= -.003*.98 <= row['high'])
     assert np.mean(hits) > .9
+
+
+# tools/coverage.py
+
+def coverage_tool():
+    "The tool, whose name is also that of a package."
+    sys.path.insert(0, str(ROOT/'tools')) # for what it imports
+    spec = spec_from_file_location('coverage_tool', ROOT/'tools'/'coverage.py')
+    tool = module_from_spec(spec)
+    spec.loader.exec_module(tool)
+    return tool
+
+
+def test_who_is_not_measured_here_keeps_the_rows(tmp_path, monkeypatch):
+    "Sets are measured on several machines, one source after the other; a table is not emptied by the folder of one of them."
+    tool, table = coverage_tool(), tmp_path/'evidence_coverage.csv'
+    before = (ROOT/'nbs'/'results'/table.name).read_bytes()
+    table.write_bytes(before)
+    monkeypatch.setattr(tool, 'RESULTS', table)
+    tool.write_table(tmp_path)
+    assert table.read_bytes() == before
+    (tmp_path/'measured').mkdir()
+    def invent(number): (tmp_path/'measured'/f'mnist-a-{number:04d}.csv').write_text(f'judge,scale,against,metric,value,low,high\nmnist-fit,1,,fid,{number},-99,99\n')
+    for number in range(tool.LEAST - 1): invent(number)
+    tool.write_table(tmp_path)
+    assert table.read_bytes() == before
+    invent(tool.LEAST)
+    tool.write_table(tmp_path)
+    real = [row for row in before.splitlines() if row.startswith(b'mnist-real')]
+    old, new = table.read_bytes().splitlines()[1:-1], table.read_text().splitlines()[-1].split(',')
+    assert old == real and new[:7] == ['mnist-a', '1', '', 'mnist-fit', 'fid', '250', '20']

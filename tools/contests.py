@@ -245,7 +245,7 @@ def against_plain(
 def stage_of(
     args:argparse.Namespace, # of the command line
 )->tuple[list[Entry], Callable[[Entry], Rivals]]: # all settings; what each is compared with
-    "The settings of a stage, seed after seed, so that a whole seed can be merged early; in those that tune nobody is compared."
+    "The settings of a stage, seed after seed, so that whole seeds can be merged early; while tuning nobody is compared."
     if args.stage in TUNING:
         return tuning(args), no_rivals
     groups = by_budget(args)
@@ -329,7 +329,8 @@ def say_verdicts(
     args:argparse.Namespace, # of the command line
 )->None:
     "Write who is better than plain guidance, and by how much."
-    check(args.stage == 'chosen', 'stage', args.stage, 'chosen; what later rounds say is read from their own tables, by chapter 20b')
+    later = 'chapter 20b reads the words of later rounds from their own tables'
+    check(args.stage == 'chosen', 'stage', args.stage, f'chosen; {later}')
     path = out_of(args)
     check(path.is_file(), 'stage', args.stage, f'one with its table, {path}, there')
     rows = pd.read_csv(path)
