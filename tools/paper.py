@@ -1090,7 +1090,7 @@ def contest_rows(
         strength = fid.loc[[name]].strength.iloc[0]
         values = [in_latex(v, '.3g') for v in judged.loc[name]]
         told = ['--', '--'] if name not in by.index else [p_in_latex(by.holm[name]), by.verdict[name]]
-        rows.append([WORDS.get(name, escaped(name)), in_latex(strength, '.3g'), *values, *told])
+        rows.append([WORDS.get(name, escaped(title_of(name))), in_latex(strength, '.3g'), *values, *told])
     return rows
 
 
