@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -27,8 +28,8 @@ if TYPE_CHECKING:
 __all__ = ['GRID', 'FRACTIONS', 'PULLS', 'KNOBS', 'GIVEN', 'SEVERAL', 'OUT', 'POPULAR', 'Candidate', 'candidates', 'Counts',
            'count_techniques', 'Round', 'particles_of', 'fitted', 'enter', 'tuning_score', 'best_place', 'rounded',
            'farther', 'between', 'tuned', 'finer', 'Entry', 'find_points', 'shard_of', 'no_rivals', 'run_shard',
-           'lacking_of', 'whole_seeds', 'merge_shards', 'entry_of', 'redo', 'differences_from', 'judged', 'hours_of',
-           'asks_gradient']
+           'lacking_of', 'blocks_of', 'whole_blocks', 'merge_shards', 'entry_of', 'redo', 'differences_from', 'judged',
+           'hours_of', 'asks_gradient']
 
 # %% ../nbs/20a_contests.ipynb #20ac0009
 GRID = (1.1, 1.25, 1.5, 2., 3., 5.) # guidance scales
@@ -561,21 +562,35 @@ def lacking_of(
     "The settings that are not drawn yet."
     return [tuple(key) for key in plan if tuple(key) not in rows]
 
-def whole_seeds(
+def blocks_of(
+    plan:Sequence[Sequence[str]], # names of all settings
+)->list[tuple[str, int]]: # seed, and which of its budgets, of each
+    "What is complete together: the first appearance of everybody with a seed, then the second."
+    who = [tuple(key[NAMES.index(k)] for k in ('candidate', 'strength', 'seed')) for key in plan]
+    seen, blocks = Counter(), []
+    for name in who:
+        blocks.append((name[-1], seen[name]))
+        seen[name] += 1
+    return blocks
+
+def whole_blocks(
     plan:Sequence[Sequence[str]], # names of all settings
     rows:dict[tuple[str, ...], list[dict[str, str]]], # name of a setting -> its rows
-)->list[tuple[str, ...]]: # names of those whose seed nobody lacks
+)->list[tuple[str, ...]]: # names of those whose seed nobody lacks at their budget
     "The settings of the seeds that are complete, so that everybody has the same noise."
-    seed = NAMES.index('seed')
-    torn = {key[seed] for key in lacking_of(plan, rows)}
-    found = [tuple(key) for key in plan if key[seed] not in torn]
-    check(found, 'shards', f'no complete seed; {", ".join(sorted(torn))} lack settings', 'one seed that everybody has')
+    plan = [tuple(key) for key in plan]
+    blocks = blocks_of(plan)
+    lacking = set(lacking_of(plan, rows))
+    torn = {block for key, block in zip(plan, blocks) if key in lacking}
+    found = [key for key, block in zip(plan, blocks) if block not in torn]
+    seeds = sorted({seed for seed, _ in torn})
+    check(found, 'shards', f'no complete seed; {", ".join(seeds)} lack settings', 'one seed that everybody has')
     return found
 
 def merge_shards(
     out:Path|str, # table of the whole round
     parts:int, # how many there are
-    so_far:bool=False, # take the seeds that are complete, and leave out the others?
+    so_far:bool=False, # take the seeds that are complete at a budget, and leave out the others?
 )->Path: # the table
     "Put the parts of a round together. Raises `InputError` that names what is missing or does not belong to it."
     paths = [part_path(out, (i, parts)) for i in range(1, parts + 1)]
@@ -589,7 +604,7 @@ def merge_shards(
     wanted = f'all settings of the plan; {len(lacking)} are not drawn yet'
     check(so_far or not lacking, 'shards', ', '.join(lacking[:5]), wanted)
     failed = {k: words for _, part in begun for k, words in part.items()}
-    ordered = [row for key in whole_seeds(config['plan'], rows) for row in rows[key]]
+    ordered = [row for key in whole_blocks(config['plan'], rows) for row in rows[key]]
     write_table(ordered, dict(config=config, failed=dict(sorted(failed.items()))), Path(out), ROW)
     return Path(out)
 

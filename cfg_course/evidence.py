@@ -17,7 +17,7 @@ from torch.nn import functional as F
 
 from .classifiers import Classifier, Judge, descend, draw_rows, load_classifier, mirror
 from .core import check, check_count, mix_seed, optional, rng, to_float
-from .data import Images
+from .data import Images, place_in_class
 from .metrics import METRICS, Estimate, Reference, Seen, around, bounded, class_means, class_std
 from .metrics import coverage_effect, distance_to, distances, equal_shares, inside, kid_kernel, make_reference
 from .metrics import observe, own_similarity, radii, random_places, recalls, similarity, square_root
@@ -228,25 +228,36 @@ def leave_out(
 
 # %% ../nbs/19a_evidence.ipynb #178b3f63
 def who_stays(
-    group:Tensor, # `(N,)` 0 to 9
+    group:Tensor, # `(N,)` 0 to 9; -1 for who is in none
 )->Tensor: # `(10 + 45, N)` bool
     "Who stays when each group is left out, and when each couple of groups is."
     stays = group != torch.arange(GROUPS)[:, None]
     both = stays[LEFT] & stays[RIGHT]
     return torch.cat([stays, both])
 
+def without_rest(
+    y:Tensor, # `(N,)` classes
+)->Tensor: # `(N,)` bool
+    "All but the images of a class that are over when each of ten groups has equally many; all of a class with fewer than ten."
+    _, kind, counts = y.unique(return_inverse=True, return_counts=True)
+    even = counts//GROUPS*GROUPS
+    enough = even.where(even > 0, counts)
+    return place_in_class(kind) < enough[kind]
+
 def deal(
     y:Tensor, # `(N,)` classes
     generator:torch.Generator, # source of randomness
-)->Tensor: # `(N,)` 0 to 9
-    "Deal images to groups, class after class, in a random order of both."
+)->Tensor: # `(N,)` 0 to 9; -1 for who is in none
+    "Deal images to groups, class after class, in a random order of both; every group gets equally many of a class."
     classes, kind = y.unique(return_inverse=True)
     kind = torch.randperm(len(classes), generator=generator)[kind]
     order = torch.randperm(len(y), generator=generator)
     by_class = order[kind[order].argsort(stable=True)]
-    group = torch.empty_like(y)
-    group[by_class] = torch.arange(len(y)) % GROUPS
+    dealt = by_class[without_rest(kind[by_class])]
+    group = torch.full_like(y, -1)
+    group[dealt] = torch.arange(len(dealt)) % GROUPS
     return group
+
 
 # %% ../nbs/19a_evidence.ipynb #4faad7a6
 def membership()->Tensor: # `(45, 10)` float64

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 __all__ = ['FORMS', 'PLAIN', 'PLAIN_TITLES', 'TUNING', 'UNKNOWN', 'PLACES', 'RIVALS', 'NETWORKS', 'BUDGETS', 'title_of',
            'markdown_title', 'scores_of', 'Rival', 'gains_from', 'split_gain', 'Second', 'second_of', 'renewed',
            'Standings', 'read_rows', 'read_second', 'read_standings', 'all_standings', 'budget_of', 'read_finals',
-           'same_dose']
+           'better_at', 'same_dose']
 
 # %% ../nbs/20b_standings.ipynb #20bc0008
 FORMS = { # what stands behind the comma of a name -> in words
@@ -326,6 +326,17 @@ def read_finals(
     if rows.empty:
         return {}
     return {budget: second_of(own) for budget, own in rows.groupby(rows.nfe.map(budget_of))}
+
+def better_at(
+    finals:dict[float, Second], # of `read_finals`
+    rival:str='evaluations', # of `RIVALS`
+)->dict[float, list[str]]: # budget -> names of candidates
+    "Who is better than plain guidance in the finals, at each budget."
+    found = {}
+    for budget, own in finals.items():
+        words = own.verdicts[rival]
+        found[budget] = words.candidate[words.verdict == 'better'].tolist()
+    return found
 
 
 # %% ../nbs/20b_standings.ipynb #20bc0012

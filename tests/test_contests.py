@@ -219,6 +219,20 @@ def test_a_round_goes_on_from_its_table(tmp_path):
     assert merge_shards(out, 4).read_bytes() == whole
 
 
+def test_a_budget_of_a_seed_is_complete_before_the_others(tmp_path):
+    "Finals are drawn at several budgets: one that everybody has with a seed is merged, though others are not drawn yet."
+    judges, out = {'digits': make_yardstick('digits', ('accuracy',), 'digits')}, tmp_path/'finals.csv'
+    def at(steps, seed): return [tool.Entry(f'cfg{s}', s, Point('digits', 'cfg', s, sampling=(('sampler', 'dpmpp'), ('steps', steps)), num=20, seed=seed)) for s in (1., 2.)]
+    entries = [e for seed in (0, 1) for steps in (2, 3) for e in at(steps, seed)]
+    run_shard(entries, judges, out, device='cpu')
+    part = tmp_path/'finals.1of1.csv'
+    table = pd.read_csv(part, dtype=str, keep_default_na=False)
+    table[(table.seed == '0') | (table.steps == '2') | (table.candidate == 'cfg1.0')].to_csv(part, index=False)
+    so_far = pd.read_csv(merge_shards(out, 1, so_far=True))
+    found = so_far.groupby(['seed', 'steps']).candidate.nunique()
+    assert found.to_dict() == {(0, 2): 2, (0, 3): 2, (1, 2): 2}
+
+
 def test_no_seed_is_complete(tmp_path):
     entries, judges = two_seeds(), {'digits': make_yardstick('digits', ('accuracy',), 'digits')}
     run_shard(entries, judges, tmp_path/'torn.csv', device='cpu')

@@ -31,16 +31,22 @@ def reference(n=500, **other): return Reference('a cloud', cloud(n, 0, **other),
 
 # Groups that are left out
 
-@pytest.mark.parametrize('n,classes', [(250, 10), (20, 1), (21, 21), (33, 4), (107, 3)])
-def test_groups_are_even_and_everyone_is_left_out_once(n, classes):
+@pytest.mark.parametrize('n,classes', [(250, 10), (1000, 10), (20, 1), (21, 21), (33, 4), (107, 3), (255, 10)])
+def test_groups_are_even_and_nobody_is_left_out_twice(n, classes):
     y = torch.arange(n) % classes
     omitted = leave_out(y, 3, 5)
-    assert omitted.kept.shape == (3, 55, n) and ((~omitted.kept[:, :10]).sum(1) == 1).all()
-    assert omitted.sizes.sum(1).eq(n).all() and omitted.sizes.max() - omitted.sizes.min() <= 1
+    away = (~omitted.kept[:, :10]).sum(1)
+    counts = y.bincount()
+    over = (counts % 10)[counts >= 10].sum()  # images that would make groups uneven
+    assert omitted.kept.shape == (3, 55, n) and (away <= 1).all() and (away == 0).sum(1).eq(over).all()
+    assert omitted.sizes.max() - omitted.sizes.min() <= 1
     a, b = omitted.couples
     assert ((~omitted.kept[:, 10:]).sum(-1) == a + b).all()
-    counts = torch.stack([y[deal(y, rng(1)) == i].bincount(minlength=classes) for i in range(10)])
-    assert (counts.amax(0) - counts.amin(0) <= 1).all()  # of each class
+    shares = torch.stack([y[deal(y, rng(1)) == i].bincount(minlength=classes) for i in range(10)])
+    spread = shares.amax(0) - shares.amin(0)  # of each class
+    assert (spread[counts >= 10] == 0).all() and (spread <= 1).all()
+    if over:
+        assert (away == 0).any(0).sum() > over  # every deal spares other images
     assert torch.equal(leave_out(y, 3, 5).kept, omitted.kept) and not torch.equal(leave_out(y, 3, 6).kept, omitted.kept)
 
 
@@ -63,6 +69,21 @@ def test_a_mean_has_no_second_order(n):
     felt = felt_of(lambda v: v.mean().item(), x, omitted)
     assert second_variance(felt.value, felt.others, omitted) <= 1e-20
     assert error_of(felt, omitted) == pytest.approx(error_of(of_mean(x), omitted), rel=1e-9)
+
+
+@pytest.mark.parametrize('n,classes', [(250, 10), (130, 4), (45, 3)])
+def test_fixed_class_counts_have_no_second_order(n, classes):
+    "Classes far apart, as many images of each in every set: what two groups have too much of a class is no variance."
+    y = torch.arange(n) % classes
+    away = 5*torch.randn(classes, generator=rng(4), dtype=torch.float64)
+    away -= away[y].mean()
+    second = []
+    for i in range(60):
+        x = away[y] + torch.randn(n, generator=rng(5, i), dtype=torch.float64)
+        omitted = leave_out(y, 1, i)
+        felt = felt_of(lambda v: v.mean().square().item(), x, omitted)
+        second.append(second_variance(felt.value, felt.others, omitted))
+    assert abs(np.mean(second)*n**2/2 - 1) < .4
 
 
 def test_two_together_are_counted_once():
@@ -354,21 +375,30 @@ def coverage_tool():
     return tool
 
 
-def test_who_is_not_measured_here_keeps_the_rows(tmp_path, monkeypatch):
+@pytest.mark.parametrize('images,name', [(250, 'evidence_coverage.csv'), (1000, 'evidence_coverage_1000.csv')])
+def test_who_is_not_measured_here_keeps_the_rows(images, name, tmp_path, monkeypatch):
     "Sets are measured on several machines, one source after the other; a table is not emptied by the folder of one of them."
-    tool, table = coverage_tool(), tmp_path/'evidence_coverage.csv'
+    tool, table = coverage_tool(), tmp_path/name
     before = (ROOT/'nbs'/'results'/table.name).read_bytes()
     table.write_bytes(before)
-    monkeypatch.setattr(tool, 'RESULTS', table)
-    tool.write_table(tmp_path)
+    monkeypatch.setattr(tool, 'RESULTS', tmp_path)
+    tool.write_table(tmp_path, images)
     assert table.read_bytes() == before
     (tmp_path/'measured').mkdir()
-    def invent(number): (tmp_path/'measured'/f'mnist-a-{number:04d}.csv').write_text(f'judge,scale,against,metric,value,low,high\nmnist-fit,1,,fid,{number},-99,99\n')
+    def invent(number): tool.measured_file(tmp_path, 'mnist-a', images, number).write_text(f'judge,scale,against,metric,value,low,high\nmnist-fit,1,,fid,{number},-99,99\n')
     for number in range(tool.LEAST - 1): invent(number)
-    tool.write_table(tmp_path)
+    tool.write_table(tmp_path, images)
     assert table.read_bytes() == before
     invent(tool.LEAST)
-    tool.write_table(tmp_path)
+    tool.write_table(tmp_path, images)
     real = [row for row in before.splitlines() if row.startswith(b'mnist-real')]
     old, new = table.read_bytes().splitlines()[1:-1], table.read_text().splitlines()[-1].split(',')
-    assert old == real and new[:7] == ['mnist-a', '1', '', 'mnist-fit', 'fid', '250', '20']
+    assert old == real and new[:7] == ['mnist-a', '1', '', 'mnist-fit', 'fid', str(images), '20']
+
+
+def test_joined_sets_share_no_image(tmp_path):
+    tool = coverage_tool()
+    x, y = tool.joined_set(tmp_path, 'mnist-real', 0., 1, 1000)
+    assert len(x) == 1000 and (y.bincount() == 100).all() and torch.equal(x[:250], tool.set_of(tmp_path, 'mnist-real', 0., 4)[0])
+    assert tool.joined_set(tmp_path, 'mnist-a', 1., 0, 1000) is None
+    assert len({image.numpy().tobytes() for image in x}) == 1000

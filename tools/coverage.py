@@ -3,6 +3,8 @@
     python tools/coverage.py draw --out DIR       # images of guided models, a file for each set
     python tools/coverage.py measure --out DIR    # values and intervals under three judges, a file for each set
     python tools/coverage.py table --out DIR      # writes nbs/results/evidence_coverage.csv from what is there
+    python tools/coverage.py measure --out DIR --images 1000    # the same of four sets at a time, joined
+    python tools/coverage.py table --out DIR --images 1000      # writes nbs/results/evidence_coverage_1000.csv
 
 All three are resumable: what is there is not made again. Each set has 250 images, 25 of a class, and a seed of its own,
 which the points of a source share, so that pairs of points can be compared. The source mnist-real has no model: its sets
@@ -27,10 +29,11 @@ from cfg_course.evidence import looks, minus, references_of
 from cfg_course.sweeps import Point, draw_point
 from rulers import blur
 
-RESULTS = Path(__file__).resolve().parents[1]/'nbs'/'results'/'evidence_coverage.csv'
+RESULTS = Path(__file__).resolve().parents[1]/'nbs'/'results'
 SCALES = {'mnist-real': (0., .5), 'mnist-a': (1., 1.25, 3.), 'cifar10-16': (1., 2.5)} # of guidance; of a blur, in pixels
 DATA = {'mnist-real': ('mnist', None), 'mnist-a': ('mnist', None), 'cifar10-16': ('folder:cifar10-jpeg', 16)}
-IMAGES = 250
+IMAGES = 250 # of a set
+JOINED = 1000 # of four sets
 REFERENCE = 2000
 SAMPLING = ('sampler', 'dpmpp'), ('steps', 8)
 FIRST_SEED = 1000
@@ -100,6 +103,33 @@ def set_of(
     return torch.from_numpy(stored['x']), torch.from_numpy(stored['y'])
 
 
+def joined_set(
+    folder:Path, # of all sets
+    source:str, # of `SCALES`
+    scale:float, # one of its scales
+    number:int, # of the joined set
+    images:int, # 250, or 1,000 of four sets that no other joined set has
+)->tuple[Tensor, Tensor]|None: # images and classes; none where a set is not there
+    "The images of one set, or of four."
+    parts = images//IMAGES
+    found = [set_of(folder, source, scale, parts*number + i) for i in range(parts)]
+    if any(part is None for part in found):
+        return None
+    x, y = zip(*found)
+    return torch.cat(x), torch.cat(y)
+
+
+def measured_file(
+    folder:Path, # of all sets
+    source:str, # of `SCALES`
+    images:int, # of a set
+    number:int|str, # of the set, or a pattern
+)->Path:
+    "Where what was measured of a set is kept."
+    name = f'{number:04d}' if isinstance(number, int) else number
+    return folder/'measured'/f'{source}-{images}-{name}.csv'
+
+
 @cache
 def yardsticks(
     source:str, # of `SCALES`
@@ -138,12 +168,13 @@ def measure_set(
     folder:Path, # of all sets
     source:str, # of `SCALES`
     number:int, # of the set
+    images:int=IMAGES, # of the set
 )->bool: # is the set there?
     "Measure a set at every scale, and the differences of scales that are neighbours."
-    path = folder/'measured'/f'{source}-{number:04d}.csv'
+    path = measured_file(folder, source, images, number)
     if path.exists():
         return True
-    sets = {scale: set_of(folder, source, scale, number) for scale in SCALES[source]}
+    sets = {scale: joined_set(folder, source, scale, number, images) for scale in SCALES[source]}
     if any(found is None for found in sets.values()):
         return False
     judges, references = yardsticks(source)
@@ -169,12 +200,15 @@ def measure_set(
 
 def write_table(
     folder:Path, # of all sets
+    images:int=IMAGES, # of a set
 )->None:
     "Count, over all sets that are measured, how often the intervals held. Who has few sets here keeps the rows of the table."
-    known = pd.read_csv(RESULTS, keep_default_na=False) if RESULTS.is_file() else pd.DataFrame(dict(source=[]))
+    path = RESULTS/('evidence_coverage.csv' if images == IMAGES else f'evidence_coverage_{images}.csv')
+    known = pd.read_csv(path, keep_default_na=False) if path.is_file() else pd.DataFrame(dict(source=[]))
     rows = []
     for source in SCALES:
-        files = sorted((folder/'measured').glob(f'{source}-????.csv'))
+        pattern = measured_file(folder, source, images, '????')
+        files = sorted(pattern.parent.glob(pattern.name))
         if len(files) < LEAST:
             kept = known[known.source == source].to_dict('records')
             print(f'{source}: {len(files)} sets, not counted; {len(kept)} rows stay as they are')
@@ -185,8 +219,8 @@ def write_table(
             judge, scale, against, metric = key
             count = count_covered(mine[['value', 'low', 'high']].to_numpy().tolist())
             rows.append(dict(
-                source=source, scale=scale, against=against, judge=judge, metric=metric, samples=IMAGES, **count._asdict()))
-    write_results(rows, RESULTS, dict(samples=IMAGES, reference=REFERENCE, sampler='dpmpp', steps=8), device='cpu')
+                source=source, scale=scale, against=against, judge=judge, metric=metric, samples=images, **count._asdict()))
+    write_results(rows, path, dict(samples=images, reference=REFERENCE, sampler='dpmpp', steps=8), device='cpu')
     table = pd.DataFrame(rows)
     print(table.groupby(['source', 'metric', 'says']).size().unstack(fill_value=0))
 
@@ -198,14 +232,15 @@ def main()->None:
     p.add_argument('--out', type=Path, required=True, metavar='DIR', help='folder of images and of what was measured')
     p.add_argument('--sets', type=int, default=200, help='how many sets of each point (200)')
     p.add_argument('--first', type=int, default=0, help='number of the first set (0)')
+    p.add_argument('--images', type=int, default=IMAGES, choices=[IMAGES, JOINED], help='of a set: 250, or 1,000 of four sets that are joined')
     p.add_argument('--sources', nargs='+', choices=list(SCALES), default=list(SCALES), help='which sources (all)')
     args = p.parse_args()
     if args.what == 'table':
-        return write_table(args.out)
+        return write_table(args.out, args.images)
     for number in range(args.first, args.sets):
         for source in args.sources:
             if args.what == 'measure':
-                measure_set(args.out, source, number)
+                measure_set(args.out, source, number, args.images)
             elif source != 'mnist-real':
                 for scale in SCALES[source]:
                     draw_set(args.out, source, scale, number)
