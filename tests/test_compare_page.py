@@ -9,7 +9,7 @@ from cfg_course import pictures
 from cfg_course.catalogue import list_families
 from cfg_course.contests import OUT, candidates, head_of, Entry
 from cfg_course.core import InputError
-from cfg_course.standings import read_standings
+from cfg_course.standings import better_at, read_finals, read_standings
 from cfg_course.sweeps import Drawn, fingerprints, keep, keep_path
 from notebooks import NBS_DIR, ROOT
 
@@ -491,6 +491,8 @@ def test_who_was_drawn_again(which, tmp_path):
     assert compare.drawn_again(which, tmp_path) == {}
     found, tables = NOW['again'][which.name], read_standings(which.model, compare.RESULTS)
     section = TEXT[TEXT.index('<!-- begin again -->'):TEXT.index('<!-- end again -->')]
+    finals = read_finals(which.model, compare.RESULTS)
+    assert better_at(finals).get(24., []) == (['autoguidance, middle'] if which.model == 'mnist-a' else []), 'as the page says'
     assert (f'**{which.title}:** nobody was drawn again' in section) == (found == {}) == (tables.second is None)
     if not found: return
     names = [row['name'] for row in found['techniques']]

@@ -176,8 +176,9 @@ def of_the_techniques():
     first = digits.tables.gains().groupby('candidate').gain.min().drop('cfg').idxmax()
     assert first == 'cfgig' and digits.verdict(first)[0] == 'undecided', 'it came out first at the start'
     leader = digits.tables.leaders().index[0]
-    assert leader == 'autoguidance, middle' and digits.verdict(leader) == ('undecided', 'undecided')
-    yield f'its FID is {digits.gain(leader)} % lower, depending on the judge'
+    assert leader == 'autoguidance, middle' and digits.passed() == {24.: [leader], 48.: [], 96.: []}, 'the page says that it passed, and that more steps leave it open'
+    left = len(digits.finals[24.].verdicts['evaluations'])
+    yield f'with new noise and {left} techniques left: its FID is {digits.final_gain(leader)} % lower, depending on the judge'
     own = sorted(digits.tables.last_gains().query("candidate == @first").gain)
     assert round(own[0]) == 0 < own[1], 'one judge sees no lead, two do'
     yield f'with other noise one judge sees none, two see {own[1]:.0f} and {own[2]:.0f} %.'

@@ -28,7 +28,7 @@ import pandas as pd
 from cfg_course.contests import candidates, tuning_score
 from cfg_course.core import InputError, check, writing
 from cfg_course.evidence import kendall_interval, spearman_interval
-from cfg_course.standings import Standings, read_standings, title_of
+from cfg_course.standings import Second, Standings, read_finals, read_standings, title_of
 from cfg_course.sweeps import add_verdicts
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -948,6 +948,39 @@ def of_second(
         n.say(f'second{source.title()}', Fact(middle[source], f'{files}: median over techniques of the standard deviation of {source}'), '.0f')
 
 
+def of_word(
+    own:Second, # a round
+    verdict:str, # better, worse or undecided
+    rival:str='evaluations', # or steps
+)->int: # candidates
+    "How many have a verdict in a round."
+    return int((own.verdicts[rival].verdict == verdict).sum())
+
+
+def of_finals(
+    finals:dict[float, Second], # budget -> what was drawn at it
+    n:Numbers, # macros
+)->None:
+    "Who is left against plain guidance with new noise, and what twice and four times the evaluations change, on MNIST."
+    file = 'contest_mnist-a_final.csv'
+    for (budget, own), name in zip(finals.items(), ('Least', 'More', 'Most')):
+        n.say(f'final{name}', Fact(budget, f'{file}: nfe, one of cfg_course.standings.BUDGETS'), 'g')
+        n.say(f'final{name}Seeds', Fact(own.rows.seed.nunique(), f'{file}: nfe near {budget:g}, seed'), 'd')
+        for verdict in ('better', 'worse'):
+            n.say(f'final{name}{verdict.title()}', Fact(of_word(own, verdict), f'{file}: nfe near {budget:g}, verdict={verdict}'), 'd')
+    steps = sum(of_word(own, 'better', 'steps') for own in finals.values())
+    n.say('finalSteps', Fact(steps, f'{file}: verdict=better at equal steps, at any nfe'), 'd')
+    first = next(iter(finals.values()))
+    found = first.verdicts['evaluations'].set_index('candidate')
+    n.say('finalAll', Fact(len(found), f'{file}: candidates but plain guidance'), 'd')
+    gains = first.gains().groupby('candidate').gain.agg(['min', 'max'])
+    winner = gains.drop('cfg')['min'].idxmax()
+    n.put('finalFirst', escaped(title_of(winner)), f'{file}: the candidate with the largest least gain')
+    n.say('finalFirstLow', Fact(gains['min'][winner], f'{file}: its least gain over judges'), '.0f')
+    n.say('finalFirstHigh', Fact(gains['max'][winner], f'{file}: its largest gain over judges'), '.0f')
+    n.say('finalFirstHolm', Fact(found.holm[winner], f'{file}: its p, corrected'), '.1g')
+
+
 def contests(
     r:Results, # tables
     n:Numbers, # macros
@@ -962,8 +995,11 @@ def contests(
     second = r.has('contest_mnist-a_second.csv')
     if second:
         of_second(read_standings('mnist-a', r.folder), n)
+    finals = read_finals('mnist-a', r.folder)
+    if finals:
+        of_finals(finals, n)
     flags = {f'contest{MODELS[model].lower()}': is_there for model, is_there in there.items()}
-    flags |= dict(contestany=any(there.values()), contestboth=all(there.values()), contestsecond=second)
+    flags |= dict(contestany=any(there.values()), contestboth=all(there.values()), contestsecond=second, contestfinals=bool(finals))
     return [f'\\newif\\if{name}\\{name}{"true" if on else "false"}' for name, on in flags.items()]
 
 
