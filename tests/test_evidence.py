@@ -379,7 +379,7 @@ def coverage_tool():
 def test_who_is_not_measured_here_keeps_the_rows(images, name, tmp_path, monkeypatch):
     "Sets are measured on several machines, one source after the other; a table is not emptied by the folder of one of them."
     tool, table = coverage_tool(), tmp_path/name
-    before = (ROOT/'nbs'/'results'/table.name).read_bytes()
+    before = (ROOT/'nbs'/'results'/'evidence_coverage.csv').read_bytes()
     table.write_bytes(before)
     monkeypatch.setattr(tool, 'RESULTS', tmp_path)
     tool.write_table(tmp_path, images)
