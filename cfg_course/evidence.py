@@ -238,7 +238,7 @@ def who_stays(
 def without_rest(
     y:Tensor, # `(N,)` classes
 )->Tensor: # `(N,)` bool
-    "All but the images of a class that are over when each of ten groups has equally many; all of a class with fewer than ten."
+    "All but those that are over when ten groups have equally many of a class; all of a class of fewer than ten."
     _, kind, counts = y.unique(return_inverse=True, return_counts=True)
     even = counts//GROUPS*GROUPS
     enough = even.where(even > 0, counts)
