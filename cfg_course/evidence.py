@@ -258,7 +258,6 @@ def deal(
     group[dealt] = torch.arange(len(dealt)) % GROUPS
     return group
 
-
 # %% ../nbs/19a_evidence.ipynb #4faad7a6
 def membership()->Tensor: # `(45, 10)` float64
     "Which two groups each couple is made of."

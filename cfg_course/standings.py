@@ -338,7 +338,6 @@ def better_at(
         found[budget] = words.candidate[words.verdict == 'better'].tolist()
     return found
 
-
 # %% ../nbs/20b_standings.ipynb #20bc0012
 def same_dose(
     standings:Standings, # of a model

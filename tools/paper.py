@@ -831,11 +831,11 @@ def fids(
 
 
 def counted(
-    contest:Contest, # of a model
+    verdicts:pd.DataFrame, # of a stage or a round
     word:str, # better, worse, undecided
 )->int:
     "How many candidates a verdict has, plain guidance aside."
-    return int((contest.verdicts.verdict == word).sum())
+    return int((verdicts.verdict == word).sum())
 
 
 def drawn_with(
@@ -885,7 +885,7 @@ def of_contest(
     files = f'contest_{model}_verdicts.csv'
     n.say(f'contest{word}All', Fact(len(contest.verdicts), f'{files}: rows'), 'd')
     for verdict in ('better', 'worse', 'undecided'):
-        n.say(f'contest{word}{verdict.title()}', Fact(counted(contest, verdict), f'{files}: verdict={verdict}'), 'd')
+        n.say(f'contest{word}{verdict.title()}', Fact(counted(contest.verdicts, verdict), f'{files}: verdict={verdict}'), 'd')
     n.put(f'contest{word}Least', p_in_latex(contest.verdicts.holm.min()), f'{files}: least holm')
     n.put(f'contest{word}Caution', caution(contest), f'contest_{model}_chosen.csv: seed')
     for column in ('samples', 'seed'):
@@ -937,7 +937,7 @@ def of_second(
     n.say('secondSamples', Fact(int(rows.samples.max()), f'{files}: samples'), ',d')
     n.say('secondAll', Fact(len(words), f'{files}: candidates'), 'd')
     for verdict in ('better', 'worse', 'undecided'):
-        n.say(f'second{verdict.title()}', Fact(int((words.verdict == verdict).sum()), f'{files}: verdict={verdict}'), 'd')
+        n.say(f'second{verdict.title()}', Fact(counted(words, verdict), f'{files}: verdict={verdict}'), 'd')
     first = tables.leaders().index[0]
     gains = second.gains().groupby('candidate').gain.agg(['min', 'max'])
     n.put('secondFirst', title_of(first), f'{files}: highest least gain')
@@ -946,15 +946,6 @@ def of_second(
     middle = second.split().median()
     for source in middle.index:
         n.say(f'second{source.title()}', Fact(middle[source], f'{files}: median over techniques of the standard deviation of {source}'), '.0f')
-
-
-def of_word(
-    own:Second, # a round
-    verdict:str, # better, worse or undecided
-    rival:str='evaluations', # or steps
-)->int: # candidates
-    "How many have a verdict in a round."
-    return int((own.verdicts[rival].verdict == verdict).sum())
 
 
 def of_finals(
@@ -967,8 +958,8 @@ def of_finals(
         n.say(f'final{name}', Fact(budget, f'{file}: nfe, one of cfg_course.standings.BUDGETS'), 'g')
         n.say(f'final{name}Seeds', Fact(own.rows.seed.nunique(), f'{file}: nfe near {budget:g}, seed'), 'd')
         for verdict in ('better', 'worse'):
-            n.say(f'final{name}{verdict.title()}', Fact(of_word(own, verdict), f'{file}: nfe near {budget:g}, verdict={verdict}'), 'd')
-    steps = sum(of_word(own, 'better', 'steps') for own in finals.values())
+            n.say(f'final{name}{verdict.title()}', Fact(counted(own.verdicts['evaluations'], verdict), f'{file}: nfe near {budget:g}, verdict={verdict}'), 'd')
+    steps = sum(counted(own.verdicts['steps'], 'better') for own in finals.values())
     n.say('finalSteps', Fact(steps, f'{file}: verdict=better at equal steps, at any nfe'), 'd')
     first = next(iter(finals.values()))
     found = first.verdicts['evaluations'].set_index('candidate')
