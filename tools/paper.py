@@ -969,7 +969,7 @@ def of_finals(
     n.put('finalFirst', escaped(title_of(winner)), f'{file}: the candidate with the largest least gain')
     n.say('finalFirstLow', Fact(gains['min'][winner], f'{file}: its least gain over judges'), '.0f')
     n.say('finalFirstHigh', Fact(gains['max'][winner], f'{file}: its largest gain over judges'), '.0f')
-    n.say('finalFirstHolm', Fact(found.holm[winner], f'{file}: its p, corrected'), '.1g')
+    n.put('finalFirstHolm', p_in_latex(found.holm[winner]), f'{file}: its p, corrected')
 
 
 def contests(
