@@ -22,9 +22,9 @@ if TYPE_CHECKING:
 
 # %% auto #0
 __all__ = ['FORMS', 'PLAIN', 'PLAIN_TITLES', 'TUNING', 'UNKNOWN', 'PLACES', 'RIVALS', 'NETWORKS', 'BUDGETS', 'title_of',
-           'markdown_title', 'scores_of', 'Rival', 'gains_from', 'split_gain', 'Second', 'second_of', 'renewed',
-           'Standings', 'read_rows', 'read_second', 'read_standings', 'all_standings', 'budget_of', 'read_finals',
-           'better_at', 'same_dose']
+           'markdown_title', 'scores_of', 'Rival', 'gains_from', 'split_gain', 'least_of', 'Second', 'second_of',
+           'renewed', 'Standings', 'read_rows', 'read_second', 'budget_of', 'read_finals', 'read_standings',
+           'all_standings', 'better_at', 'same_dose']
 
 # %% ../nbs/20b_standings.ipynb #20bc0008
 FORMS = { # what stands behind the comma of a name -> in words
@@ -106,8 +106,15 @@ def split_gain(
     variances = dict(noise=noise, network=of_networks, judge=of_judges)
     return {source: max(v, 0.)**.5 for source, v in variances.items()}
 
+def least_of(
+    gains:pd.DataFrame, # candidate, judge, gain
+)->pd.Series: # candidate -> gain, highest first
+    "The gain under the least favourable judge, plain guidance aside."
+    least = gains.groupby('candidate').gain.min().drop(PLAIN, errors='ignore')
+    return least.sort_values(ascending=False)
+
 class Second(NamedTuple):
-    "Round 2: new noise and, where there are any, other networks."
+    "A later round: new noise and, where there are any, other networks. The finals have one for each budget."
     rows:pd.DataFrame # of all networks; column `model` says which
     differences:dict[str, pd.DataFrame] # of `RIVALS` -> as in `Standings`, mean over networks and seeds
     verdicts:dict[str, pd.DataFrame] # of `RIVALS` -> as in `Standings`
@@ -117,6 +124,10 @@ class Second(NamedTuple):
     )->pd.DataFrame: # candidate, judge, gain, low, high; in per cent
         "The gain under each judge, mean over networks and seeds, with its interval of 95 % for these networks."
         return gains_from(self.rows, self.differences[rival])
+
+    def leaders(self)->pd.Series: # candidate -> gain in per cent under the least favourable judge, highest first
+        "Those who took part, plain guidance aside."
+        return least_of(self.gains())
 
     def sets(self)->str: # in words
         "How much was drawn of a technique that every network can draw."
@@ -150,9 +161,9 @@ class Second(NamedTuple):
         return optional('pandas').DataFrame(found).T
 
 def second_of(
-    rows:pd.DataFrame, # of round 2
+    rows:pd.DataFrame, # of round 2, or of the finals at one budget
 )->Second: # with differences and verdicts
-    "What the rows of round 2 say, Holm's correction over those who take part in it."
+    "What the rows of a later round say, Holm's correction over those who take part in it."
     leagues = dict.fromkeys(rows.candidate, 'one')
     differences, verdicts = {}, {}
     for rival, (differs, _) in RIVALS.items():
@@ -176,6 +187,11 @@ class Standings(NamedTuple):
     verdicts:dict[str, pd.DataFrame] # of `RIVALS` -> candidate, least, most, p, holm, verdict, league
     exact:pd.DataFrame # candidate, strength, seed, measure, value
     second:Second|None=None # nothing where it is not drawn yet
+    final:Second|None=None # the finals, with as many evaluations as everybody had; nothing where they are not drawn yet
+
+    def later(self)->list[Second]: # in their order
+        "The rounds after the one in which everybody was compared."
+        return [drawn for drawn in (self.second, self.final) if drawn is not None]
 
     def scores(self)->pd.DataFrame: # candidate, strength, score
         "Mean over the judges of the logarithm of FID, at every strength that was tried."
@@ -201,36 +217,39 @@ class Standings(NamedTuple):
     def last_gains(self,
         rival:str='evaluations', # of `RIVALS`
     )->pd.DataFrame: # candidate, judge, gain, low, high; in per cent
-        "The gain under each judge, from round 2 for those who took part in it."
-        first = self.gains(rival)
-        if self.second is None:
-            return first
-        return renewed(first, self.second.gains(rival))
+        "The gain under each judge, from the last round in which a technique took part."
+        found = self.gains(rival)
+        for drawn in self.later():
+            found = renewed(found, drawn.gains(rival))
+        return found
 
     def last_differences(self,
         rival:str='evaluations', # of `RIVALS`
     )->pd.DataFrame: # candidate, judge, metric, difference, error, low, high, p
-        "The difference under each judge, from round 2 for those who took part in it."
-        first = self.differences[rival]
-        return first if self.second is None else renewed(first, self.second.differences[rival])
+        "The difference under each judge, from the last round in which a technique took part."
+        found = self.differences[rival]
+        for drawn in self.later():
+            found = renewed(found, drawn.differences[rival])
+        return found
 
     def leaders(self)->pd.Series: # candidate -> gain in per cent under the least favourable judge, highest first
         "Those who took part in the last round, plain guidance aside."
-        last = self.gains() if self.second is None else self.second.gains()
-        least = last.groupby('candidate').gain.min().drop(PLAIN, errors='ignore')
-        return least.sort_values(ascending=False)
+        later = self.later()
+        return later[-1].leaders() if later else least_of(self.gains())
 
     def together(self,
         rival:str='evaluations', # of `RIVALS`
     )->pd.DataFrame: # candidate, least, most, p, league, holm, verdict
-        "The last word on everybody: round 2 for those who took part in it, and Holm's correction over a whole league."
+        "The last word on everybody: the last round in which they took part, and Holm's correction over a whole league."
         first = self.verdicts[rival]
-        if self.second is None:
+        if not self.later():
             return first
         leagues = first.set_index('candidate').league
-        last = self.second.verdicts[rival]
-        last = last[last.candidate.isin(leagues.index)]
-        whole = renewed(first, last.assign(league=last.candidate.map(leagues)))
+        whole = first
+        for drawn in self.later():
+            last = drawn.verdicts[rival]
+            last = last[last.candidate.isin(leagues.index)]
+            whole = renewed(whole, last.assign(league=last.candidate.map(leagues)))
         whole['holm'] = whole.groupby('league').p.transform(lambda p: holm(p.to_numpy()))
         words = [word_of('fid', row.least, row.holm) for row in whole.itertuples()]
         return whole.assign(verdict=words).set_index('candidate').reindex(leagues.index).reset_index()
@@ -273,6 +292,26 @@ def read_second(
         return None
     return second_of(rows)
 
+BUDGETS = 24., 48., 96. # network evaluations of an image, in the finals; everybody had as many as the first says
+
+def budget_of(
+    nfe:float, # network evaluations of an image
+)->float: # one of `BUDGETS`
+    "The budget that a setting was given: the one that is nearest by ratio."
+    return min(BUDGETS, key=lambda budget: abs(np.log(nfe/budget)))
+
+def read_finals(
+    model:str, # that was tuned
+    folder:Path|str='results', # of the tables
+    budgets:Iterable[float]=BUDGETS, # that are wanted
+)->dict[float, Second]: # budget -> what was drawn at it; nothing where the finals are not drawn yet
+    "Read the finals: a round for each budget, Holm's correction over those who take part in it."
+    rows = read_rows([Path(folder)/f'contest_{model}_final.csv'])
+    if rows.empty:
+        return {}
+    drawn = rows.groupby(rows.nfe.map(budget_of))
+    return {budget: second_of(own) for budget, own in drawn if budget in budgets}
+
 def read_standings(
     model:str, # that was guided
     folder:Path|str='results', # of the tables
@@ -292,7 +331,8 @@ def read_standings(
     tuning = read_rows(map(at, TUNING))
     chosen = read_rows([at('chosen')])
     exact = read_rows([at('chosen_exact')])
-    found = Standings(tuning, chosen, differences, verdicts, exact, read_second(model, folder))
+    final = read_finals(model, folder, BUDGETS[:1]).get(BUDGETS[0])
+    found = Standings(tuning, chosen, differences, verdicts, exact, read_second(model, folder), final)
     there = len(found.tuning) or len(found.chosen)
     check(there, 'contest', f'{model} in {folder}', f'a folder with {at(TUNING[0]).name}')
     return found
@@ -309,24 +349,6 @@ def all_standings(
     return {place: read_standings(model, folder) for place, model in PLACES.items() if there(model)}
 
 # %% ../nbs/20b_standings.ipynb #20bc0025
-BUDGETS = 24., 48., 96. # network evaluations of an image, in the finals
-
-def budget_of(
-    nfe:float, # network evaluations of an image
-)->float: # one of `BUDGETS`
-    "The budget that a setting was given: the one that is nearest by ratio."
-    return min(BUDGETS, key=lambda budget: abs(np.log(nfe/budget)))
-
-def read_finals(
-    model:str, # that was tuned
-    folder:Path|str='results', # of the tables
-)->dict[float, Second]: # budget -> what was drawn at it; nothing where the finals are not drawn yet
-    "Read the finals: a round for each budget, Holm's correction over those who take part in it."
-    rows = read_rows([Path(folder)/f'contest_{model}_final.csv'])
-    if rows.empty:
-        return {}
-    return {budget: second_of(own) for budget, own in rows.groupby(rows.nfe.map(budget_of))}
-
 def better_at(
     finals:dict[float, Second], # of `read_finals`
     rival:str='evaluations', # of `RIVALS`

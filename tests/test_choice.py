@@ -84,7 +84,7 @@ def test_nothing_undecided_is_recommended():
     assert third.count('(gain') == len(better) and all(f'{title_of(n)} (gain'.replace('*', r'\*') in third for n in better)
     assert set(re.findall('`([^`]+)`', written(KINDS))) == set(words.index[words == 'worse'])
     counts = words.value_counts().reindex(['better', 'worse', 'undecided'], fill_value=0)
-    assert f'{counts.better} are better than plain guidance, {counts.worse} are worse, and {counts.undecided} are undecided' in written(RESTS)
+    assert f'better than plain guidance: {counts.better}; worse: {counts.worse}; undecided: {counts.undecided}.' in written(RESTS)
 
 
 def costs(page, tables, name='apg'): return page.user_ns['wrong'](page.user_ns['over_plain'](tables), name)

@@ -9,7 +9,7 @@ from cfg_course import pictures
 from cfg_course.catalogue import list_families
 from cfg_course.contests import OUT, candidates, head_of, Entry
 from cfg_course.core import InputError
-from cfg_course.standings import better_at, read_finals, read_standings
+from cfg_course.standings import read_standings
 from cfg_course.sweeps import Drawn, fingerprints, keep, keep_path
 from notebooks import NBS_DIR, ROOT
 
@@ -487,21 +487,35 @@ def test_nothing_is_made_up():
 
 @pytest.mark.parametrize('which', compare.SETS, ids=lambda w: w.name)
 def test_who_was_drawn_again(which, tmp_path):
-    "Round 2 has the last word, with the gains of its tables; where it is not drawn, the page says so."
+    "Every later round stands on the page, with its gains and with the verdicts after it; where there is none, the page says so."
     assert compare.drawn_again(which, tmp_path) == {}
     found, tables = NOW['again'][which.name], read_standings(which.model, compare.RESULTS)
     section = TEXT[TEXT.index('<!-- begin again -->'):TEXT.index('<!-- end again -->')]
-    finals = read_finals(which.model, compare.RESULTS)
-    assert better_at(finals).get(24., []) == (['autoguidance, middle'] if which.model == 'mnist-a' else []), 'as the page says'
-    assert (f'**{which.title}:** nobody was drawn again' in section) == (found == {}) == (tables.second is None)
-    if not found: return
-    names = [row['name'] for row in found['techniques']]
-    assert names == tables.leaders().index.tolist() and len(re.findall(r'^\| [^|]*\(`', section, re.M)) == len(names)
-    gains = tables.last_gains().set_index(['candidate', 'judge'])
-    for row in found['techniques']:
-        assert row['verdicts'] == {r.name: tables.verdict(row['name'], r.name) for r in compare.RIVALS}
-        for judge, (gain, low, high) in row['gains'].items():
-            assert low <= gain <= high and gain == pytest.approx(gains.gain[row['name'], judge], rel=1e-3, abs=1e-3)
+    assert (f'**{which.title}:** nobody was drawn again' in section) == (found == {}) == (tables.later() == [])
+    assert list(found) == [name for name, there in (('final', tables.final), ('second', tables.second)) if there]
+    rounds = dict(final=(tables, tables.final), second=(tables._replace(final=None), tables.second))
+    for name, own in found.items():
+        until, drawn = rounds[name]
+        names = [row['name'] for row in own['techniques']]
+        assert names == drawn.leaders().index.tolist() and f'**{which.title}, {compare.ROUNDS[name]}:** {len(names)} techniques' in section
+        gains = drawn.gains().set_index(['candidate', 'judge'])
+        for row in own['techniques']:
+            assert row['verdicts'] == {r.name: until.verdict(row['name'], r.name) for r in compare.RIVALS}
+            assert f'| {row["title"]} (`{row["name"]}`) |'.replace('*', r'\*') in section
+            for judge, (gain, low, high) in row['gains'].items():
+                assert low <= gain <= high and gain == pytest.approx(gains.gain[row['name'], judge], rel=1e-3, abs=1e-3)
+
+
+@pytest.mark.parametrize('which', compare.SETS, ids=lambda w: w.name)
+def test_the_last_round_has_the_last_word(which):
+    "In the table that is sorted too, though its numbers are of the first round."
+    tables = read_standings(which.model, compare.RESULTS)
+    for rival in compare.RIVALS:
+        said = {o['name']: own['verdict'] for o in NOW['techniques'] if (own := o['results'].get(which.name, {}).get('against', {}).get(rival.name, {})).get('verdict')}
+        words = tables.words(rival.name).to_dict()
+        assert said == words
+        first = tables.verdicts[rival.name].set_index('candidate').verdict.to_dict()
+        assert not tables.final or words != first, 'the finals have changed a word'
 
 
 # Pictures

@@ -134,7 +134,7 @@ def test_verdicts_are_counted(place, rival, ending):
 def test_gains_of_the_best(place):
     "Of each technique that is better, and of the one that gains most: the least and the greatest share of the FID of plain guidance, over judges."
     tables = read_standings(CONTESTS[place], RESULTS)
-    rows = tables.chosen if tables.second is None else tables.second.rows
+    rows = tables.later()[-1].rows if tables.later() else tables.chosen
     cells = rows[rows.metric.isin(['fid', 'fid - plain']) & (rows.candidate != 'cfg')].pivot_table(index=['candidate', 'judge', 'seed'], columns='metric', values='value') # mean over networks
     cells = cells.groupby(['candidate', 'judge']).mean() # and over seeds
     share = (-100*cells['fid - plain']/(cells.fid - cells['fid - plain'])).unstack()

@@ -163,11 +163,11 @@ def of_the_techniques():
     assert nats.gain.autoguidance < 0 < nats.gain.cfg
     yield f'This course has [{sum(map(len, SHELVES.values()))} techniques](18c_catalogue.ipynb)'
     yield f'drew {digits.samples:,} digits with each of {sum(digits.counts.values())} techniques and variants'
-    assert digits.judges == 3 and digits.counts['better'] == 0, 'the page says that none is better'
-    yield f'none has a lower FID than plain guidance at its own best scale; {digits.counts["worse"]} have a higher one. The other {digits.counts["undecided"]} are *undecided*.'
+    assert digits.judges == 3 and digits.better == ['autoguidance, middle'], 'the page says that one is better, and which'
+    yield f'one has a lower FID than plain guidance at its own best scale; {digits.counts["worse"]} have a higher one. The other {digits.counts["undecided"]} are *undecided*.'
     again = digits.tables.second
     assert digits.tables.chosen.model.nunique() == 1 and again.rows.model.nunique() == 3
-    yield f'{again.rows.candidate.nunique() - 1} of them, were drawn again with other noise, from up to three networks'
+    yield f'{again.rows.candidate.nunique() - 1} of them, were drawn again with other noise, from up to three networks, and {digits.tables.final.rows.candidate.nunique() - 1} of these once more.'
     best = digits.tables.best().score
     curve = digits.tables.scores().set_index(['candidate', 'strength']).score
     assert curve['cfg', 2.] - best['cfg'] > best['cfg'] - best.min(), 'no technique gains nearly as much'
@@ -177,11 +177,8 @@ def of_the_techniques():
     assert first == 'cfgig' and digits.verdict(first)[0] == 'undecided', 'it came out first at the start'
     leader = digits.tables.leaders().index[0]
     assert leader == 'autoguidance, middle' and digits.passed() == {24.: [leader], 48.: [], 96.: []}, 'the page says that it passed, and that more steps leave it open'
-    left = len(digits.finals[24.].verdicts['evaluations'])
-    yield f'with new noise and {left} techniques left: its FID is {digits.final_gain(leader)} % lower, depending on the judge'
-    own = sorted(digits.tables.last_gains().query("candidate == @first").gain)
-    assert round(own[0]) == 0 < own[1], 'one judge sees no lead, two do'
-    yield f'with other noise one judge sees none, two see {own[1]:.0f} and {own[2]:.0f} %.'
+    yield f'the FID of autoguidance at middle noise levels was {digits.final_gain(leader)} % lower, depending on the judge'
+    yield f'in the last test it was {digits.final_gain(first)} % ahead, which may be chance.'
     unguided = table('contest_mnist-a_unguided').query("candidate == 'cfgig' and steps == 15 and metric == 'fid'").set_index('judge').value
     assert unguided.div(digits.tables.values().loc[first]).sub(1).abs().max() < .02, 'the page says that it led without guidance too'
     yield from of_the_interval(digits)

@@ -36,7 +36,7 @@ from cfg_course.evidence import judge_names
 from cfg_course.metrics import METRICS
 from cfg_course.pictures import MEASURES as EXACT_MEASURES
 from cfg_course.standings import RIVALS as NAMED
-from cfg_course.standings import NETWORKS, TUNING, read_standings, scores_of, title_of
+from cfg_course.standings import NETWORKS, TUNING, Second, read_standings, scores_of, title_of
 from cfg_course.sweeps import Point, describe_point, fingerprints, keep_path, kept, labels_of, point_of
 from contests import as_candidate, plan_path, table_of
 
@@ -45,6 +45,7 @@ RESULTS, OUT, PAGE = NBS/'results', NBS/'compare', NBS/'compare.qmd'
 LIMIT = 2_500_000 # bytes of all pictures
 NOISES = 2 # pictures of a class
 DIGITS = 4 # of a number
+LATER = 'second', 'final' # stages in which a few are drawn again
 
 
 class Set(NamedTuple):
@@ -638,6 +639,18 @@ class Measured(NamedTuple):
     others:list[Candidate] # in the tables, and not in the list of those who take part
 
 
+def last_words(
+    which:Set, # a data set
+    results:Path, # folder
+)->dict[tuple[str, str], dict[str, Any]]: # candidate, name of a rival -> verdict, holm; empty where nobody is drawn again
+    "The verdicts from the last round in which a technique took part."
+    if not any(table_of(which.model, stage, results).is_file() for stage in LATER):
+        return {}
+    tables = read_standings(which.model, results)
+    whole = {r.name: tables.together(r.name) for r in RIVALS if r.name in tables.verdicts}
+    return {(row.candidate, k): dict(verdict=row.verdict, holm=as_number(row.holm)) for k, own in whole.items() for row in own.itertuples()}
+
+
 def find_results(
     which:Set, # of `SETS`
     results:Path, # folder
@@ -648,6 +661,7 @@ def find_results(
     listed = {c.name: c for c in candidates(which.weak)}
     known = listed | {c.name: c for c in tables.plan['candidates']}
     refused = tables.plan['refused']
+    last = last_words(which, results)
     seen = dict.fromkeys([*listed, *tables.tuned.candidate.unique(), *tables.chosen.candidate.unique()])
     found, points, shown = {}, {}, set()
     for name in seen:
@@ -656,7 +670,7 @@ def find_results(
         if not facts and name in refused:
             facts = dict(state='refused', why=refused[name])
         more = dict(
-            against={k: own[name] for k, own in tables.rivals.items() if name in own},
+            against={k: own[name] | last.get((name, k), {}) for k, own in tables.rivals.items() if name in own},
             exact=tables.exact.get(name, {}))
         if settings:
             points[name] = [point_at(row, known) for row in settings]
@@ -784,24 +798,33 @@ def networks_of(
     return NETWORKS.get(which.model, (which.model,))
 
 
-def drawn_again(
-    which:Set, # a data set
-    results:Path, # folder
-)->dict[str, Any]: # what JSON can hold; nothing where round 2 is not drawn yet
-    "What round 2 says: gains under each judge, as shares of the FID of plain guidance, and the last verdicts."
-    if not table_of(which.model, 'second', results).is_file():
-        return {}
-    tables = read_standings(which.model, results)
-    second = tables.second
-    words = {r.name: tables.words(r.name) for r in RIVALS}
-    gains = second.gains()
+def round_of(
+    drawn:Second, # a later round
+    words:dict[str, pd.Series], # name of a rival -> candidate -> the word after it
+)->dict[str, Any]: # what JSON can hold
+    "What a later round says: gains under each judge, as shares of the FID of plain guidance, and the verdicts then."
+    gains = drawn.gains()
     found = []
-    for name in tables.leaders().index:
+    for name in drawn.leaders().index:
         own = gains[gains.candidate == name].set_index('judge')
         spans = {judge: [as_number(row[k]) for k in ('gain', 'low', 'high')] for judge, row in own.iterrows()}
         found.append(dict(name=name, title=title_of(name), gains=spans, verdicts={k: said[name] for k, said in words.items()}))
-    networks = {int(seed): sorted(own.model.unique()) for seed, own in second.rows.groupby('seed')}
-    return dict(sets=second.sets(), networks=networks, techniques=found)
+    networks = {int(seed): sorted(own.model.unique()) for seed, own in drawn.rows.groupby('seed')}
+    return dict(sets=drawn.sets(), networks=networks, techniques=found)
+
+
+def drawn_again(
+    which:Set, # a data set
+    results:Path, # folder
+)->dict[str, Any]: # name of a round -> what `round_of` says; the last round first, empty where nobody is drawn again
+    "What the later rounds say."
+    if not any(table_of(which.model, stage, results).is_file() for stage in LATER):
+        return {}
+    tables = read_standings(which.model, results)
+    until = dict(final=tables, second=tables._replace(final=None))
+    rounds = dict(final=tables.final, second=tables.second)
+    return {name: round_of(drawn, {r.name: until[name].words(r.name) for r in RIVALS})
+            for name, drawn in rounds.items() if drawn is not None}
 
 
 def edition_of(
@@ -809,7 +832,7 @@ def edition_of(
     measured:list[Measured], # of all sets
 )->str: # eight figures, or none
     "A name for the tables as they are: their digest."
-    again = [table_of(name, 'second', results) for which in SETS for name in networks_of(which)]
+    again = [table_of(name, stage, results) for which in SETS for name in networks_of(which) for stage in LATER]
     names = sorted([*(name for one in measured for name in one.about['files']), *(path.name for path in again if path.is_file())])
     digest = hashlib.blake2b(digest_size=4)
     for name in names:
@@ -1025,12 +1048,29 @@ def still_table(
 
 
 def again_row(
-    row:dict[str, Any], # a technique of round 2
+    row:dict[str, Any], # a technique of a later round
 )->str: # of a table in Markdown
-    "Its gains, and its last verdicts."
+    "Its gains, and its verdicts after that round."
     spans = [f'{v:+.0f} ({low:+.0f} to {high:+.0f})' for v, low, high in row['gains'].values()]
     cells = [f'{row["title"]} (`{row["name"]}`)'.replace('*', r'\*'), *spans, *row['verdicts'].values()]
     return '| ' + ' | '.join(cells) + ' |'
+
+
+ROUNDS = dict(final='the finals', second='round 2') # name -> in words
+
+
+def round_words(
+    name:str, # of `ROUNDS`
+    found:dict[str, Any], # of `round_of`
+    title:str, # of the data set
+)->str: # Markdown
+    "Who was drawn in a later round, from what, and what it gained."
+    networks = '; '.join(f'seed {seed} with ' + ', '.join(f'`{n}`' for n in names) for seed, names in found['networks'].items())
+    count = {v: sum(row['verdicts']['evaluations'] == v for row in found['techniques']) for v in VERDICTS}
+    words = f'**{title}, {ROUNDS[name]}:** {len(found["techniques"])} techniques, {found["sets"]} of each: {networks}. ' \
+        f'At equal evaluations {count["better"]} better, {count["worse"]} worse and {count["undecided"]} undecided after it.'
+    head = ['technique', *(f'gain in %, {judge_title(j).lower()}' for j in found['techniques'][0]['gains']), *(r.title for r in RIVALS)]
+    return '\n'.join([words, '', '| ' + ' | '.join(head) + ' |', '|---'*len(head) + '|', *map(again_row, found['techniques'])])
 
 
 def again_words(
@@ -1040,14 +1080,7 @@ def again_words(
     parts = []
     for one in data['sets']:
         found = data['again'][one['name']]
-        if not found:
-            parts.append(f'**{one["title"]}:** nobody was drawn again so far.')
-            continue
-        networks = '; '.join(f'seed {seed} with ' + ', '.join(f'`{name}`' for name in names) for seed, names in found['networks'].items())
-        count = {v: sum(row['verdicts']['evaluations'] == v for row in found['techniques']) for v in VERDICTS}
-        parts.append(f'**{one["title"]}:** {len(found["techniques"])} techniques, {found["sets"]} of each: {networks}. At equal evaluations {count["better"]} are better, {count["worse"]} worse and {count["undecided"]} undecided.')
-        head = ['technique', *(f'gain in %, {judge_title(j).lower()}' for j in found['techniques'][0]['gains']), *(r.title for r in RIVALS)]
-        parts.append('\n'.join(['| ' + ' | '.join(head) + ' |', '|---'*len(head) + '|', *map(again_row, found['techniques'])]))
+        parts += [round_words(name, own, one['title']) for name, own in found.items()] or [f'**{one["title"]}:** nobody was drawn again so far.']
     return '\n\n'.join(parts)
 
 

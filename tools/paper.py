@@ -929,7 +929,8 @@ def of_second(
     "What other noise and other networks say."
     files = 'contest_mnist-a_second.csv (and mnist-b, mnist-c)'
     second = tables.second
-    rows, words = second.rows, tables.together()
+    until = tables._replace(final=None) # as the words were before the finals
+    rows, words = second.rows, until.together()
     words = words[words.candidate.isin(rows.candidate)]
     n.say('secondSets', Fact(len(rows[['model', 'seed']].drop_duplicates()), f'{files}: pairs of model and seed'), 'd')
     for name, column in (('Networks', 'model'), ('Seeds', 'seed')):
@@ -938,7 +939,7 @@ def of_second(
     n.say('secondAll', Fact(len(words), f'{files}: candidates'), 'd')
     for verdict in ('better', 'worse', 'undecided'):
         n.say(f'second{verdict.title()}', Fact(counted(words, verdict), f'{files}: verdict={verdict}'), 'd')
-    first = tables.leaders().index[0]
+    first = second.leaders().index[0]
     gains = second.gains().groupby('candidate').gain.agg(['min', 'max'])
     n.put('secondFirst', title_of(first), f'{files}: highest least gain')
     for key, column in (('Low', 'min'), ('High', 'max')):
@@ -950,6 +951,7 @@ def of_second(
 
 def of_finals(
     finals:dict[float, Second], # budget -> what was drawn at it
+    tables:Standings, # of MNIST, with the finals
     n:Numbers, # macros
 )->None:
     "Who is left against plain guidance with new noise, and what twice and four times the evaluations change, on MNIST."
@@ -970,6 +972,11 @@ def of_finals(
     n.say('finalFirstLow', Fact(gains['min'][winner], f'{file}: its least gain over judges'), '.0f')
     n.say('finalFirstHigh', Fact(gains['max'][winner], f'{file}: its largest gain over judges'), '.0f')
     n.put('finalFirstHolm', p_in_latex(found.holm[winner]), f'{file}: its p, corrected')
+    whole = tables.together()
+    n.put('finalFirstWhole', p_in_latex(whole.set_index('candidate').holm[winner]), f'{file}: its p, corrected over the whole league')
+    n.say('lastAll', Fact(len(whole), 'contest_mnist-a_verdicts.csv: rows'), 'd')
+    for verdict in ('better', 'worse', 'undecided'):
+        n.say(f'last{verdict.title()}', Fact(counted(whole, verdict), f'{file}, and the rounds before it for the others: verdict={verdict}'), 'd')
 
 
 def contests(
@@ -984,11 +991,12 @@ def contests(
     if all(there.values()):
         of_both_contests(r, n)
     second = r.has('contest_mnist-a_second.csv')
-    if second:
-        of_second(read_standings('mnist-a', r.folder), n)
     finals = read_finals('mnist-a', r.folder)
+    tables = read_standings('mnist-a', r.folder) if second or finals else None
+    if second:
+        of_second(tables, n)
     if finals:
-        of_finals(finals, n)
+        of_finals(finals, tables, n)
     flags = {f'contest{MODELS[model].lower()}': is_there for model, is_there in there.items()}
     flags |= dict(contestany=any(there.values()), contestboth=all(there.values()), contestsecond=second, contestfinals=bool(finals))
     return [f'\\newif\\if{name}\\{name}{"true" if on else "false"}' for name, on in flags.items()]
