@@ -364,9 +364,10 @@ def failed_row(
 def felt_of(
     drawn:Drawn, # images and facts
     judges:dict[str, Yardstick], # by name
+    repeats:int=4, # deals of the images into groups
 )->tuple[All, Omitted]: # all measures; the groups that they were felt with
     "Every measure of some images, under every judge."
-    omitted = leave_out(drawn.y)
+    omitted = leave_out(drawn.y, repeats)
     found = {}
     for name, yard in judges.items():
         seen = yard.observe(drawn)

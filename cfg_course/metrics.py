@@ -586,7 +586,7 @@ def own_similarity(
     return (n*similarity(f, f) - itself)/(n - 1)
 
 # %% ../nbs/19_metrics.ipynb #3b1e5a43
-@metric('kid', 'lower', ('reference',), 'Binkowski et al. 2018', 'kernel distance of features, without bias')
+@metric('kid', 'lower', ('reference',), 'Binkowski et al. 2018', 'kernel distance of features; variety adds no bias')
 def kid(
     seen:Seen, # samples
     real:Reference, # real images

@@ -6,9 +6,12 @@ from types import SimpleNamespace
 import pandas as pd, pytest, torch
 
 from cfg_course.contests import GRID, Candidate, best_place, candidates, farther, finer, merge_shards, run_shard, tuning_score
-from cfg_course.core import InputError
+from cfg_course.core import InputError, rng
+from cfg_course.data import load_data
+from cfg_course.evidence import fid_line
+from cfg_course.metrics import equal_shares
 from cfg_course.pictures import MEASURES
-from cfg_course.sweeps import Point, find_images, make_yardstick
+from cfg_course.sweeps import Drawn, Point, find_images, make_yardstick
 from cfg_course.training import OneProcess
 from launching import environment, launch_two
 
@@ -94,6 +97,11 @@ def test_a_line_is_drawn_again(measured):
         assert done.returncode == 1 and len(done.stderr.strip().splitlines()) == 1, done.stderr
 
 
+def load_digits_of(num):
+    data = load_data('digits', 'train')
+    return data.take(equal_shares(data.y, num))
+
+
 def asked_for(out, stage, **more):
     return tool.argparse.Namespace(**dict(model='digits', results=out, stage=stage, network=None, compare=40) | more)
 
@@ -153,6 +161,38 @@ def test_what_the_exact_world_says(measured, chosen):
     table = pd.read_csv(measured/'contest_digits_chosen_exact.csv').pivot(index='candidate', columns='measure', values='value')
     assert set(table.index) == {'real images', 'cfg', 'apg', 'cfgpp', 'cfg+pag'} and set(table) == set(MEASURES)
     assert (table > -1e6).all(axis=None) and table.posterior.between(0, 1).all()
+
+
+def test_seeds_are_joined_and_extrapolated(measured, chosen, monkeypatch):
+    "FID of all images of a setting as one set, and of infinitely many; too few are left out by name."
+    digits, seen = load_digits_of(1040), []
+    def images(point, *_, **__):
+        seen.append(point)
+        noise = torch.randn(digits.x.shape, generator=rng(sum(point.method.encode()))) # the same for a setting, other for another
+        x = (digits.x + 12*noise).clamp(0, 255).to(torch.uint8)
+        return Drawn(x, digits.y, 24., (1., 1., 1.), 1.)
+    monkeypatch.setattr(tool, 'find_images', images)
+    few = go('infinite --stage chosen --compare 1000', measured)
+    assert few.returncode == 0 and 'left out: 24 evaluations, too few images' in few.stdout and not seen
+    done = go('infinite --stage chosen --compare 1040 --only cfg apg', measured)
+    assert done.returncode == 0 and {p.method for p in seen} == {'cfg', 'apg'}, done.stderr
+    rows = pd.read_csv(measured/'contest_digits_chosen_infinite.csv')
+    assert len(rows) == 2*2*2 and set(rows.samples) == {1040} and set(rows.rival) == {'evaluations', 'steps'}
+    yard = make_yardstick('digits', ('fid',), 'digits', reference=500, split='train')
+    for name, own in rows[rows.rival == 'evaluations'].groupby('candidate'):
+        line = fid_line(yard.observe(images(next(p for p in seen if p.method == name))), yard.reference)
+        value = own.set_index('metric').value
+        assert value.fid == pytest.approx(line.at(1040), rel=.05) and value.fid_infinite == pytest.approx(line.infinite, rel=1e-4) and value.fid > value.fid_infinite
+    plain = rows[rows.candidate == 'cfg'].set_index(['rival', 'metric'])
+    own = rows[rows.candidate == 'apg'].set_index(['rival', 'metric'])
+    assert (plain.difference == 0).all() and own.difference.values == pytest.approx((own.value - plain.value).values, abs=1e-3)
+    assert ((own.difference_low < own.difference) & (own.difference < own.difference_high) & (own.error > 0)).all()
+    other = go('infinite --stage chosen --compare 1040 --only cfg --budgets 24', measured)
+    again = pd.read_csv(measured/'contest_digits_chosen_infinite.csv')
+    in_order = [table.sort_values(['candidate', 'rival', 'metric']).values.tolist() for table in (rows, again)]
+    assert other.returncode == 0 and in_order[0] == in_order[1], 'what is not asked for stays'
+    refused = go('infinite --stage first', measured)
+    assert refused.returncode == 1 and 'stage' in refused.stderr
 
 
 @pytest.mark.parametrize('text', ['', 'candidate,value\ncfg,1\n', 'candidate,samples\n', 'candidate,samples\ncfg,many\n'])

@@ -7,6 +7,7 @@
     python tools/contests.py verdicts --model mnist-a --stage chosen      who is better than plain guidance
     python tools/contests.py exact --model mnist-a --stage chosen         what the exact world of pictures says
     python tools/contests.py joint --stage second --only apg              how much of their noise networks share
+    python tools/contests.py infinite --stage final --only cfg apg        FID of all seeds joined, and extrapolated
     python tools/contests.py redo  --model mnist-a --line 7               one line of it, drawn again
     python tools/contests.py join  --model mnist-a --from out/mine        techniques of another round, into these tables
 
@@ -27,6 +28,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
+import torch
 
 from cfg_course.contests import POPULAR, ROW, Candidate, Entry, Rivals, Round, asks_gradient, candidates, enter, farther
 from cfg_course.contests import entry_of, felt_of, find_points, finer, fitted, hours_of, merge_shards, no_rivals, read_part, redo
@@ -35,11 +37,11 @@ from cfg_course.contests import judged, tuned
 from cfg_course.core import InputError, check, to_float, write_json, write_results
 from cfg_course.data import load_data
 from cfg_course.denoisers import find_model
-from cfg_course.evidence import Felt, Omitted, error_of, judge_names, minus, usual_measures
+from cfg_course.evidence import Felt, Omitted, difference_row, error_of, estimate, judge_names, minus, usual_measures
 from cfg_course.metrics import equal_shares
 from cfg_course.pictures import find_world, measure_pictures
-from cfg_course.standings import BUDGETS, NETWORKS, RIVALS, TUNING, read_rows, scores_of
-from cfg_course.sweeps import Yardstick, find_guidance, find_images, fingerprints, make_yardstick, write_table
+from cfg_course.standings import BUDGETS, NETWORKS, RIVALS, TUNING, budget_of, read_rows, scores_of
+from cfg_course.sweeps import Drawn, Yardstick, find_guidance, find_images, fingerprints, make_yardstick, write_table
 from cfg_course.training import make_accelerator
 
 RESULTS = Path(__file__).resolve().parents[1]/'nbs'/'results'
@@ -50,6 +52,8 @@ LEFT = dict(second=15, final=5) # the best of the stage before who go on, beside
 LEAST = 250 # images of a setting: FID compares 128 features
 QUICK = 'fid', 'accuracy', 'class_std' # what tuning looks at
 METRICS = tuple(usual_measures())
+JOINED = 'fid', 'fid_infinite' # of the images of all seeds together
+JOINED_LEAST = 1024 # images from which FID can be extrapolated: twice as many in each of four parts as there are features
 
 
 def table_of(
@@ -522,6 +526,93 @@ def say_joint(
     print(pd.DataFrame(rows).to_string(index=False))
 
 
+def join_seeds(
+    drawn:list[Drawn], # of the same setting, a seed each
+)->Drawn: # as one set
+    "The images of several seeds together."
+    return drawn[0]._replace(x=torch.cat([d.x for d in drawn]), y=torch.cat([d.y for d in drawn]))
+
+
+def budgets_of(
+    args:argparse.Namespace, # of the command line
+)->dict[float, list[int]]: # evaluations -> seeds
+    "What the table of a stage has: the seeds of each budget."
+    path = out_of(args)
+    check(path.is_file(), 'stage', args.stage, f'one with its table, {path}, there')
+    rows = pd.read_csv(path)
+    return {budget: sorted(own.seed.unique()) for budget, own in rows.groupby(rows.nfe.map(budget_of))}
+
+
+def say_infinite(
+    args:argparse.Namespace, # of the command line
+)->None:
+    "Write FID of the images of all seeds as one set, and extrapolated to infinitely many, with differences from plain guidance."
+    check(args.stage in SEEDS, 'stage', args.stage, ', '.join(SEEDS))
+    acc = make_accelerator('fp32', args.device)
+    judges = {name: yard._replace(metrics=JOINED) for name, yard in judges_of(args, args.model).items()}
+    seeds = budgets_of(args)
+    rows = []
+    for budget, entries in by_budget(args).items():
+        if args.budgets and budget not in args.budgets:
+            continue
+        entries = [e for e in entries if e.point.seed in seeds.get(budget, ())]
+        if len(seeds.get(budget, ()))*args.compare < JOINED_LEAST:
+            print(f'left out: {budget:g} evaluations, too few images so far')
+            continue
+        rows += joined_rows(budget, entries, args, judges, acc)
+    path = table_of(args.model, f'{args.stage}_infinite', args.results)
+    write_results(earlier_rows(path, rows) + rows, path, dict(model=args.model, stage=args.stage))
+
+
+def earlier_rows(
+    path:Path, # of a table, there or not
+    new:list[dict], # rows with a candidate and evaluations
+)->list[dict]: # rows of the table that are not made anew
+    "What a table has of other candidates and other budgets."
+    if not path.is_file():
+        return []
+    known = {(row['candidate'], row['evaluations']) for row in new}
+    rows = pd.read_csv(path).to_dict('records')
+    return [row for row in rows if (row['candidate'], row['evaluations']) not in known]
+
+
+def joined_rows(
+    budget:float, # network evaluations of an image
+    entries:list[Entry], # of one budget, all seeds
+    args:argparse.Namespace, # of the command line
+    judges:dict[str, Yardstick], # by name, with the measures `JOINED`
+    acc, # devices, of `make_accelerator`
+)->list[dict]: # a row for each candidate, rival, judge and measure
+    "Measures of the joined images of each candidate, less those of plain guidance."
+    rivals_of = against_plain({budget: entries})
+    weights = fingerprints([e.point for entry in entries for e in (entry, *rivals_of(entry).values())])
+    known = {}
+    def felt(
+        parts:tuple[Entry, ...], # a seed each
+    )->tuple[dict, Omitted]: # measures; the groups that they were felt with
+        if parts not in known:
+            drawn = [find_images(e.point, weights, args.keep_in, acc, args.batch_size, middle='mean') for e in parts]
+            known[parts] = felt_of(join_seeds(drawn), judges, repeats=1) # what is counted twice is little with so many images
+        return known[parts]
+    names = [c for c in dict.fromkeys(e.candidate for e in entries) if not args.only or c in args.only]
+    rows = []
+    for k, name in enumerate(names, 1):
+        mine = tuple(e for e in entries if e.candidate == name)
+        own, omitted = felt(mine)
+        for rival, (differs, _) in RIVALS.items():
+            theirs, groups = felt(tuple(rivals_of(e)[differs] for e in mine))
+            check(bool((groups.y == omitted.y).all()), 'classes', name, 'those of plain guidance')
+            for (judge, metric), found in own.items():
+                value, low, high = estimate(metric, found, omitted)
+                away = difference_row(judge, metric, minus(found, theirs[judge, metric]), omitted)
+                less = {f'difference_{key}': away[key] for key in ('low', 'high')}
+                rows.append(dict(
+                    candidate=name, evaluations=budget, rival=rival, samples=len(omitted.y), judge=judge, metric=metric,
+                    value=value, low=low, high=high, difference=away['difference'], error=away['error'], **less, p=away['p']))
+        print(f'{budget:g} evaluations, {k}/{len(names)} {name}', flush=True)
+    return rows
+
+
 def draw_again(
     args:argparse.Namespace, # of the command line
 )->None:
@@ -562,7 +653,7 @@ def part(
     return int(i), int(n)
 
 
-COMMANDS = dict(plan=make_plan, cost=say_cost, draw=draw, measure=measure, merge=merge, verdicts=say_verdicts, exact=measure_exactly, joint=say_joint, redo=draw_again, join=join_rounds)
+COMMANDS = dict(plan=make_plan, cost=say_cost, draw=draw, measure=measure, merge=merge, verdicts=say_verdicts, exact=measure_exactly, joint=say_joint, infinite=say_infinite, redo=draw_again, join=join_rounds)
 
 
 def main(
@@ -587,7 +678,8 @@ def main(
     p.add_argument('--real', default='reference', help='which real images: train, or reference (%(default)s)')
     p.add_argument('--results', type=Path, default=RESULTS, help='folder of plans and tables')
     p.add_argument('--from', dest='source', type=Path, help='folder of a round of your own, for join')
-    p.add_argument('--only', nargs='+', help='names of candidates, for plan and joint')
+    p.add_argument('--only', nargs='+', help='names of candidates, for plan, joint and infinite')
+    p.add_argument('--budgets', type=float, nargs='+', help='evaluations of an image, for infinite (all that the table has)')
     p.add_argument('--keep-in', type=Path, help='folder of images')
     p.add_argument('--data-dir', type=Path)
     p.add_argument('--device', default='auto')

@@ -979,6 +979,33 @@ def of_finals(
         n.say(f'last{verdict.title()}', Fact(counted(whole, verdict), f'{file}, and the rounds before it for the others: verdict={verdict}'), 'd')
 
 
+LIMITS = 'contest_mnist-a_final_infinite.csv'
+
+
+def of_limits(
+    r:Results, # tables
+    n:Numbers, # macros
+)->None:
+    "What is left of the winner's lead with infinitely many images, on MNIST."
+    rows = r.table(LIMITS)
+    rows = rows[(rows.metric == 'fid_infinite') & (rows.evaluations == rows.evaluations.min())]
+    n.say('limitImages', Fact(int(rows.samples.max()), f'{LIMITS}: samples'), ',d')
+    own = {rival: part.set_index(['candidate', 'judge']).sort_index() for rival, part in rows.groupby('rival')}
+    gains = {rival: -100*part.difference/(part.value - part.difference) for rival, part in own.items()}
+    own, least = own['evaluations'], gains['evaluations'].groupby('candidate').min()
+    winner = least.drop('cfg').idxmax()
+    for rival, key in (('evaluations', ''), ('steps', 'Steps')):
+        among = gains[rival][winner]
+        for end, fact in (('Low', among.min()), ('High', among.max())):
+            n.say(f'limit{key}{end}', Fact(fact, f'{LIMITS}: gain of {winner} over judges, rival={rival}, metric=fid_infinite'), '.0f')
+    floor = r.table('evidence_floor.csv').set_index('judge').infinite
+    lack = own.value['cfg'] - floor[own.value['cfg'].index]
+    share = -100*own.difference[winner]/lack
+    n.say('limitLackLow', Fact(share.min(), f'{LIMITS} and evidence_floor.csv: least share of what plain guidance lacks'), '.0f')
+    n.say('limitLackHigh', Fact(share.max(), f'{LIMITS} and evidence_floor.csv: largest share of what plain guidance lacks'), '.0f')
+    n.put('limitFirst', escaped(title_of(winner)), f'{LIMITS}: the candidate with the largest least gain')
+
+
 def contests(
     r:Results, # tables
     n:Numbers, # macros
@@ -998,7 +1025,10 @@ def contests(
     if finals:
         of_finals(finals, tables, n)
     flags = {f'contest{MODELS[model].lower()}': is_there for model, is_there in there.items()}
-    flags |= dict(contestany=any(there.values()), contestboth=all(there.values()), contestsecond=second, contestfinals=bool(finals))
+    limits = r.has(LIMITS)
+    if limits:
+        of_limits(r, n)
+    flags |= dict(contestlimits=limits, contestany=any(there.values()), contestboth=all(there.values()), contestsecond=second, contestfinals=bool(finals))
     return [f'\\newif\\if{name}\\{name}{"true" if on else "false"}' for name, on in flags.items()]
 
 
