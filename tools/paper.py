@@ -959,8 +959,8 @@ def of_finals(
     for (budget, own), name in zip(finals.items(), ('Least', 'More', 'Most')):
         n.say(f'final{name}', Fact(budget, f'{file}: nfe, one of cfg_course.standings.BUDGETS'), 'g')
         n.say(f'final{name}Seeds', Fact(own.rows.seed.nunique(), f'{file}: nfe near {budget:g}, seed'), 'd')
-        for verdict in ('better', 'worse'):
-            n.say(f'final{name}{verdict.title()}', Fact(counted(own.verdicts['evaluations'], verdict), f'{file}: nfe near {budget:g}, verdict={verdict}'), 'd')
+        if name != 'Least': # there the word of the whole league counts
+            n.say(f'final{name}Better', Fact(counted(own.verdicts['evaluations'], 'better'), f'{file}: nfe near {budget:g}, verdict=better'), 'd')
     steps = sum(counted(own.verdicts['steps'], 'better') for own in finals.values())
     n.say('finalSteps', Fact(steps, f'{file}: verdict=better at equal steps, at any nfe'), 'd')
     first = next(iter(finals.values()))
@@ -987,17 +987,19 @@ def of_limits(
     n:Numbers, # macros
 )->None:
     "What is left of the winner's lead with infinitely many images, on MNIST."
-    rows = r.table(LIMITS)
-    rows = rows[(rows.metric == 'fid_infinite') & (rows.evaluations == rows.evaluations.min())]
-    n.say('limitImages', Fact(int(rows.samples.max()), f'{LIMITS}: samples'), ',d')
-    own = {rival: part.set_index(['candidate', 'judge']).sort_index() for rival, part in rows.groupby('rival')}
-    gains = {rival: -100*part.difference/(part.value - part.difference) for rival, part in own.items()}
-    own, least = own['evaluations'], gains['evaluations'].groupby('candidate').min()
+    rows = r.rows(LIMITS, metric='fid_infinite')
+    budgets = sorted(rows.evaluations.unique())
+    n.say('limitImages', Fact(int(rows[rows.evaluations == budgets[0]].samples.max()), f'{LIMITS}: samples'), ',d')
+    own = {key: part.set_index(['candidate', 'judge']).sort_index() for key, part in rows.groupby(['evaluations', 'rival'])}
+    gains = {key: -100*part.difference/(part.value - part.difference) for key, part in own.items()}
+    least = gains[budgets[0], 'evaluations'].groupby('candidate').min()
     winner = least.drop('cfg').idxmax()
-    for rival, key in (('evaluations', ''), ('steps', 'Steps')):
-        among = gains[rival][winner]
+    for name, key in (('', (budgets[0], 'evaluations')), ('Steps', (budgets[0], 'steps')), ('More', (budgets[1], 'evaluations'))):
+        among = gains[key][winner]
         for end, fact in (('Low', among.min()), ('High', among.max())):
-            n.say(f'limit{key}{end}', Fact(fact, f'{LIMITS}: gain of {winner} over judges, rival={rival}, metric=fid_infinite'), '.0f')
+            n.say(f'limit{name}{end}', Fact(fact, f'{LIMITS}: gain of {winner} over judges, evaluations={key[0]:g}, rival={key[1]}'), '.0f')
+    n.put('limitMoreP', p_in_latex(own[budgets[1], 'evaluations'].p[winner].max()), f'{LIMITS}: largest p of {winner}, evaluations={budgets[1]:g}')
+    own = own[budgets[0], 'evaluations']
     floor = r.table('evidence_floor.csv').set_index('judge').infinite
     lack = own.value['cfg'] - floor[own.value['cfg'].index]
     share = -100*own.difference[winner]/lack
@@ -1327,7 +1329,7 @@ def build(
     "Run LaTeX and BibTeX; raises `InputError` with LaTeX's own line where it fails."
     places = dict(os.environ, BIBINPUTS=f'{ROOT/"nbs"}:', SOURCE_DATE_EPOCH='0', max_print_line='1000')
     latex = ['pdflatex', '-interaction=nonstopmode', '-halt-on-error', 'paper']
-    for command in (latex, ['bibtex', 'paper'], latex, latex):
+    for command in (latex, ['bibtex', 'paper'], latex, latex, latex): # the last one, as numbers of another width move lines
         done = subprocess.run(command, cwd=out, env=places, capture_output=True, text=True, errors='replace')
         words = [line for line in done.stdout.splitlines() if line.startswith('!') or 'error' in line.lower()]
         check(done.returncode == 0, command[0], (words or ['an error'])[0], f'a clean run; see {out/"paper.log"}')
