@@ -182,6 +182,26 @@ def test_the_line_has_no_bias(size):
     assert fid_line(sets[0], real).at(200) == pytest.approx(plain[0].item(), rel=.25)
 
 
+@pytest.mark.parametrize('seeds', [1, 3])
+def test_differences_of_fid_at_infinity_are_covered(seeds):
+    "Two settings drawn from the same noise, one set or several seeds joined: the interval of 95 % holds the difference of 50,000."
+    real, distance = reference(), distance_to(reference())
+    true = distance(cloud(50_000, 1, 1.3).features) - distance(cloud(50_000, 1, 1.15).features)
+    def joined(first, size):
+        parts = [cloud(240//seeds, first + k, size) for k in range(seeds)]
+        return Seen(*(torch.cat(column) for column in zip(*parts)))
+    count, claimed, found = 0, [], []
+    for i in range(60):
+        ours, theirs = joined(5000 + 10*i, 1.3), joined(5000 + 10*i, 1.15)
+        omitted = leave_out(ours.y, 1, i)
+        away = minus(FELT['fid_infinite'](ours, real, omitted), FELT['fid_infinite'](theirs, real, omitted))
+        error = error_of(away, omitted)
+        count += abs(away.value - true) <= 1.96*error
+        claimed.append(error)
+        found.append(away.value)
+    assert binomial_p(count, 60, .95) > .01 and .75 < np.mean(claimed)/np.std(found) < 1.4, (count, np.mean(claimed), np.std(found))
+
+
 # Many comparisons
 
 @pytest.mark.parametrize('p', [[.01, .04, .03], [.5], [], [1., 1.], [0., 0., .2], [.02]*6, list(np.linspace(.001, .2, 30))])

@@ -984,7 +984,7 @@ def compared_words(
         verdicts = [o.get('against', {}).get(rival.name, {}).get('verdict') for o in results]
         count = {v: verdicts.count(v) for v in VERDICTS}
         if one['compared'][rival.name]:
-            said.append(f'Compared with plain guidance {rival.title}, {count["better"]} are better, {count["worse"]} worse and {count["undecided"]} undecided.')
+            said.append(f'Compared with plain guidance {rival.title}: better {count["better"]}, worse {count["worse"]}, undecided {count["undecided"]}.')
     return ' '.join(said) or 'Whether a difference from plain guidance is more than chance is not computed yet.'
 
 
@@ -1068,7 +1068,7 @@ def round_words(
     networks = '; '.join(f'seed {seed} with ' + ', '.join(f'`{n}`' for n in names) for seed, names in found['networks'].items())
     count = {v: sum(row['verdicts']['evaluations'] == v for row in found['techniques']) for v in VERDICTS}
     words = f'**{title}, {ROUNDS[name]}:** {len(found["techniques"])} techniques, {found["sets"]} of each: {networks}. ' \
-        f'At equal evaluations {count["better"]} better, {count["worse"]} worse and {count["undecided"]} undecided after it.'
+        f'At equal evaluations {count["better"]} better, {count["worse"]} worse and {count["undecided"]} undecided after it, corrected for all who ever took part.'
     head = ['technique', *(f'gain in %, {judge_title(j).lower()}' for j in found['techniques'][0]['gains']), *(r.title for r in RIVALS)]
     return '\n'.join([words, '', '| ' + ' | '.join(head) + ' |', '|---'*len(head) + '|', *map(again_row, found['techniques'])])
 
