@@ -189,7 +189,7 @@ def test_verdicts_and_differences_are_taken_over(whole):
         verdicts = [o['results']['mnist']['against'][rival.name].get('verdict') for o in data['techniques']]
         assert verdicts[0] is None and None not in verdicts[1:]
         counts = [verdicts.count(v) for v in ('better', 'worse', 'undecided')]
-        assert 'Compared with plain guidance {}, {} are better, {} worse and {} undecided.'.format(rival.title, *counts) in page
+        assert 'Compared with plain guidance {}: better {}, worse {}, undecided {}.'.format(rival.title, *counts) in page
         assert f'- **{rival.title.capitalize()}.** {rival.words}' in page and re.match(r'[A-Z][^.]*\.$', rival.words)
         assert f'<b>{want["verdict"]}</b> {rival.title}' in re.search(r'<code>apg</code>.*', page)[0]
     long = pd.read_csv(io.StringIO(text), dtype=str, keep_default_na=False)

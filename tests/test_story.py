@@ -190,7 +190,8 @@ def of_the_techniques():
     yield from of_the_interval(digits)
     photos = said_of('cifar10-16')
     assert photos.counts['better'] == 0 and photos.counts['worse'] == 1
-    yield f'of {sum(photos.counts.values())} techniques {photos.counts["undecided"]} are undecided and one is worse'
+    assert photos.verdict(leader)[0] == 'undecided'
+    yield f'of {sum(photos.counts.values())} techniques {photos.counts["undecided"]} are undecided, the winner too, and one is worse'
     ours, theirs = digits.tables.values(), photos.tables.values()
     both = theirs.index.intersection(ours.index)
     like = [kendall(ours.loc[both, a], theirs.loc[both, b]) for a, b in zip(ours, theirs)]
