@@ -174,6 +174,7 @@ def test_seeds_are_joined_and_extrapolated(measured, chosen, monkeypatch):
     monkeypatch.setattr(tool, 'find_images', images)
     few = go('infinite --stage chosen --compare 1000', measured)
     assert few.returncode == 0 and 'left out: 24 evaluations, too few images' in few.stdout and not seen
+    assert not (measured/'contest_digits_chosen_infinite.csv').exists(), 'a table without rows'
     done = go('infinite --stage chosen --compare 1040 --only cfg apg', measured)
     assert done.returncode == 0 and {p.method for p in seen} == {'cfg', 'apg'}, done.stderr
     rows = pd.read_csv(measured/'contest_digits_chosen_infinite.csv')

@@ -560,6 +560,8 @@ def say_infinite(
             print(f'left out: {budget:g} evaluations, too few images so far')
             continue
         rows += joined_rows(budget, entries, args, judges, acc)
+    if not rows:
+        return
     path = table_of(args.model, f'{args.stage}_infinite', args.results)
     write_results(earlier_rows(path, rows) + rows, path, dict(model=args.model, stage=args.stage))
 
