@@ -22,9 +22,9 @@ if TYPE_CHECKING:
 
 # %% auto #0
 __all__ = ['FORMS', 'PLAIN', 'PLAIN_TITLES', 'TUNING', 'UNKNOWN', 'PLACES', 'RIVALS', 'NETWORKS', 'BUDGETS', 'title_of',
-           'markdown_title', 'scores_of', 'Rival', 'gains_from', 'split_gain', 'least_of', 'Second', 'second_of',
-           'renewed', 'Standings', 'read_rows', 'read_second', 'budget_of', 'read_finals', 'read_standings',
-           'all_standings', 'better_at', 'same_dose']
+           'markdown_title', 'scores_of', 'Rival', 'shares_of', 'gains_from', 'split_gain', 'least_of', 'Second',
+           'second_of', 'renewed', 'Standings', 'read_rows', 'read_second', 'budget_of', 'read_finals', 'read_limits',
+           'read_judged', 'read_standings', 'all_standings', 'better_at', 'same_dose']
 
 # %% ../nbs/20b_standings.ipynb #20bc0008
 FORMS = { # what stands behind the comma of a name -> in words
@@ -82,6 +82,15 @@ RIVALS = dict(evaluations=Rival('plain', ''), steps=Rival('plain, equal steps', 
 
 NETWORKS = {'mnist-a': ('mnist-a', 'mnist-b', 'mnist-c')} # model -> all that round 2 guides, at the same strengths
 
+def shares_of(
+    value:pd.Series, # FID of a technique
+    away:pd.DataFrame, # difference, low, high: from its rival, with the same index
+)->pd.DataFrame: # gain, low, high; in per cent
+    "Differences as shares of the rival's FID."
+    rival = value - away.difference
+    found = dict(gain=away.difference, low=away.high, high=away.low)
+    return optional('pandas').DataFrame({k: -100*v/rival for k, v in found.items()})
+
 def gains_from(
     rows:pd.DataFrame, # of a stage that compares
     differences:pd.DataFrame, # from a rival: candidate, judge, metric, difference, low, high
@@ -90,10 +99,7 @@ def gains_from(
     fid = differences[differences.metric == 'fid'].set_index(['candidate', 'judge'])
     seeds = rows[rows.metric == 'fid'].groupby(['candidate', 'judge', 'seed']).value.mean()
     mine = seeds.groupby(['candidate', 'judge']).mean()
-    plain = mine.reindex(fid.index) - fid.difference
-    found = dict(gain=fid.difference, low=fid.high, high=fid.low)
-    shares = {k: -100*v/plain for k, v in found.items()}
-    return optional('pandas').DataFrame(shares).reset_index()
+    return shares_of(mine.reindex(fid.index), fid).reset_index()
 
 def split_gain(
     cells:pd.DataFrame, # of one technique: model, seed, judge, gain, error
@@ -312,6 +318,33 @@ def read_finals(
     drawn = rows.groupby(rows.nfe.map(budget_of))
     return {budget: second_of(own) for budget, own in drawn if budget in budgets}
 
+def read_limits(
+    model:str, # that was tuned
+    folder:Path|str='results', # of the tables
+)->pd.DataFrame: # candidate, judge, evaluations, rival, samples, value, difference, error, p, gain, low, high
+    "FID of the joined seeds of the finals with infinitely many images, and the gain, with its interval of 95 %."
+    rows = read_results(Path(folder)/f'contest_{model}_final_infinite.csv')
+    rows = rows[rows.metric == 'fid_infinite']
+    away = rows.drop(columns=['low', 'high']).rename(columns=dict(difference_low='low', difference_high='high'))
+    facts = away.drop(columns=['metric', 'low', 'high'])
+    return facts.join(shares_of(rows.value, away)).reset_index(drop=True)
+
+def read_judged(
+    kind:str, # differences or verdicts
+    model:str, # that was guided
+    folder:Path|str, # of the tables
+)->dict[str, pd.DataFrame]: # of `RIVALS`, those with verdicts
+    "What the comparison of everybody says, against each rival."
+    def at(
+        name:str, # of a table
+        ending:str, # of a rival
+    )->Path: # a .csv file
+        return Path(folder)/f'contest_{model}_{name}{ending}.csv'
+
+    there = {rival: ending for rival, (_, ending) in RIVALS.items() if at('verdicts', ending).is_file()}
+    config = dict(model=model, stage='chosen')
+    return {rival: read_results(at(kind, ending), config) for rival, ending in there.items()}
+
 def read_standings(
     model:str, # that was guided
     folder:Path|str='results', # of the tables
@@ -322,12 +355,7 @@ def read_standings(
     )->Path: # a .csv file
         return Path(folder)/f'contest_{model}_{name}.csv'
 
-    config = dict(model=model, stage='chosen')
-    differences, verdicts = {}, {}
-    for rival, (_, ending) in RIVALS.items():
-        if at(f'verdicts{ending}').is_file():
-            differences[rival] = read_results(at(f'differences{ending}'), config)
-            verdicts[rival] = read_results(at(f'verdicts{ending}'), config)
+    differences, verdicts = (read_judged(kind, model, folder) for kind in ('differences', 'verdicts'))
     tuning = read_rows(map(at, TUNING))
     chosen = read_rows([at('chosen')])
     exact = read_rows([at('chosen_exact')])

@@ -171,7 +171,7 @@ def test_seeds_are_joined_and_extrapolated(measured, chosen, monkeypatch):
         noise = torch.randn(digits.x.shape, generator=rng(sum(point.method.encode()))) # the same for a setting, other for another
         x = (digits.x + 12*noise).clamp(0, 255).to(torch.uint8)
         return Drawn(x, digits.y, 24., (1., 1., 1.), 1.)
-    monkeypatch.setattr(tool, 'find_images', images)
+    monkeypatch.setattr('cfg_course.contests.find_images', images)
     few = go('infinite --stage chosen --compare 1000', measured)
     assert few.returncode == 0 and 'left out: 24 evaluations, too few images' in few.stdout and not seen
     assert not (measured/'contest_digits_chosen_infinite.csv').exists(), 'a table without rows'

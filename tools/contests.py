@@ -25,12 +25,13 @@ import argparse
 import json
 import sys
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 import pandas as pd
 import torch
 
-from cfg_course.contests import POPULAR, ROW, Candidate, Entry, Rivals, Round, asks_gradient, candidates, enter, farther
+from cfg_course.contests import POPULAR, ROW, Bench, Candidate, Entry, Rivals, Round, asks_gradient, candidates, enter, farther
 from cfg_course.contests import entry_of, felt_of, find_points, finer, fitted, hours_of, merge_shards, no_rivals, read_part, redo
 from cfg_course.contests import run_shard, shard_of
 from cfg_course.contests import judged, tuned
@@ -53,7 +54,7 @@ LEAST = 250 # images of a setting: FID compares 128 features
 QUICK = 'fid', 'accuracy', 'class_std' # what tuning looks at
 METRICS = tuple(usual_measures())
 JOINED = 'fid', 'fid_infinite' # of the images of all seeds together
-JOINED_LEAST = 1024 # images from which FID can be extrapolated: twice as many in each of four parts as there are features
+FOR_EACH_FEATURE = 8 # images from which FID can be extrapolated: twice as many in each of four parts as there are features
 
 
 def table_of(
@@ -480,6 +481,16 @@ def measure_exactly(
     write_results(rows, path.with_name(f'{path.stem}_exact.csv'), config)
 
 
+def bench_of(
+    args:argparse.Namespace, # of the command line
+    judges:dict[str, Yardstick], # by name
+    entries:list[Entry], # all that may be drawn
+)->Bench:
+    "Where the settings of a command are drawn and measured."
+    weights = fingerprints([e.point for e in entries])
+    return Bench(judges, weights, args.keep_in, make_accelerator('fp32', args.device), args.batch_size)
+
+
 def joint_errors(
     entries:list[Entry], # the same technique and seed, of several networks
     plain:Entry, # plain guidance at equal evaluations
@@ -487,15 +498,9 @@ def joint_errors(
     judges:dict[str, Yardstick], # by name
 )->list[dict]: # a row for each judge
     "The error of the mean over networks: that of one, which is the most it can be, felt image by image, and without shared noise."
-    acc = make_accelerator('fp32', args.device)
     pairs = [(entry, plain_like(entry, plain, steps_of(plain))) for entry in entries]
-    weights = fingerprints([e.point for pair in pairs for e in pair])
-    def felt(
-        entry:Entry, # a setting
-    )->tuple[dict, Omitted]: # measures; the groups that they were felt with
-        drawn = find_images(entry.point, weights, args.keep_in, acc, args.batch_size, middle='mean')
-        return felt_of(drawn, judges)
-    found = [(felt(a), felt(b)) for a, b in pairs]
+    bench = bench_of(args, judges, [e for pair in pairs for e in pair])
+    found = [tuple(felt_of(bench.images(e), judges) for e in pair) for pair in pairs]
     omitted = found[0][0][1]
     rows = []
     for judge, metric in found[0][0][0]:
@@ -548,18 +553,17 @@ def say_infinite(
 )->None:
     "Write FID of the images of all seeds as one set, and extrapolated to infinitely many, with differences from plain guidance."
     check(args.stage in SEEDS, 'stage', args.stage, ', '.join(SEEDS))
-    acc = make_accelerator('fp32', args.device)
     judges = {name: yard._replace(metrics=JOINED) for name, yard in judges_of(args, args.model).items()}
-    seeds = budgets_of(args)
-    rows = []
+    least = FOR_EACH_FEATURE*max(yard.num_features for yard in judges.values())
+    drawn, rows = budgets_of(args), []
     for budget, entries in by_budget(args).items():
         if args.budgets and budget not in args.budgets:
             continue
-        entries = [e for e in entries if e.point.seed in seeds.get(budget, ())]
-        if len(seeds.get(budget, ()))*args.compare < JOINED_LEAST:
+        seeds = drawn.get(budget, [])
+        if len(seeds)*args.compare < least:
             print(f'left out: {budget:g} evaluations, too few images so far')
             continue
-        rows += joined_rows(budget, entries, args, judges, acc)
+        rows += joined_rows(budget, [e for e in entries if e.point.seed in seeds], args, judges)
     if not rows:
         return
     path = table_of(args.model, f'{args.stage}_infinite', args.results)
@@ -583,35 +587,43 @@ def joined_rows(
     entries:list[Entry], # of one budget, all seeds
     args:argparse.Namespace, # of the command line
     judges:dict[str, Yardstick], # by name, with the measures `JOINED`
-    acc, # devices, of `make_accelerator`
 )->list[dict]: # a row for each candidate, rival, judge and measure
     "Measures of the joined images of each candidate, less those of plain guidance."
     rivals_of = against_plain({budget: entries})
-    weights = fingerprints([e.point for entry in entries for e in (entry, *rivals_of(entry).values())])
-    known = {}
+    bench = bench_of(args, judges, [e for entry in entries for e in (entry, *rivals_of(entry).values())])
+    @cache # plain guidance is measured once
     def felt(
         parts:tuple[Entry, ...], # a seed each
     )->tuple[dict, Omitted]: # measures; the groups that they were felt with
-        if parts not in known:
-            drawn = [find_images(e.point, weights, args.keep_in, acc, args.batch_size, middle='mean') for e in parts]
-            known[parts] = felt_of(join_seeds(drawn), judges, repeats=1) # what is counted twice is little with so many images
-        return known[parts]
+        drawn = join_seeds([bench.images(e) for e in parts])
+        return felt_of(drawn, judges, repeats=1) # what is counted twice is little with so many images
     names = [c for c in dict.fromkeys(e.candidate for e in entries) if not args.only or c in args.only]
     rows = []
     for k, name in enumerate(names, 1):
         mine = tuple(e for e in entries if e.candidate == name)
-        own, omitted = felt(mine)
         for rival, (differs, _) in RIVALS.items():
-            theirs, groups = felt(tuple(rivals_of(e)[differs] for e in mine))
-            check(bool((groups.y == omitted.y).all()), 'classes', name, 'those of plain guidance')
-            for (judge, metric), found in own.items():
-                value, low, high = estimate(metric, found, omitted)
-                away = difference_row(judge, metric, minus(found, theirs[judge, metric]), omitted)
-                less = {f'difference_{key}': away[key] for key in ('low', 'high')}
-                rows.append(dict(
-                    candidate=name, evaluations=budget, rival=rival, samples=len(omitted.y), judge=judge, metric=metric,
-                    value=value, low=low, high=high, difference=away['difference'], error=away['error'], **less, p=away['p']))
+            theirs = tuple(rivals_of(e)[differs] for e in mine)
+            same = dict(candidate=name, evaluations=budget, rival=rival)
+            rows += [same | row for row in compared_rows(felt(mine), felt(theirs))]
         print(f'{budget:g} evaluations, {k}/{len(names)} {name}', flush=True)
+    return rows
+
+
+def compared_rows(
+    ours:tuple[dict, Omitted], # measures of a setting; the groups that they were felt with
+    theirs:tuple[dict, Omitted], # the same of what it is compared with
+)->list[dict]: # a row for each judge and measure
+    "Measures of a setting, and how far they are from those of another."
+    (own, omitted), (other, groups) = ours, theirs
+    check(groups.y.equal(omitted.y), 'classes', groups.y.tolist(), 'those of both settings')
+    rows = []
+    for (judge, metric), found in own.items():
+        value, low, high = estimate(metric, found, omitted)
+        away = difference_row(judge, metric, minus(found, other[judge, metric]), omitted)
+        rows.append(dict(
+            samples=len(omitted.y), judge=judge, metric=metric, value=value, low=low, high=high,
+            difference=away['difference'], error=away['error'],
+            difference_low=away['low'], difference_high=away['high'], p=away['p']))
     return rows
 
 

@@ -28,7 +28,7 @@ import pandas as pd
 from cfg_course.contests import candidates, tuning_score
 from cfg_course.core import InputError, check, writing
 from cfg_course.evidence import kendall_interval, spearman_interval
-from cfg_course.standings import Second, Standings, read_finals, read_standings, title_of
+from cfg_course.standings import Second, Standings, read_finals, read_limits, read_standings, title_of
 from cfg_course.sweeps import add_verdicts
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -987,15 +987,14 @@ def of_limits(
     n:Numbers, # macros
 )->None:
     "What is left of the winner's lead with infinitely many images, on MNIST."
-    rows = r.rows(LIMITS, metric='fid_infinite')
+    rows = read_limits('mnist-a', r.folder)
     budgets = sorted(rows.evaluations.unique())
     n.say('limitImages', Fact(int(rows[rows.evaluations == budgets[0]].samples.max()), f'{LIMITS}: samples'), ',d')
     own = {key: part.set_index(['candidate', 'judge']).sort_index() for key, part in rows.groupby(['evaluations', 'rival'])}
-    gains = {key: -100*part.difference/(part.value - part.difference) for key, part in own.items()}
-    least = gains[budgets[0], 'evaluations'].groupby('candidate').min()
+    least = own[budgets[0], 'evaluations'].gain.groupby('candidate').min()
     winner = least.drop('cfg').idxmax()
     for name, key in (('', (budgets[0], 'evaluations')), ('Steps', (budgets[0], 'steps')), ('More', (budgets[1], 'evaluations'))):
-        among = gains[key][winner]
+        among = own[key].gain[winner]
         for end, fact in (('Low', among.min()), ('High', among.max())):
             n.say(f'limit{name}{end}', Fact(fact, f'{LIMITS}: gain of {winner} over judges, evaluations={key[0]:g}, rival={key[1]}'), '.0f')
     n.put('limitMoreP', p_in_latex(own[budgets[1], 'evaluations'].p[winner].max()), f'{LIMITS}: largest p of {winner}, evaluations={budgets[1]:g}')
