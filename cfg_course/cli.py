@@ -531,7 +531,8 @@ examples:
 
 prints a table; with --out also writes the rows, a note of how they were made (.json) and a picture (.png).
 interrupted, the same command goes on where it was. with --keep FOLDER images stay, and other metrics draw nothing.
-the judge had no part in training the model; FID and its relatives use its features,
+the judge had no part in training the model, and neither of them has seen the real images where the
+data keep some apart (mnist-fit and the part 'reference'); FID and its relatives use its features,
 unless --inception-weights is given."""
 
 def evaluate_parser()->Parser: # of `evaluate.py`
@@ -567,7 +568,9 @@ def add_measuring(
     add = group.add_argument
     add('--metrics', nargs='+', default=['accuracy', 'class_std'], metavar='M',
         help=f'{metrics}, or all but cas (accuracy class_std)')
-    add('--judge', help="a classifier: digits, mnist, or a file (the judge of the model's data)")
+    add('--judge',
+        help="a classifier: digits, mnist-fit, mnist-residual, mnist-unlabelled, or a file "
+            "(the first judge of the model's data)")
     add('--reference', type=number(int, 2), metavar='N',
         help='real images to compare with (10000 where a metric needs them)')
     add('--real', metavar='DATA',

@@ -28,6 +28,7 @@ from .core import InputError, Option, among, check, image_grid, optional, save_g
 from .core import set_style, shorten, to_uint8, writing
 from .data import data_name, data_shape, load_data
 from .denoisers import find_model, model_name
+from .evidence import judge_names
 from .guidance import w_to_scale
 from .metrics import METRICS, check_metrics, fid, make_reference, observe
 from .networks import CONFIGS
@@ -514,14 +515,37 @@ def real_part(
     apart = meta.get('train', {}).get('split') == 'fit'
     return 'reference' if apart else 'train'
 
+def judge_name(
+    args:Namespace, # of `evaluate.py`
+    meta:dict[str, Any], # the model's header
+)->str|None: # a classifier; the shipped one of the data when None
+    "Who is to judge: whoever was asked for, else one that has not seen the real images, where there is one."
+    if args.judge or real_part(meta) == 'train':
+        return args.judge
+    with suppress(InputError):
+        return judge_names(meta['data'], meta['shape'])[0]
+    return None
+
+def has_seen_reference(
+    judge:str|None, # a classifier; the shipped one of the data when None
+    meta:dict[str, Any], # the model's header
+)->bool: # has it?
+    "Whether a judge was trained on the real images that a model is compared with."
+    _, header = load_classifier(judge or meta['data'], shape=meta['shape'])
+    return real_part(meta) == 'reference' and header.get('part') != 'fit'
+
 # %% ../nbs/39_commands.ipynb #c39a0048
 def evaluation_yardstick(
     args:Namespace, # of `evaluate.py`
 )->Yardstick: # what to measure with
     "Judge, metrics and real images."
     meta = find_model(args.model)[1]
+    judge, num = judge_name(args, meta), real_count(args)
+    own_features = num and not args.real and not args.inception_weights
+    if own_features and has_seen_reference(judge, meta):
+        say('note: this judge was trained on the real images of the comparison, which bends FID (--judge)')
     return make_yardstick(
-        meta['data'], metric_names(args), args.judge, real_count(args),
+        meta['data'], metric_names(args), judge, num,
         shape=meta['shape'], split=real_part(meta),
         data_dir=args.data_dir, real=args.real, inception=args.inception_weights)
 

@@ -159,7 +159,8 @@ def judge_names(
     "Who judges some images; raises `InputError` where there is nobody."
     asked = dataset, tuple(shape)
     names = TRIPLES.get(asked[1], ())
-    ours = [name for name in names if name.split('-')[0] in dataset]
+    first = dataset.removeprefix('folder:').partition('-')[0]
+    ours = [name for name in names if name.partition('-')[0] == first]
     check(ours, 'dataset, shape', asked, 'mnist (1, 28, 28), cifar10 (3, 16, 16)')
     return ours
 
@@ -979,10 +980,10 @@ def agreement(
     a:Sequence[float], # numbers of N techniques
     b:Sequence[float], # other numbers of the same
 )->tuple[Tensor, Tensor, Tensor]: # `(N, N)` each: same order (1) or opposite (-1), who differ under a, who under b
-    "What every two techniques say of two rankings; raises `InputError` where one ranks nothing."
+    "What every two techniques say of two rankings, in its own order; raises `InputError` where one ranks nothing."
     check(len(a) == len(b), 'rankings', (len(a), len(b)), 'of the same techniques')
-    first = orders(a)
-    second = orders(b)
+    rows = sorted(zip(a, b, strict=True))
+    first, second = (orders([row[k] for row in rows]) for k in (0, 1))
     return first*second, first.square(), second.square()
 
 def tau_of(
@@ -1019,7 +1020,7 @@ def kendall_interval(
     repeats:int=1000, # draws
     seed:int=0, # of them
 )->Estimate: # tau, low, high
-    "Kendall's tau with a 95 % interval by drawing techniques with replacement."
+    "Kendall's tau with a 95 % interval by drawing techniques with replacement; their order changes nothing."
     pairs = agreement(a, b)
     n = len(pairs[0])
     check(n > 3, 'techniques', n, '4 or more')

@@ -264,6 +264,14 @@ def test_kendall_is_scipys(ties):
     assert low <= tau <= high and tau == kendall(a, b)
 
 
+def test_the_order_of_techniques_changes_no_end_of_an_interval():
+    a, b = torch.randn(2, 14, generator=rng(5), dtype=torch.float64)
+    found = kendall_interval(a, b)
+    for seed in range(3):
+        other = torch.randperm(14, generator=rng(seed))
+        assert kendall_interval(a[other], b[other]) == found
+
+
 @pytest.mark.parametrize('n', [5, 15, 40])
 def test_rankings_that_agree_fully_are_not_surely_the_same(n):
     tau, low, high = kendall_interval(range(n), range(n))
