@@ -321,9 +321,10 @@ def read_finals(
 def read_limits(
     model:str, # that was tuned
     folder:Path|str='results', # of the tables
+    stage:str='final', # whose seeds are joined: second or final
 )->pd.DataFrame: # candidate, judge, evaluations, rival, samples, value, difference, error, p, gain, low, high
-    "FID of the joined seeds of the finals with infinitely many images, and the gain, with its interval of 95 %."
-    rows = read_results(Path(folder)/f'contest_{model}_final_infinite.csv')
+    "FID of the joined seeds of a stage with infinitely many images, and the gain, with its interval of 95 %."
+    rows = read_results(Path(folder)/f'contest_{model}_{stage}_infinite.csv', dict(model=model, stage=stage))
     rows = rows[rows.metric == 'fid_infinite']
     away = rows.drop(columns=['low', 'high']).rename(columns=dict(difference_low='low', difference_high='high'))
     facts = away.drop(columns=['metric', 'low', 'high'])

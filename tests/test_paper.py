@@ -193,6 +193,22 @@ def test_every_macro_names_its_source(parts_of):
     assert all(sources) and sum('.csv' in m[1] for m in sources) > 150
 
 
+def number_of(name):
+    return float(re.search(rf'\\{name}\}}\{{\\ensuremath\{{([-+.\d]+)', (PAPER/'numbers.tex').read_text())[1])
+
+
+def test_the_least_coverage_is_the_least():
+    table = pd.read_csv(RESULTS/'evidence_coverage.csv')
+    assert number_of('coverWorst') == pytest.approx(table[table.p < .01].covered.min(), abs=.005)
+
+
+def test_plain_guidance_by_other_names_counts_once():
+    rows = pd.read_csv(RESULTS/'repair_techniques.csv').query("who == '640k'")
+    found = paper.distinct(rows)
+    assert set(rows.technique) - set(found.technique) == {'no_label', 'constant'} and 'cfg' in set(found.technique)
+    assert number_of('seenCount') == len(found)
+
+
 @pytest.mark.parametrize('name,column,macro', [('repair_scales.csv', 'log_prob', 'longLog'), ('repair_best.csv', 'best', 'controlBest'),
     ('evidence_coverage.csv', 'covered', 'coverWorst'), ('repair_trained.csv', 'log_prob', 'pathLog')])
 def test_a_changed_file_is_noticed(state_of, tmp_path, name, column, macro):

@@ -230,7 +230,7 @@ def test_the_body_has_the_sizes_of_the_tool():
 
 def test_what_was_changed_says_what_it_was():
     items = re.findall(r'^- (.*)', CHANGES, re.M)
-    assert len(items) == 11 and all(re.search(r'\b(was|were|had)\b', item) for item in items)
+    assert len(items) == 12 and all(re.search(r'\b(was|were|had)\b', item) for item in items)
     assert '5,000' in CHANGES and '5,000' not in BODY and '15 best of round 1' not in BODY
 
 

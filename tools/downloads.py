@@ -75,6 +75,7 @@ FILES = { # file without its ending, or a pattern -> what makes it, what it has
     'contest_*_differences*': ('25_comparison', 'second comparison: paired differences from plain guidance'),
     'contest_*_verdicts*': ('25_comparison', 'second comparison: better, worse or undecided'),
     'contest_*_unguided': ('25_comparison', 'second comparison: the same sampler without guidance'),
+    'contest_*_pair': ('25_comparison', 'second comparison: autoguidance and plain guidance in the same interval, at the same strength'),
     'contest_*_regret': ('25_comparison', 'second comparison: how much worse a strength is that few images chose'),
     'contest_*_joint': ('25_comparison', 'second comparison: how much of their noise three networks share'),
     'contest_*_exact': ('25_comparison', 'second comparison: measured in the exact world of pictures'),
