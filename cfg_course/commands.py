@@ -526,11 +526,11 @@ def judge_name(
         return judge_names(meta['data'], meta['shape'])[0]
     return None
 
-def has_seen_reference(
+def may_have_seen_reference(
     judge:str|None, # a classifier; the shipped one of the data when None
     meta:dict[str, Any], # the model's header
-)->bool: # has it?
-    "Whether a judge was trained on the real images that a model is compared with."
+)->bool: # may it?
+    "Whether nothing says that a judge has not seen the real images that a model is compared with."
     _, header = load_classifier(judge or meta['data'], shape=meta['shape'])
     return real_part(meta) == 'reference' and header.get('part') != 'fit'
 
@@ -542,8 +542,8 @@ def evaluation_yardstick(
     meta = find_model(args.model)[1]
     judge, num = judge_name(args, meta), real_count(args)
     own_features = num and not args.real and not args.inception_weights
-    if own_features and has_seen_reference(judge, meta):
-        say('note: this judge was trained on the real images of the comparison, which bends FID (--judge)')
+    if own_features and may_have_seen_reference(judge, meta):
+        say('note: this judge may have seen the real images of the comparison in training, which bends FID (--judge)')
     return make_yardstick(
         meta['data'], metric_names(args), judge, num,
         shape=meta['shape'], split=real_part(meta),
