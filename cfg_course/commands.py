@@ -28,7 +28,6 @@ from .core import InputError, Option, among, check, image_grid, optional, save_g
 from .core import set_style, shorten, to_uint8, writing
 from .data import data_name, data_shape, load_data
 from .denoisers import find_model, model_name
-from .evidence import judge_names
 from .guidance import w_to_scale
 from .metrics import METRICS, check_metrics, fid, make_reference, observe
 from .networks import CONFIGS
@@ -36,7 +35,7 @@ from .objectives import advice
 from .particles import REWARD
 from .samplers import SAMPLERS, make_sampler, sample
 from .sweeps import KEYS, Drawn, Point, Yardstick, check_beside, check_shares, describe_point, draw
-from .sweeps import draw_point, equal_shares, find_guidance, fit_steps, key_of, lock_beside
+from .sweeps import draw_point, equal_shares, find_guidance, find_judge, fit_steps, key_of, lock_beside
 from .sweeps import make_yardstick, match_effective, plan_sweep, run_sweep
 from .training import RECIPES, TrainConfig, claimed, config_changes, is_first, is_marked, is_unused
 from .training import make_accelerator, recipe_for, recipe_of_size, sweep_parts, train
@@ -515,24 +514,14 @@ def real_part(
     apart = meta.get('train', {}).get('split') == 'fit'
     return 'reference' if apart else 'train'
 
-def judge_name(
+def may_have_seen_reference(
     args:Namespace, # of `evaluate.py`
     meta:dict[str, Any], # the model's header
-)->str|None: # a classifier; the shipped one of the data when None
-    "Who is to judge: whoever was asked for, else one that has not seen the real images, where there is one."
-    if args.judge or real_part(meta) == 'train':
-        return args.judge
-    with suppress(InputError):
-        return judge_names(meta['data'], meta['shape'])[0]
-    return None
-
-def may_have_seen_reference(
-    judge:str|None, # a classifier; the shipped one of the data when None
-    meta:dict[str, Any], # the model's header
 )->bool: # may it?
-    "Whether nothing says that a judge has not seen the real images that a model is compared with."
-    _, header = load_classifier(judge or meta['data'], shape=meta['shape'])
-    return real_part(meta) == 'reference' and header.get('part') != 'fit'
+    "Whether nothing says that the judge has not seen the real images that a model is compared with."
+    split = real_part(meta)
+    _, header = find_judge(args.judge, meta['data'], meta['shape'], split)
+    return split == 'reference' and header.get('part') != 'fit'
 
 # %% ../nbs/39_commands.ipynb #c39a0048
 def evaluation_yardstick(
@@ -540,12 +529,12 @@ def evaluation_yardstick(
 )->Yardstick: # what to measure with
     "Judge, metrics and real images."
     meta = find_model(args.model)[1]
-    judge, num = judge_name(args, meta), real_count(args)
+    num = real_count(args)
     own_features = num and not args.real and not args.inception_weights
-    if own_features and may_have_seen_reference(judge, meta):
+    if own_features and may_have_seen_reference(args, meta):
         say('note: this judge may have seen the real images of the comparison in training, which bends FID (--judge)')
     return make_yardstick(
-        meta['data'], metric_names(args), judge, num,
+        meta['data'], metric_names(args), args.judge, num,
         shape=meta['shape'], split=real_part(meta),
         data_dir=args.data_dir, real=args.real, inception=args.inception_weights)
 

@@ -10,7 +10,7 @@ import zipfile
 import zlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
@@ -29,12 +29,15 @@ from .training import Batch, TrainConfig, Trainer, draw_sigma, drop_labels
 from .pictures import MEASURES, Case, PictureWorld, denoised, draw_each, examine, like, on_axes
 from .pictures import redraw_modes
 
+if TYPE_CHECKING:
+    import pandas as pd
+
 # %% auto #0
 __all__ = ['Size', 'Facts', 'Asked', 'ask_truth', 'Multiple', 'best_multiple', 'Place', 'walk', 'SmoothField', 'Flawed',
            'unlabelled', 'mixed_error', 'shy', 'blurred_level', 'flat', 'world_batch', 'WorldTrainer', 'MixedTrainer',
            'PathTrainer', 'DrawnTrainer', 'draw_clean', 'PerturbedTrainer', 'scale_noise', 'led_down', 'stretches',
            'LedTrainer', 'Width', 'width_at', 'Setting', 'measured', 'draw_setting', 'kept_facts', 'best_by_likelihood',
-           'Direction', 'direction', 'directions']
+           'Direction', 'direction', 'directions', 'distinct']
 
 # %% ../nbs/26a_repair.ipynb #a2600011
 ABOVE_ZERO = number(above=0)
@@ -821,3 +824,10 @@ def directions(
         D = world(place.x, place.sigma, y)
         found.append(direction(place, c, G, D))
     return found
+
+# %% ../nbs/26a_repair.ipynb #a2600064
+def distinct(
+    rows:pd.DataFrame, # log_prob, off, fid_mnist; a technique each
+)->pd.DataFrame: # fewer
+    "Techniques whose samples differ: what is plain guidance by another name counts once."
+    return rows.drop_duplicates(['log_prob', 'off', 'fid_mnist'])

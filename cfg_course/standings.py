@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 # %% auto #0
 __all__ = ['FORMS', 'PLAIN', 'PLAIN_TITLES', 'TUNING', 'UNKNOWN', 'PLACES', 'RIVALS', 'NETWORKS', 'BUDGETS', 'title_of',
            'markdown_title', 'scores_of', 'Rival', 'shares_of', 'gains_from', 'split_gain', 'least_of', 'Second',
-           'second_of', 'renewed', 'Standings', 'read_rows', 'read_second', 'budget_of', 'read_finals', 'read_limits',
-           'read_judged', 'read_standings', 'all_standings', 'better_at', 'same_dose']
+           'second_of', 'renewed', 'Standings', 'table_of', 'read_rows', 'read_second', 'budget_of', 'read_finals',
+           'read_limits', 'read_judged', 'read_standings', 'all_standings', 'better_at', 'same_dose']
 
 # %% ../nbs/20b_standings.ipynb #20bc0008
 FORMS = { # what stands behind the comma of a name -> in words
@@ -157,6 +157,16 @@ class Second(NamedTuple):
         found = dict(gain=-100*less.value/plain, error=100*(less.high - less.low)/(2*1.96*plain))
         return optional('pandas').DataFrame(found).reset_index()
 
+    def seed_ratios(self,
+        model:str, # a network with several seeds
+    )->pd.Series: # (candidate, judge) -> 1 where the intervals are right
+        "The variance of differences from plain guidance over the seeds of a network, as a multiple of what the intervals claim."
+        own = self.rows[(self.rows.model == model) & (self.rows.candidate != PLAIN)]
+        away = own[own.metric == f'fid - {RIVALS["evaluations"].differs}']
+        claimed = ((away.high - away.low)/(2*1.96))**2
+        each = away.assign(claimed=claimed).groupby(['candidate', 'judge'])
+        return each.value.var()/each.claimed.mean()
+
     def split(self)->pd.DataFrame: # candidate -> noise, network, judge; standard deviations of the gain, in per cent
         "How much a gain varies with noise, network and judge; of those whom every network drew."
         cells = self.cells()
@@ -276,6 +286,14 @@ class Standings(NamedTuple):
         return self.words(rival).get(candidate, UNKNOWN)
 
 # %% ../nbs/20b_standings.ipynb #20bc000d
+def table_of(
+    model:str, # that is compared
+    name:str, # of a table: a stage, or what is made from it
+    folder:Path|str, # of the tables
+)->Path: # a .csv file
+    "A table of a contest."
+    return Path(folder)/f'contest_{model}_{name}.csv'
+
 def read_rows(
     paths:Iterable[Path], # tables of a contest, there or not
 )->pd.DataFrame: # rows of those that are there
@@ -293,7 +311,7 @@ def read_second(
 )->Second|None: # nothing where round 2 is not drawn yet
     "Read round 2, with every network that was guided in it; a seed counts as one, however many networks have it."
     names = NETWORKS.get(model, (model,))
-    rows = read_rows(Path(folder)/f'contest_{name}_second.csv' for name in names)
+    rows = read_rows(table_of(name, 'second', folder) for name in names)
     if rows.empty:
         return None
     return second_of(rows)
@@ -312,7 +330,7 @@ def read_finals(
     budgets:Iterable[float]=BUDGETS, # that are wanted
 )->dict[float, Second]: # budget -> what was drawn at it; nothing where the finals are not drawn yet
     "Read the finals: a round for each budget, Holm's correction over those who take part in it."
-    rows = read_rows([Path(folder)/f'contest_{model}_final.csv'])
+    rows = read_rows([table_of(model, 'final', folder)])
     if rows.empty:
         return {}
     drawn = rows.groupby(rows.nfe.map(budget_of))
@@ -324,7 +342,7 @@ def read_limits(
     stage:str='final', # whose seeds are joined: second or final
 )->pd.DataFrame: # candidate, judge, evaluations, rival, samples, value, difference, error, p, gain, low, high
     "FID of the joined seeds of a stage with infinitely many images, and the gain, with its interval of 95 %."
-    rows = read_results(Path(folder)/f'contest_{model}_{stage}_infinite.csv', dict(model=model, stage=stage))
+    rows = read_results(table_of(model, f'{stage}_infinite', folder), dict(model=model, stage=stage))
     rows = rows[rows.metric == 'fid_infinite']
     away = rows.drop(columns=['low', 'high']).rename(columns=dict(difference_low='low', difference_high='high'))
     facts = away.drop(columns=['metric', 'low', 'high'])
@@ -336,34 +354,23 @@ def read_judged(
     folder:Path|str, # of the tables
 )->dict[str, pd.DataFrame]: # of `RIVALS`, those with verdicts
     "What the comparison of everybody says, against each rival."
-    def at(
-        name:str, # of a table
-        ending:str, # of a rival
-    )->Path: # a .csv file
-        return Path(folder)/f'contest_{model}_{name}{ending}.csv'
-
-    there = {rival: ending for rival, (_, ending) in RIVALS.items() if at('verdicts', ending).is_file()}
+    there = {k: rival.ending for k, rival in RIVALS.items() if table_of(model, f'verdicts{rival.ending}', folder).is_file()}
     config = dict(model=model, stage='chosen')
-    return {rival: read_results(at(kind, ending), config) for rival, ending in there.items()}
+    return {k: read_results(table_of(model, f'{kind}{ending}', folder), config) for k, ending in there.items()}
 
 def read_standings(
     model:str, # that was guided
     folder:Path|str='results', # of the tables
 )->Standings: # as much as there is
     "Read all tables of a contest; raises `InputError` where none is there."
-    def at(
-        name:str, # of a table
-    )->Path: # a .csv file
-        return Path(folder)/f'contest_{model}_{name}.csv'
-
     differences, verdicts = (read_judged(kind, model, folder) for kind in ('differences', 'verdicts'))
-    tuning = read_rows(map(at, TUNING))
-    chosen = read_rows([at('chosen')])
-    exact = read_rows([at('chosen_exact')])
+    tuning = read_rows(table_of(model, stage, folder) for stage in TUNING)
+    chosen = read_rows([table_of(model, 'chosen', folder)])
+    exact = read_rows([table_of(model, 'chosen_exact', folder)])
     final = read_finals(model, folder, BUDGETS[:1]).get(BUDGETS[0])
     found = Standings(tuning, chosen, differences, verdicts, exact, read_second(model, folder), final)
     there = len(found.tuning) or len(found.chosen)
-    check(there, 'contest', f'{model} in {folder}', f'a folder with {at(TUNING[0]).name}')
+    check(there, 'contest', f'{model} in {folder}', f'a folder with {table_of(model, TUNING[0], folder).name}')
     return found
 
 def all_standings(

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ast, hashlib, math, re, subprocess, time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -25,6 +26,7 @@ from .core import write_json, writing
 from .data import alone, load_data
 from .denoisers import Denoiser, Model, count_rows, find_model, fingerprint
 from .energies import NO_AIDS, Aids, find_aids
+from .evidence import judge_names
 from .metrics import Estimate, Reference, Seen, check_metrics, distance_to, fid_effect
 from .metrics import load_inception, make_reference, measure, observe, resample
 from .particles import REWARD, class_reward
@@ -1027,7 +1029,7 @@ class Yardstick(NamedTuple):
 def make_yardstick(
     dataset:str, # name of the data
     metrics:Sequence[str]=('accuracy', 'class_std'), # names; `effective_scale` is always there
-    judge:str|None=None, # a classifier: a name or a file; the shipped one of the data and the shape when not given
+    judge:str|None=None, # a classifier: a name or a file; that of `find_judge` when not given
     reference:int=0, # real images to compare with; 0 for none
     repeats:int=100, # random halves, for the interval of recall
     data_dir:Path|str|None=None, # where data sets are kept
@@ -1037,7 +1039,7 @@ def make_yardstick(
     split:str='train', # which real images: train, or reference, which neither judge nor model has seen
 )->Yardstick: # to measure points with
     "Judge and real images. Raises `InputError` for metrics that do not exist or need real images when there are none."
-    net = find_judge(judge, dataset, shape)
+    net, _ = find_judge(judge, dataset, shape, split)
     eyes = load_inception(inception) if inception else None
     images = None
     if reference:
@@ -1112,11 +1114,15 @@ def find_judge(
     name:str|None, # a classifier: a name or a file
     dataset:str, # name of the data, whose shipped one is taken where none is named
     shape:Sequence[int]|None, # `(C, H, W)` of the images that it is to judge; its own when not given
-)->Judge: # in evaluation mode
-    "The classifier to measure with."
+    split:str='train', # the real images that it is to compare with
+)->tuple[Judge, dict[str, Any]]: # in evaluation mode; its header
+    "The classifier to measure with. Where none is named: one that has not seen the real images, if there is one."
     if name:
-        return load_classifier(name)[0]
-    return load_classifier(dataset, shape=shape)[0]
+        return load_classifier(name)
+    if split == 'reference':
+        with suppress(InputError):
+            return load_classifier(judge_names(dataset, shape or ())[0])
+    return load_classifier(dataset, shape=shape)
 
 def common_data(
     points:Iterable[Point], # settings

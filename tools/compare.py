@@ -36,9 +36,9 @@ from cfg_course.evidence import judge_names
 from cfg_course.metrics import METRICS
 from cfg_course.pictures import MEASURES as EXACT_MEASURES
 from cfg_course.standings import RIVALS as NAMED
-from cfg_course.standings import NETWORKS, TUNING, Second, read_standings, scores_of, title_of
+from cfg_course.standings import NETWORKS, TUNING, Second, read_standings, scores_of, table_of, title_of
 from cfg_course.sweeps import Point, describe_point, fingerprints, keep_path, kept, labels_of, point_of
-from contests import as_candidate, plan_path, table_of
+from contests import as_candidate, plan_path
 
 NBS = Path(__file__).resolve().parents[1]/'nbs'
 RESULTS, OUT, PAGE = NBS/'results', NBS/'compare', NBS/'compare.qmd'

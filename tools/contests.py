@@ -41,7 +41,7 @@ from cfg_course.denoisers import find_model
 from cfg_course.evidence import Felt, Omitted, difference_row, error_of, estimate, judge_names, minus, usual_measures
 from cfg_course.metrics import equal_shares
 from cfg_course.pictures import find_world, measure_pictures
-from cfg_course.standings import BUDGETS, NETWORKS, RIVALS, TUNING, budget_of, read_rows, scores_of
+from cfg_course.standings import BUDGETS, NETWORKS, RIVALS, TUNING, budget_of, read_rows, scores_of, table_of
 from cfg_course.sweeps import Drawn, Yardstick, find_guidance, find_images, fingerprints, make_yardstick, write_table
 from cfg_course.training import make_accelerator
 
@@ -55,15 +55,6 @@ QUICK = 'fid', 'accuracy', 'class_std' # what tuning looks at
 METRICS = tuple(usual_measures())
 JOINED = 'fid', 'fid_infinite' # of the images of all seeds together
 FOR_EACH_FEATURE = 8 # images from which FID can be extrapolated: twice as many in each of four parts as there are features
-
-
-def table_of(
-    model:str, # of the round
-    stage:str, # one of `STAGES`
-    results:Path, # folder
-)->Path: # a .csv file
-    "The table of a stage."
-    return results/f'contest_{model}_{stage}.csv'
 
 
 def plan_path(
@@ -527,7 +518,7 @@ def say_joint(
             plain = rivals_of(entry)[RIVALS['evaluations'].differs]
             same = [entry._replace(point=entry.point._replace(model=name)) for name in NETWORKS[args.model]]
             rows += joint_errors(same, plain, args, judges)
-    write_results(rows, args.results/f'contest_{args.model}_joint.csv', dict(model=args.model, samples=args.compare, networks=list(NETWORKS[args.model])))
+    write_results(rows, table_of(args.model, 'joint', args.results), dict(model=args.model, samples=args.compare, networks=list(NETWORKS[args.model])))
     print(pd.DataFrame(rows).to_string(index=False))
 
 

@@ -27,7 +27,8 @@ import pandas as pd
 from cfg_course.contests import candidates, tuning_score
 from cfg_course.core import InputError, check, writing
 from cfg_course.evidence import kendall_interval, spearman_interval
-from cfg_course.standings import PLAIN, RIVALS, Second, Standings, read_finals, read_limits, read_second, read_standings, title_of
+from cfg_course.repair import distinct
+from cfg_course.standings import Second, Standings, read_finals, read_limits, read_second, read_standings, title_of
 from cfg_course.sweeps import add_verdicts
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -483,13 +484,6 @@ def of_stages(
 
 # Directions, judges, and what FID sees
 
-def distinct(
-    rows:pd.DataFrame, # a technique each
-)->pd.DataFrame: # fewer
-    "Techniques whose samples differ: what is plain guidance by another name counts once."
-    return rows.drop_duplicates(['log_prob', 'off', 'fid_mnist'])
-
-
 def directions(
     r:Results, # tables
 )->pd.DataFrame: # technique -> cosine, share that its best multiple removes, log_prob, gain
@@ -786,13 +780,11 @@ def of_entrants(
     n:Numbers, # macros
 )->None:
     "How many take part in the second comparison: those who were drawn on MNIST, else those who may be."
-    listed = candidates('')
+    listed, file = candidates(''), 'contest_mnist-a_verdicts.csv'
+    able = Fact(len(listed), 'cfg_course.contests.candidates')
+    drawn = Fact(len(r.table(file)) + 1, f'{file}: rows, and plain guidance') if r.has(file) else able
+    n.say('taking', drawn, 'd')
     several = sum(c.league == 'several' for c in listed)
-    own, source = len(listed), 'cfg_course.contests.candidates'
-    file = 'contest_mnist-a_verdicts.csv'
-    if (r.folder/file).is_file():
-        own, source = len(r.table(file)) + 1, f'{file}: rows, and plain guidance'
-    n.say('taking', Fact(own, source), 'd')
     n.say('takingSeveral', Fact(several, 'cfg_course.contests.candidates: league several'), 'd')
 
 
@@ -950,17 +942,6 @@ def of_both_contests(
     n.say('contestShared', Fact(len(both), 'contest_*_chosen.csv: candidates of both models'), 'd')
 
 
-def seed_ratios(
-    drawn:Second, # a later round
-)->pd.Series: # judge -> mean over techniques
-    "The variance of differences over the seeds of one network, as a multiple of what their intervals claim."
-    own = drawn.rows[drawn.rows.model == 'mnist-a']
-    away = own[(own.metric == f'fid - {RIVALS["evaluations"].differs}') & (own.candidate != PLAIN)]
-    claimed = ((away.high - away.low)/(2*HALF))**2
-    each = away.assign(claimed=claimed).groupby(['candidate', 'judge'])
-    return (each.value.var()/each.claimed.mean()).groupby('judge').mean()
-
-
 def of_second(
     tables:Standings, # of MNIST, with round 2
     n:Numbers, # macros
@@ -983,7 +964,7 @@ def of_second(
     n.put('secondFirst', title_of(first), f'{files}: highest least gain')
     for key, column in (('Low', 'min'), ('High', 'max')):
         n.say(f'secondFirst{key}', Fact(gains.loc[first, column], f'{files}: {column} over judges of the gain of {first}'), '.0f')
-    ratios = seed_ratios(second)
+    ratios = second.seed_ratios('mnist-a').groupby('judge').mean()
     blind = 'mnist-unlabelled'
     for key, value in (('Blind', ratios[blind]), ('Seeing', ratios.drop(blind).max())):
         n.say(f'seeds{key}', Fact(value, f'{files}: variance of fid - plain over seeds of mnist-a over the claimed, mean over techniques'), '.1f')

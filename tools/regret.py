@@ -20,9 +20,10 @@ from tqdm.auto import tqdm
 from cfg_course.contests import Entry
 from cfg_course.core import InputError, check, rng, write_results
 from cfg_course.metrics import distance_to
+from cfg_course.standings import table_of
 from cfg_course.sweeps import Drawn, Yardstick, find_images, fingerprints
 from cfg_course.training import make_accelerator
-from contests import RESULTS, judges_of, stage_of, table_of
+from contests import RESULTS, judges_of, stage_of
 
 PARTS = 25, 35, 50 # images of each class
 SPLITS = 3 # random parts of each size
