@@ -160,7 +160,7 @@ class Second(NamedTuple):
     def seed_ratios(self,
         model:str, # a network with several seeds
     )->pd.Series: # (candidate, judge) -> 1 where the intervals are right
-        "The variance of differences from plain guidance over the seeds of a network, as a multiple of what the intervals claim."
+        "How much differences from plain guidance vary over seeds: variance, as a multiple of what intervals claim."
         own = self.rows[(self.rows.model == model) & (self.rows.candidate != PLAIN)]
         away = own[own.metric == f'fid - {RIVALS["evaluations"].differs}']
         claimed = ((away.high - away.low)/(2*1.96))**2
@@ -354,7 +354,8 @@ def read_judged(
     folder:Path|str, # of the tables
 )->dict[str, pd.DataFrame]: # of `RIVALS`, those with verdicts
     "What the comparison of everybody says, against each rival."
-    there = {k: rival.ending for k, rival in RIVALS.items() if table_of(model, f'verdicts{rival.ending}', folder).is_file()}
+    tables = {k: table_of(model, f'verdicts{rival.ending}', folder) for k, rival in RIVALS.items()}
+    there = {k: RIVALS[k].ending for k, table in tables.items() if table.is_file()}
     config = dict(model=model, stage='chosen')
     return {k: read_results(table_of(model, f'{kind}{ending}', folder), config) for k, ending in there.items()}
 
