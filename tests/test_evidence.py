@@ -12,6 +12,7 @@ from cfg_course.core import InputError, rng
 from cfg_course.data import load_data
 from cfg_course.evidence import FELT, Felt, binomial_p, count_covered, deal, downdate, error_of, estimate, feel_all, fid_line, fid_without, holm, judges_of
 from cfg_course.evidence import kendall, kendall_interval, leave_out, mean_squares, minus, of_mean, paired_differences, references_of, second_variance
+from cfg_course.evidence import spearman_interval
 from cfg_course.evidence import several_judges, simultaneous, split_variance, train_unlabelled, turned, verdicts
 from cfg_course.metrics import METRICS, Reference, Seen, distance_to, stratified_error
 
@@ -264,12 +265,15 @@ def test_kendall_is_scipys(ties):
     assert low <= tau <= high and tau == kendall(a, b)
 
 
-def test_the_order_of_techniques_changes_no_end_of_an_interval():
+@pytest.mark.parametrize('interval', [kendall_interval, spearman_interval])
+@pytest.mark.parametrize('ties', [False, True])
+def test_the_order_of_techniques_changes_no_end_of_an_interval(interval, ties):
     a, b = torch.randn(2, 14, generator=rng(5), dtype=torch.float64)
-    found = kendall_interval(a, b)
+    if ties: a, b = a.round(), (2*b).round()
+    found = interval(a, b)
     for seed in range(3):
         other = torch.randperm(14, generator=rng(seed))
-        assert kendall_interval(a[other], b[other]) == found
+        assert interval(a[other], b[other]) == found
 
 
 @pytest.mark.parametrize('n', [5, 15, 40])
