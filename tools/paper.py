@@ -719,7 +719,7 @@ def of_intervals(
     n.say('coverWide', Fact((count.says == 'wide').sum(), f'{name}: says=wide'), 'd')
     n.say('coverFails', Fact((count.p < .01).sum(), f'{name}: p < 0.01'), 'd')
     n.say('coverSamples', Fact(count.samples.iloc[0], f'{name}: samples'), 'd')
-    n.say('coverWorst', Fact(count[count.p < .01].covered.min(), f'{name}: p < 0.01, least covered'))
+    n.say('coverWorst', Fact(count[count.p < .01].covered.min(), f'{name}: p < 0.01, least covered'), '.3f')
     real, drawn = (count[count.source == source].draws for source in ('mnist-real', 'mnist-a'))
     n.say('coverRealMost', Fact(real.max(), f'{name}: source=mnist-real, most draws'), 'd')
     n.say('coverDrawnMost', Fact(drawn.max(), f'{name}: source=mnist-a, most draws'), 'd')
@@ -727,6 +727,7 @@ def of_intervals(
     n.say('coverError', Fact((.95*.05/fewest)**.5, f'{name}: standard error of a share of .95 of {fewest} sets'))
     n.say('coverPhotos', Fact(count.draws[count.source == 'cifar10-16'].max(), f'{name}: source=cifar10-16, most draws'), 'd')
     sources = dict(FidValue=('fid', 'value', 'mnist-a'), FidPairs=('fid', 'difference', 'mnist-a'),
+        FidPhotos=('fid', 'difference', 'cifar10-16'),
         KidValue=('kid', 'value', 'mnist-a'), KidPhotos=('kid', 'value', 'cifar10-16'))
     for word, (metric, kind, source) in sources.items():
         share = Fact(covered(r)[source, kind][metric], f'{name}: source={source}, metric={metric}, mean covered of a {kind}')
