@@ -22,9 +22,9 @@ if TYPE_CHECKING:
 
 # %% auto #0
 __all__ = ['FORMS', 'PLAIN', 'PLAIN_TITLES', 'TUNING', 'UNKNOWN', 'PLACES', 'RIVALS', 'NETWORKS', 'BUDGETS', 'title_of',
-           'markdown_title', 'scores_of', 'Rival', 'shares_of', 'gains_from', 'split_gain', 'least_of', 'Second',
-           'second_of', 'renewed', 'Standings', 'table_of', 'read_rows', 'read_second', 'budget_of', 'read_finals',
-           'read_limits', 'read_judged', 'read_standings', 'all_standings', 'better_at', 'same_dose']
+           'markdown_title', 'scores_of', 'Rival', 'signed', 'shares_of', 'gains_from', 'split_gain', 'least_of',
+           'Second', 'second_of', 'renewed', 'Standings', 'table_of', 'read_rows', 'read_second', 'budget_of',
+           'read_finals', 'read_limits', 'read_judged', 'read_standings', 'all_standings', 'better_at', 'same_dose']
 
 # %% ../nbs/20b_standings.ipynb #20bc0008
 FORMS = { # what stands behind the comma of a name -> in words
@@ -82,6 +82,14 @@ RIVALS = dict(evaluations=Rival('plain', ''), steps=Rival('plain, equal steps', 
 
 NETWORKS = {'mnist-a': ('mnist-a', 'mnist-b', 'mnist-c')} # model -> all that round 2 guides, at the same strengths
 
+def signed(
+    share:float, # in per cent
+)->str: # with its sign
+    "A share in words, with a decimal where it is small."
+    if abs(share) < .05:
+        return '0'
+    return f'{share:+.1f}' if abs(share) < 1 else f'{share:+.0f}'
+
 def shares_of(
     value:pd.Series, # FID of a technique
     away:pd.DataFrame, # difference, low, high: from its rival, with the same index
@@ -138,9 +146,9 @@ class Second(NamedTuple):
     def sets(self)->str: # in words
         "How much was drawn of a technique that every network can draw."
         drawn = self.rows[['model', 'seed']].drop_duplicates()
-        networks, seeds = drawn.model.nunique(), drawn.seed.nunique()
         each = f'{int(self.rows.samples.max()):,} images'
-        return f'up to {len(drawn)} sets of {each} (networks: {networks}, seeds: {seeds})'
+        seeds = ', '.join(f'{n} with `{model}`' for model, n in drawn.model.value_counts(sort=False).items())
+        return f'up to {len(drawn)} sets of {each} (seeds: {seeds})'
 
     def shared(self)->list[int]: # seeds
         "The seeds that all networks have."

@@ -9,7 +9,7 @@ from execnb.shell import CaptureShell
 from cfg_course.classifiers import load_classifier
 from cfg_course.core import read_results
 from cfg_course.denoisers import find_model
-from cfg_course.standings import read_standings, title_of
+from cfg_course.standings import read_standings, signed, title_of
 from cfg_course.sweeps import read_sweep
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -142,7 +142,7 @@ def test_gains_of_the_best(place):
     words = tables.words()
     top, better = max(gains, key=lambda name: min(gains[name])), set(words.index[words == 'better']) & set(gains)
     for name in {top, *better}:
-        words = title_of(name).replace('*', r'\*') + f' ({min(gains[name]):+.0f} to {max(gains[name]):+.0f} %'
+        words = title_of(name).replace('*', r'\*') + f' ({signed(min(gains[name]))} to {signed(max(gains[name]))} %'
         assert f'{words})' in shown('30_results') and (name != top or words in shown('31_discussion'))
         assert title_of(name).replace('*', r'\*') in shown('31_discussion')
     for stem in ('30_results', '31_discussion'):
