@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 __all__ = ['GRID', 'FRACTIONS', 'PULLS', 'KNOBS', 'GIVEN', 'SEVERAL', 'OUT', 'POPULAR', 'Candidate', 'candidates', 'Counts',
            'count_techniques', 'Round', 'particles_of', 'fitted', 'enter', 'tuning_score', 'best_place', 'rounded',
            'farther', 'between', 'tuned', 'finer', 'Entry', 'find_points', 'shard_of', 'no_rivals', 'run_shard',
-           'lacking_of', 'blocks_of', 'whole_blocks', 'merge_shards', 'entry_of', 'redo', 'differences_from', 'judged',
-           'hours_of', 'asks_gradient']
+           'lacking_of', 'blocks_of', 'whole_blocks', 'merge_shards', 'entry_of', 'redo', 'seed_means',
+           'differences_from', 'judged', 'hours_of', 'asks_gradient']
 
 # %% ../nbs/20a_contests.ipynb #20ac0009
 GRID = (1.1, 1.25, 1.5, 2., 3., 5.) # guidance scales
@@ -600,6 +600,9 @@ def merge_shards(
     missing = [path.name for i, path in absent if config is None or shard_of(config['plan'], (i, parts))]
     check(not missing, 'shards', ', '.join(missing), 'files that are there')
     begun = [begun_part(path, config) for path in paths]
+    times = Counter(key for part, _ in begun for key in by_setting(part))
+    twice = [' '.join(key) for key, n in times.items() if n > 1]
+    check(not twice, 'shards', ', '.join(twice[:5]), 'parts that share no setting')
     rows = by_setting(row for part, _ in begun for row in part)
     lacking = [' '.join(key) for key in lacking_of(config['plan'], rows)]
     wanted = f'all settings of the plan; {len(lacking)} are not drawn yet'
@@ -638,6 +641,17 @@ def redo(
     return found[wanted]
 
 # %% ../nbs/20a_contests.ipynb #20ac0032
+def seed_means(
+    rows:pd.DataFrame, # candidate, judge, metric, seed, value, low, high; networks of a seed share its noise
+)->pd.DataFrame: # (candidate, judge, metric) -> value, error
+    "Means over seeds and networks, with standard errors; a seed without a value is left out."
+    names = ['candidate', 'judge', 'metric']
+    cells = rows.assign(error=(rows.high - rows.low)/3.92)
+    seeds = cells.groupby([*names, 'seed'], sort=False)[['value', 'error']].mean()
+    squared = seeds.assign(squared=seeds.error.pow(2)).groupby(names, sort=False)
+    sums = squared.agg(value=('value', 'mean'), squared=('squared', 'sum'), seeds=('value', 'count'))
+    return sums.assign(error=sums.squared**.5/sums.seeds)[['value', 'error']]
+
 def differences_from(
     rows:pd.DataFrame, # of a stage that compares
     rival:str='plain', # name of what is compared with
@@ -646,20 +660,13 @@ def differences_from(
     ending = f'{LESS}{rival}'
     mine = rows[rows.metric.str.endswith(ending)]
     check(len(mine), 'rival', rival, 'one that the table compares with')
-    names = ['candidate', 'judge', 'metric']
-    cells = mine.assign(error=(mine.high - mine.low)/3.92)
-    seeds = cells.groupby([*names, 'seed'], sort=False)[['value', 'error']].mean()
-    seeds['squared'] = seeds.error.pow(2)
-    groups = seeds.groupby(names, sort=False)
-    sums = groups.agg(value=('value', 'mean'), squared=('squared', 'sum'), seeds=('value', 'size'))
     found = []
-    for (technique, judge, metric), own in sums.iterrows():
-        error = own.squared**.5/own.seeds
-        difference, low, high = around(own.value, error)
+    for (technique, judge, metric), own in seed_means(mine).iterrows():
+        difference, low, high = around(own.value, own.error)
         found.append(dict(
             technique=technique, judge=judge, metric=metric.removesuffix(ending),
-            difference=difference, error=error, low=low, high=high,
-            p=p_value(difference, error)))
+            difference=difference, error=own.error, low=low, high=high,
+            p=p_value(difference, own.error)))
     return optional('pandas').DataFrame(found)
 
 def judged(
@@ -672,6 +679,7 @@ def judged(
     differences = differences_from(rows, rival)
     others = differences[differences.technique != itself]
     league = others.technique.map(leagues)
+    check(league.notna().all(), 'leagues', sorted(leagues), f'one for each of {sorted(set(others.technique))}')
     found = [verdicts(mine).assign(league=name) for name, mine in others.groupby(league, sort=False)]
     return differences, optional('pandas').concat(found, ignore_index=True)
 

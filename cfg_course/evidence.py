@@ -339,7 +339,7 @@ def error_of(
         first = first_variance(felt.others, omitted)
     else:
         first = stratified_error(felt.effect, omitted.y)**2
-    if felt.others is None:
+    if felt.others is None or omitted.y.unique(return_counts=True)[1].min() < GROUPS: # a small class is dealt unevenly
         return first**.5
     second = second_variance(felt.value, felt.others, omitted)
     return (first - min(max(second, 0.), first/2))**.5
@@ -914,6 +914,7 @@ def agreed(
     p:Sequence[float], # their p-values
 )->float: # p-value
     "How surely all judges see a difference of one sign: no more surely than the least sure one; 1 where signs differ."
+    check(not any(map(math.isnan, [*differences, *p])), 'judges', list(p), 'a number from each judge')
     signs = {math.copysign(1, d) for d in differences}
     return max(p) if len(signs) == 1 else 1.
 
@@ -1076,18 +1077,20 @@ def ranks(
 def spearman_interval(
     a:Sequence[float], # N numbers
     b:Sequence[float], # N others, of the same things
-    repeats:int=2000, # draws
+    repeats:int=20000, # draws
     seed:int=26, # of them
 )->Estimate: # correlation, low, high
     "Spearman's rank correlation with a 95 % interval by drawing rows with replacement; their order changes nothing."
+    agreement(a, b) # refuses what ranks nothing
     table = np.array([list(a), list(b)], float)
     table = table[:, np.lexsort(table)]
     n = table.shape[1]
+    check(n > 3, 'techniques', n, '4 or more')
     rows = np.random.default_rng(seed).integers(n, size=(repeats, n))
     draws = row_correlation(*(ranks(numbers[rows]) for numbers in table))
     whole = row_correlation(*(ranks(numbers[None]) for numbers in table))
     low, high = np.nanquantile(draws, [.025, .975])
-    return float(whole[0]), float(low), float(high)
+    return float(whole[0]), *open_end(float(whole[0]), float(low), float(high), n)
 
 # %% ../nbs/19a_evidence.ipynb #12250d39
 def mean_squares(

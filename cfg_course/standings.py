@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from .catalogue import list_families
-from .contests import judged, tuned, tuning_score
+from .contests import judged, seed_means, tuned, tuning_score
 from .core import check, optional, read_results
 from .evidence import holm
 from .evidence import verdict as word_of
@@ -22,9 +22,10 @@ if TYPE_CHECKING:
 
 # %% auto #0
 __all__ = ['FORMS', 'PLAIN', 'PLAIN_TITLES', 'TUNING', 'UNKNOWN', 'PLACES', 'RIVALS', 'NETWORKS', 'BUDGETS', 'title_of',
-           'markdown_title', 'scores_of', 'Rival', 'signed', 'shares_of', 'gains_from', 'split_gain', 'least_of',
-           'Second', 'second_of', 'renewed', 'Standings', 'table_of', 'read_rows', 'read_second', 'budget_of',
-           'read_finals', 'read_limits', 'read_judged', 'read_standings', 'all_standings', 'better_at', 'same_dose']
+           'markdown_title', 'scores_of', 'Rival', 'signed', 'shares_of', 'unsure_of', 'gains_from', 'split_gain',
+           'least_of', 'Second', 'second_of', 'renewed', 'Standings', 'table_of', 'read_rows', 'of_model',
+           'read_second', 'budget_of', 'read_finals', 'read_limits', 'read_judged', 'read_standings', 'all_standings',
+           'better_at', 'same_dose']
 
 # %% ../nbs/20b_standings.ipynb #20bc0008
 FORMS = { # what stands behind the comma of a name -> in words
@@ -91,23 +92,37 @@ def signed(
     return f'{share:+.1f}' if abs(share) < 1 else f'{share:+.0f}'
 
 def shares_of(
-    value:pd.Series, # FID of a technique
-    away:pd.DataFrame, # difference, low, high: from its rival, with the same index
+    own:pd.DataFrame, # value, error: FID of a technique
+    away:pd.DataFrame, # difference, error: from its rival, with the same index
+    unsure:pd.Series, # relative error of the rival's FID, with the same index
 )->pd.DataFrame: # gain, low, high; in per cent
-    "Differences as shares of the rival's FID."
-    rival = value - away.difference
-    found = dict(gain=away.difference, low=away.high, high=away.low)
-    return optional('pandas').DataFrame({k: -100*v/rival for k, v in found.items()})
+    """Differences as shares of the rival's FID, which is as uncertain. The interval is that of the logarithm of the two
+    FIDs' ratio (the delta method), so it never passes 100 %."""
+    rival = own.value - away.difference
+    ratio = own.value/rival
+    error = (unsure*rival).clip((own.error - away.error).abs(), own.error + away.error) # no correlation beyond 1
+    twice_shared = (own.error**2 + error**2 - away.error**2)/(own.value*rival)
+    spread = ((own.error/own.value)**2 + (error/rival)**2 - twice_shared).clip(0)**.5
+    low, high = (100*(1 - ratio*np.exp(side*1.96*spread)) for side in (1, -1))
+    return optional('pandas').DataFrame(dict(gain=-100*away.difference/rival, low=low, high=high))
+
+def unsure_of(
+    own:pd.DataFrame, # value, error: FID of techniques; the first level of the index is the candidate
+)->pd.Series: # relative error of plain guidance's FID, with the same index; where it is not there, each one's own
+    "How well the FID of plain guidance is known."
+    relative = own.error/own.value
+    plain = relative[relative.index.get_level_values(0) == PLAIN].droplevel(0)
+    places = own.index.droplevel(0)
+    return relative.where(~places.isin(plain.index), plain.reindex(places).to_numpy())
 
 def gains_from(
     rows:pd.DataFrame, # of a stage that compares
-    differences:pd.DataFrame, # from a rival: candidate, judge, metric, difference, low, high
+    differences:pd.DataFrame, # from a rival: candidate, judge, metric, difference, error
 )->pd.DataFrame: # candidate, judge, gain, low, high; in per cent
     "Differences in FID as shares of the rival's FID."
     fid = differences[differences.metric == 'fid'].set_index(['candidate', 'judge'])
-    seeds = rows[rows.metric == 'fid'].groupby(['candidate', 'judge', 'seed']).value.mean()
-    mine = seeds.groupby(['candidate', 'judge']).mean()
-    return shares_of(mine.reindex(fid.index), fid).reset_index()
+    own = seed_means(rows[rows.metric == 'fid']).droplevel('metric')
+    return shares_of(own.reindex(fid.index), fid, unsure_of(own).reindex(fid.index)).reset_index()
 
 def split_gain(
     cells:pd.DataFrame, # of one technique: model, seed, judge, gain, error
@@ -158,12 +173,15 @@ class Second(NamedTuple):
     def cells(self)->pd.DataFrame: # candidate, model, seed, judge, gain, error; in per cent
         "The gain in FID, at equal evaluations, of each network, seed and judge by itself, with its standard error."
         cell = ['candidate', 'model', 'seed', 'judge']
-        own = self.rows[self.rows.metric == 'fid'].set_index(cell).value
-        less = self.rows[self.rows.metric == f'fid - {RIVALS["evaluations"].differs}'].set_index(cell)
+        def of(
+            metric:str, # of the table
+        )->pd.DataFrame: # value, error
+            rows = self.rows[self.rows.metric == metric].set_index(cell)
+            return rows.assign(error=(rows.high - rows.low)/3.92)[['value', 'error']]
+        own, less = of('fid'), of(f'fid - {RIVALS["evaluations"].differs}').rename(columns=dict(value='difference'))
         less = less[less.index.isin(own.index)]
-        plain = own.reindex(less.index) - less.value
-        found = dict(gain=-100*less.value/plain, error=100*(less.high - less.low)/(2*1.96*plain))
-        return optional('pandas').DataFrame(found).reset_index()
+        found = shares_of(own.reindex(less.index), less, unsure_of(own).reindex(less.index))
+        return found.assign(error=(found.high - found.low)/3.92)[['gain', 'error']].reset_index()
 
     def seed_ratios(self,
         model:str, # a network with several seeds
@@ -220,6 +238,13 @@ class Standings(NamedTuple):
     def scores(self)->pd.DataFrame: # candidate, strength, score
         "Mean over the judges of the logarithm of FID, at every strength that was tried."
         return scores_of(self.tuning)
+
+    def fair_scores(self)->pd.DataFrame: # candidate, strength, score
+        "The scores of those who were tuned with as many images as plain guidance: FID of fewer images is higher."
+        samples = self.tuning.groupby('candidate').samples.max()
+        alike = samples.index[samples == samples[PLAIN]]
+        scores = self.scores()
+        return scores[scores.candidate.isin(alike)]
 
     def best(self)->pd.DataFrame: # candidate -> strength, score, inside; the lowest score first
         "The best strength of each technique."
@@ -313,15 +338,31 @@ def read_rows(
         return none
     return pd.concat(there, ignore_index=True)
 
+def of_model(
+    rows:pd.DataFrame, # of a table of a contest
+    model:str, # that it is about
+)->pd.DataFrame: # the same
+    "Refuse a table of another model, or one that has a number twice."
+    if rows.empty:
+        return rows
+    others = sorted(set(rows.model) - {model})
+    check(not others, 'model', others, f'{model}, as its name says')
+    number = [k for k in ('candidate', 'strength', 'seed', 'steps', 'nfe', 'judge', 'metric') if k in rows]
+    twice = rows[rows.duplicated(number)]
+    check(twice.empty, f'{model}, rows', twice[number].values.tolist()[:1], 'each number once')
+    return rows
+
 def read_second(
     model:str, # that was tuned
     folder:Path|str='results', # of the tables
 )->Second|None: # nothing where round 2 is not drawn yet
     "Read round 2, with every network that was guided in it; a seed counts as one, however many networks have it."
     names = NETWORKS.get(model, (model,))
-    rows = read_rows(table_of(name, 'second', folder) for name in names)
-    if rows.empty:
+    tables = [of_model(read_rows([table_of(name, 'second', folder)]), name) for name in names]
+    there = [rows for rows in tables if len(rows)]
+    if not there:
         return None
+    rows = optional('pandas').concat(there, ignore_index=True)
     return second_of(rows)
 
 BUDGETS = 24., 48., 96. # network evaluations of an image, in the finals; everybody had as many as the first says
@@ -338,9 +379,10 @@ def read_finals(
     budgets:Iterable[float]=BUDGETS, # that are wanted
 )->dict[float, Second]: # budget -> what was drawn at it; nothing where the finals are not drawn yet
     "Read the finals: a round for each budget, Holm's correction over those who take part in it."
-    rows = read_rows([table_of(model, 'final', folder)])
+    rows = of_model(read_rows([table_of(model, 'final', folder)]), model)
     if rows.empty:
         return {}
+    rows = rows[rows.nfe.notna()] # a setting that failed has none
     drawn = rows.groupby(rows.nfe.map(budget_of))
     return {budget: second_of(own) for budget, own in drawn if budget in budgets}
 
@@ -351,10 +393,10 @@ def read_limits(
 )->pd.DataFrame: # candidate, judge, evaluations, rival, samples, value, difference, error, p, gain, low, high
     "FID of the joined seeds of a stage with infinitely many images, and the gain, with its interval of 95 %."
     rows = read_results(table_of(model, f'{stage}_infinite', folder), dict(model=model, stage=stage))
-    rows = rows[rows.metric == 'fid_infinite']
-    away = rows.drop(columns=['low', 'high']).rename(columns=dict(difference_low='low', difference_high='high'))
-    facts = away.drop(columns=['metric', 'low', 'high'])
-    return facts.join(shares_of(rows.value, away)).reset_index(drop=True)
+    rows = rows[rows.metric == 'fid_infinite'].set_index(['candidate', 'rival', 'evaluations', 'judge'])
+    own = rows.assign(error=(rows.high - rows.low)/3.92)[['value', 'error']]
+    facts = rows[['samples', 'value', 'difference', 'error', 'p']]
+    return facts.join(shares_of(own, rows[['difference', 'error']], unsure_of(own))).reset_index()
 
 def read_judged(
     kind:str, # differences or verdicts
@@ -373,8 +415,12 @@ def read_standings(
 )->Standings: # as much as there is
     "Read all tables of a contest; raises `InputError` where none is there."
     differences, verdicts = (read_judged(kind, model, folder) for kind in ('differences', 'verdicts'))
-    tuning = read_rows(table_of(model, stage, folder) for stage in TUNING)
-    chosen = read_rows([table_of(model, 'chosen', folder)])
+    tuning = of_model(read_rows(table_of(model, stage, folder) for stage in TUNING), model)
+    chosen = of_model(read_rows([table_of(model, 'chosen', folder)]), model)
+    compared = set(chosen.candidate[chosen.metric == 'fid']) - {PLAIN}
+    for found in verdicts.values():
+        others = set(found.candidate) ^ compared
+        check(not others, f'{model}, verdicts', sorted(others), 'those of everybody who is compared')
     exact = read_rows([table_of(model, 'chosen_exact', folder)])
     final = read_finals(model, folder, BUDGETS[:1]).get(BUDGETS[0])
     found = Standings(tuning, chosen, differences, verdicts, exact, read_second(model, folder), final)
@@ -413,7 +459,7 @@ def same_dose(
     rows = standings.tuning
     setting = ['candidate', 'strength']
     doses = rows[rows.metric == 'effective_scale'].groupby(setting).value.mean()
-    found = standings.scores().join(doses.rename('effective'), on=setting)
+    found = standings.fair_scores().join(doses.rename('effective'), on=setting)
     plain = found[found.candidate == PLAIN].sort_values('effective')
     least, most = plain.effective.min(), plain.effective.max()
     own = found[found.effective.between(least, most)].copy()

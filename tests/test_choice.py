@@ -91,7 +91,7 @@ def costs(page, tables, name='apg'): return page.user_ns['wrong'](page.user_ns['
 def invented(name, strengths, scores):
     "Standings with the curves of plain guidance and of one technique; a score is a logarithm."
     curves = {'cfg': ([1.1, 1.2, 1.4, 1.8, 2.6], [.3, 0, .2, .6, 1.2]), name: (strengths, scores)}
-    rows = [dict(candidate=c, strength=s, seed=0, judge='a', metric='fid', value=np.exp(v)) for c, pair in curves.items() for s, v in zip(*pair)]
+    rows = [dict(candidate=c, strength=s, seed=0, judge='a', metric='fid', samples=1000, value=np.exp(v)) for c, pair in curves.items() for s, v in zip(*pair)]
     return Standings(pd.DataFrame(rows), pd.DataFrame(rows)[:0], {}, {}, pd.DataFrame())
 
 

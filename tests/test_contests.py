@@ -5,7 +5,7 @@ from types import SimpleNamespace
 
 import pandas as pd, pytest, torch
 
-from cfg_course.contests import GRID, Candidate, best_place, candidates, farther, finer, merge_shards, run_shard, tuning_score
+from cfg_course.contests import GRID, Candidate, best_place, candidates, entry_of, farther, finer, merge_shards, run_shard, tuning_score
 from cfg_course.core import InputError, rng
 from cfg_course.data import load_data
 from cfg_course.evidence import fid_line
@@ -417,3 +417,15 @@ def test_regret_is_what_all_images_say_of_the_choice_of_few():
 
 def test_regret_wants_the_images(tmp_path):
     with pytest.raises(SystemExit, match='keep-in'): regret.main(['--keep-in', str(tmp_path/'none')])
+
+
+@pytest.mark.parametrize('model,stage', [('mnist-a', 'chosen'), ('cifar10-16', 'chosen')])
+def test_the_rivals_of_any_line_are_known(model, stage):
+    "Also of those whose sampler has settings of its own, which a table has in another order."
+    args = tool.argparse.Namespace(model=model, stage=stage, results=tool.RESULTS, network=None)
+    args.compare = tool.size_so_far(args)
+    entries, rivals_of = tool.stage_of(args)
+    table = pd.read_csv(tool.out_of(args), dtype=str, keep_default_na=False)
+    lines = table[table.metric == 'fid'].drop_duplicates('candidate').to_dict('records')
+    assert {row['candidate'] for row in lines} == {e.candidate for e in entries}
+    assert all(set(rivals_of(entry_of(row))) == {rival.differs for rival in tool.RIVALS.values()} for row in lines)

@@ -118,6 +118,10 @@ def test_a_round_joins_tables_that_are_there(rehearsed, tmp_path_factory):
     assert 'cfg, digits fid' in refused('join', ours, '--from', rehearsed)
     rows.assign(seed='5').to_csv(table, index=False)
     assert 'other settings' in refused('join', ours, '--from', rehearsed)
+    rows[rows.candidate != 'cfg'].to_csv(table, index=False)
+    assert 'plain guidance in both rounds' in refused('join', ours, '--from', rehearsed)
+    rows.assign(samples=rows.samples.mask(rows.candidate != 'cfg', '7')).to_csv(table, index=False)
+    assert 'images and seeds' in refused('join', ours, '--from', rehearsed)
     table.write_text(kept[0])
     for key, value in (('protocol', 1), ('batch_size', 7), ('reference', {'digits': 'others'}), ('weights', {'digits': 'other'})):
         made = json.loads(kept[1])

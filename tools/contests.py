@@ -34,7 +34,7 @@ import torch
 from cfg_course.contests import POPULAR, ROW, Bench, Candidate, Entry, Rivals, Round, asks_gradient, candidates, enter, farther
 from cfg_course.contests import entry_of, felt_of, find_points, finer, fitted, hours_of, merge_shards, no_rivals, read_part, redo
 from cfg_course.contests import run_shard, shard_of
-from cfg_course.contests import judged, tuned
+from cfg_course.contests import judged, name_of, tuned
 from cfg_course.core import InputError, check, to_float, write_json, write_results
 from cfg_course.data import load_data
 from cfg_course.denoisers import find_model
@@ -228,11 +228,11 @@ def against_plain(
     plain = {}
     for entries in groups.values():
         first = next(e for e in entries if e.candidate == 'cfg')
-        plain |= dict.fromkeys(entries, first)
+        plain |= dict.fromkeys(map(name_of, entries), first)
     def rivals_of(
         entry:Entry, # of the stage
     )->Rivals: # two
-        rival = plain[entry]
+        rival = plain[name_of(entry)] # a line of a table has its sampler's settings in another order
         steps = {RIVALS['evaluations'].differs: steps_of(rival), RIVALS['steps'].differs: steps_of(entry)}
         return {name: plain_like(entry, rival, k) for name, k in steps.items()}
     return rivals_of
@@ -388,8 +388,11 @@ def check_plain(
         plain = [row for row in rows if row['candidate'] == 'cfg' and row['value']]
         return {tuple(v for k, v in row.items() if k not in ('value', 'low', 'high')): row for row in plain}
     own, other = lines_of(mine), lines_of(theirs)
+    check(own, f'{path.name}, cfg', 'no rows of one\'s own', 'plain guidance in both rounds')
     others = len(own.keys() - other.keys())
     check(not others, f'{path.name}, cfg', f'{others} rows of other settings', 'the settings of the table')
+    sizes = [{(row['samples'], row['seed']) for row in rows} for rows in (mine, theirs)]
+    check(sizes[0] <= sizes[1], f'{path.name}, images and seeds', sorted(sizes[0]), f'those of the table: {sorted(sizes[1])}')
     for key, row in own.items():
         a, b, low, high = (float(o) for o in (row['value'], other[key]['value'], row['low'], row['high']))
         near = abs(a - b) <= CLOSE*(high - low) + 1e-4*abs(b)
