@@ -101,6 +101,12 @@ def test_a_round_joins_tables_that_are_there(rehearsed, tmp_path_factory):
     assert found.equals(want) and list(found.index) == ['halved', 'rescale']
     go('join', ours, '--from', rehearsed) # twice is once
     assert sorted((ours/'contest_digits_first.csv').read_text().splitlines()) == sorted((both/'contest_digits_first.csv').read_text().splitlines())
+    # A stage in which the others had nothing to try has no table: it is made
+    later = [folder/f'contest_digits_farther1{suffix}' for folder in (rehearsed, ours) for suffix in ('.csv', '.json')]
+    for suffix, path in zip(('.csv', '.json'), later): path.write_bytes((rehearsed/f'contest_digits_first{suffix}').read_bytes())
+    go('join', ours, '--from', rehearsed)
+    assert [p.read_bytes() for p in later[:2]] == [p.read_bytes() for p in later[2:]]
+    for path in later: path.unlink()
     # Refused, with one line, and nothing is written
     before = {p: p.read_bytes() for p in ours.iterdir()}
     def refused(*words):

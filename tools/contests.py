@@ -388,7 +388,7 @@ def check_plain(
         plain = [row for row in rows if row['candidate'] == 'cfg' and row['value']]
         return {tuple(v for k, v in row.items() if k not in ('value', 'low', 'high')): row for row in plain}
     own, other = lines_of(mine), lines_of(theirs)
-    check(own, f'{path.name}, cfg', 'no rows of one\'s own', 'plain guidance in both rounds')
+    check(own or not other, f'{path.name}, cfg', 'no rows of one\'s own', 'plain guidance in both rounds')
     others = len(own.keys() - other.keys())
     check(not others, f'{path.name}, cfg', f'{others} rows of other settings', 'the settings of the table')
     sizes = [{(row['samples'], row['seed']) for row in rows} for rows in (mine, theirs)]
@@ -399,11 +399,23 @@ def check_plain(
         check(near, f'{path.name}, cfg, {row["judge"]} {row["metric"]}', a, f'{b}, as in the table')
 
 
+def is_new(
+    path:Path, # of a table
+)->bool: # nobody had anything to try in this stage so far
+    "A stage that tunes, after the first, has no table where every optimum had neighbours already."
+    later = path.stem.rpartition('_')[2] in TUNING[1:]
+    return later and not path.is_file()
+
+
 def check_tables(
+    args:argparse.Namespace, # of the command line
     path:Path, # of a table
     source:Path, # the same table of one's own round
 )->None:
     "Refuse two tables that cannot be joined."
+    if is_new(path):
+        first = table_of(args.model, TUNING[0], args.results)
+        return check_joinable(path, read_part(source)[1]['config'], read_part(first)[1]['config'])
     check(path.is_file(), 'results', str(path), 'a table that is there, to which to add')
     (mine, my_note), (theirs, note) = read_part(source), read_part(path)
     check_joinable(path, my_note['config'], note['config'])
@@ -415,6 +427,10 @@ def join_table(
     source:Path, # the same table of one's own round
 )->set[str]: # names of the techniques that are new
     "Add the lines of techniques that a table lacks."
+    if is_new(path):
+        for suffix in '.csv', '.json':
+            path.with_suffix(suffix).write_bytes(source.with_suffix(suffix).read_bytes())
+        return {row['candidate'] for row in read_part(path)[0]}
     (mine, my_note), (theirs, note) = read_part(source), read_part(path)
     known = {row['candidate'] for row in theirs}
     new = [row for row in mine if row['candidate'] not in known]
@@ -438,7 +454,7 @@ def join_rounds(
     there = [pair for pair in pairs if pair[1].is_file()]
     check(there, '--from', str(args.source), f'a folder with {pairs[0][1].name}')
     for path, source in there: # all are looked at before one is written
-        check_tables(path, source)
+        check_tables(args, path, source)
     plans = [json.loads(plan_path(args.model, folder).read_text()) for folder in folders]
     known = {c['name'] for c in plans[0]['candidates']}
     more = [c for c in plans[1]['candidates'] if c['name'] not in known]
