@@ -197,15 +197,15 @@ def of_the_techniques():
     assert unguided.div(digits.tables.values().loc[first]).sub(1).abs().max() < .02, 'the page says that it led without guidance too'
     yield from of_the_interval(digits)
     photos = said_of('cifar10-16')
-    assert photos.counts['better'] == 0 and photos.counts['worse'] == 2
+    assert photos.counts['better'] == 0
     away = photos.tables.last_gains().query('candidate == @leader')
     assert (away.low > 0).any() and (away.high < 0).any(), 'judges contradict each other'
     assert photos.verdict(leader)[0] == 'undecided'
-    yield f'of {sum(photos.counts.values())} techniques {photos.counts["undecided"]} are undecided, the winner too, as judges contradict each other, and two are worse'
+    yield f'There none of {sum(photos.counts.values())} techniques is better, and {photos.counts["worse"]} are worse. On the winner judges contradict each other.'
     ours, theirs = digits.tables.values(), photos.tables.values()
     both = theirs.index.intersection(ours.index)
     like = [kendall(ours.loc[both, a], theirs.loc[both, b]) for a, b in zip(ours, theirs)]
-    assert sum(tau < .1 for tau in like) == 2, 'two of three judges'
+    yield f"Kendall's τ (1 for the same order, 0 for none) is {min(like):.2f} to {max(like):.2f}, depending on the judge"
     yield from re.findall(r'\[[^\]]+\]\(\d\d[a-z]?_\w+\.ipynb(?:#[\w-]+)?\)', TEXT)
 
 
