@@ -41,6 +41,7 @@ FILES = { # file without its ending, or a pattern -> what makes it, what it has
     'metrics_calibration': ('19_metrics', 'metrics of real images against real images: floors, by number of images'),
     'interval_coverage': ('19_metrics', 'how often the intervals of metrics hold the mean of fresh sets'),
     'evidence_coverage': ('19a_evidence', 'how often the intervals of chapter 19a hold the mean of fresh sets, those of differences too'),
+    'evidence_coverage_1000': ('19a_evidence', 'the same for sets of 1,000 images, fewer of them'),
     'evidence_floor': ('19a_evidence', 'FID of real images under six judges, and its value for infinitely many'),
     'evidence_judges': ('19a_evidence', 'how well each judge tells damaged images from sound ones'),
     'digits_sweep': ('20_sweeps', '8x8 digits by scale, all metrics'),
