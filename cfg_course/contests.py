@@ -600,10 +600,11 @@ def merge_shards(
     missing = [path.name for i, path in absent if config is None or shard_of(config['plan'], (i, parts))]
     check(not missing, 'shards', ', '.join(missing), 'files that are there')
     begun = [begun_part(path, config) for path in paths]
-    times = Counter(key for part, _ in begun for key in by_setting(part))
+    drawn = [by_setting(part) for part, _ in begun]
+    times = Counter(key for part in drawn for key in part)
     twice = [' '.join(key) for key, n in times.items() if n > 1]
     check(not twice, 'shards', ', '.join(twice[:5]), 'parts that share no setting')
-    rows = by_setting(row for part, _ in begun for row in part)
+    rows = {key: own for part in drawn for key, own in part.items()}
     lacking = [' '.join(key) for key in lacking_of(config['plan'], rows)]
     wanted = f'all settings of the plan; {len(lacking)} are not drawn yet'
     check(so_far or not lacking, 'shards', ', '.join(lacking[:5]), wanted)
