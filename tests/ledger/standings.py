@@ -11,19 +11,27 @@ NONE = pd.DataFrame(columns=['candidate', 'strength', 'seed', 'judge', 'metric',
 
 def rows(*found):
     "Rows of a table, from (candidate, strength, judge, metric, value)."
-    return pd.DataFrame(found, columns=['candidate', 'strength', 'judge', 'metric', 'value']).assign(seed=0)
+    return pd.DataFrame(found, columns=['candidate', 'strength', 'judge', 'metric', 'value']).assign(seed=0, samples=1000)
 
 
-@row('eq-standings-gain', cell='20bc0010', tolerance=1e-10, mutant="a share of the technique's own FID")
+@row('eq-standings-gain', cell='20bc0010', tolerance=1e-10, mutant="a share of the technique's own FID, its ends as if plain guidance's were exact")
 def gain(t):
-    "100 (F_0 - F)/F_0 per cent, from the table of differences."
+    "100 (F_0 - F)/F_0 per cent, from the table of differences; its ends from the error of log(F/F_0)."
     for judge in 'ab':
         plain, own = t.number('F_0', .5, 20), t.number('F', .5, 20)
+        plain_error, own_error = .04*plain, .05*own
+        covariance = t.number('correlation', 0, .9)*plain_error*own_error
+        error = (plain_error**2 + own_error**2 - 2*covariance)**.5
         chosen = rows(('cfg', 1.5, judge, 'fid', plain), ('new', 1.5, judge, 'fid', own))
-        away = pd.DataFrame([dict(candidate='new', judge=judge, metric='fid', difference=own - plain, low=own - plain - 1, high=own - plain + 2)])
+        half = 1.96*pd.Series([plain_error, own_error])
+        chosen = chosen.assign(low=chosen.value - half, high=chosen.value + half)
+        away = pd.DataFrame([dict(candidate='new', judge=judge, metric='fid', difference=own - plain, error=error)])
         found = Standings(chosen, chosen, dict(evaluations=away), {}, NONE).gains().iloc[0]
         yield found.gain, 100*(plain - own)/plain, 100*(plain - own)/own
-        yield found.low, 100*(plain - own - 2)/plain, 100*(plain - own + 1)/plain
+        spread = ((own_error/own)**2 + (plain_error/plain)**2 - 2*covariance/(own*plain))**.5
+        without = error/own # as if the FID of plain guidance were exact
+        for end, sign in ((found.low, 1), (found.high, -1)):
+            yield end, 100*(1 - own/plain*math.exp(sign*1.96*spread)), 100*(1 - own/plain*math.exp(sign*1.96*without))
 
 
 @row('eq-standings-dose', cell='20bc0013', tolerance=1e-10, mutant='plain guidance at the nearest scale that was tried')
