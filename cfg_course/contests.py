@@ -403,11 +403,11 @@ def rival_rows(
 def rows_of(
     entry:Entry, # a setting
     drawn:Drawn, # what came of it
-    judges:dict[str, Yardstick], # by name
+    measured:tuple[All, Omitted], # of `felt_of`
     others:dict[str, All], # name of a rival -> its measures
 )->list[dict[str, str]]: # column -> text
     "The rows of a setting: its mean effective scale, all metrics under every judge, and their differences from rivals."
-    felt, omitted = felt_of(drawn, judges)
+    felt, omitted = measured
     rows = [dict(judge='', metric='effective_scale', **estimate_text(*drawn.effective))]
     rows += own_rows(felt, omitted)
     for name, other in others.items():
@@ -507,13 +507,16 @@ class Bench(NamedTuple):
     )->list[dict[str, str]]: # column -> text; none but in the first process
         "Draw and measure a setting."
         drawn = self.images(entry)
-        pictures = {other: self.images(other) for other in rivals.values() if other not in known}
+        pictures = {other: self.images(other) for other in rivals.values() if other not in {entry, *known}}
         if not self.acc.is_main_process:
             return []
+        measured = felt_of(drawn, self.judges)
+        if entry in rivals.values(): # plain guidance is compared with itself
+            known[entry] = measured[0]
         for other, theirs in pictures.items():
             known[other] = felt_of(theirs, self.judges)[0]
         others = {name: known[other] for name, other in rivals.items()}
-        return rows_of(entry, drawn, self.judges, others)
+        return rows_of(entry, drawn, measured, others)
 
 # %% ../nbs/20a_contests.ipynb #20ac001e
 def no_rivals(

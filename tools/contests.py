@@ -14,7 +14,7 @@
 Stages that tune: first, farther1, farther2, farther3, finer. Stages that compare, each with noise of its own:
 chosen (everybody at the strength that was best), second (the 15 best of these and those that people use; with
 --network NAME on another network, at the same strengths), final (the five best and those that people use, at 24, 48
-and 96 evaluations).
+and 96 evaluations), full (the five best and plain guidance, with many images).
 Every stage reads the tables of the ones before. `cost` says what a stage would cost. Everything resumes: a part goes
 on where it was, and where its own table is gone, from what the table of the whole stage has (`merge --so-far`).
 Tables: nbs/results/contest_MODEL_STAGE.csv; images: --keep-in.
@@ -46,13 +46,15 @@ from cfg_course.sweeps import Drawn, Yardstick, find_guidance, find_images, fing
 from cfg_course.training import make_accelerator
 
 RESULTS = Path(__file__).resolve().parents[1]/'nbs'/'results'
-SEEDS = dict(chosen=(1,), second=(2, 3, 4, 5), final=(6, 7, 8, 9)) # of the stages that compare
-SIZES = dict(chosen=1000, second=1000, final=1000) # images of a setting and seed in them
+SEEDS = dict(chosen=(1,), second=(2, 3, 4, 5), final=(6, 7, 8, 9), full=(10, 11, 12, 13)) # of the stages that compare
+SIZES = dict(chosen=1000, second=1000, final=1000, full=5000) # images of a setting and seed in them
 STAGES = *TUNING, *SEEDS
-LEFT = dict(second=15, final=5) # the best of the stage before who go on, beside those that people use
+LEFT = dict(second=15, final=5, full=5) # the best of the stage before who go on
+BESIDE = dict(second=POPULAR, final=POPULAR, full=('cfg',)) # who goes on whether or not it is among them
 LEAST = 250 # images of a setting: FID compares 128 features
 QUICK = 'fid', 'accuracy', 'class_std' # what tuning looks at
 METRICS = tuple(usual_measures())
+DEAR = 'kid', 'recall', 'coverage' # every image with every other one: left out where there are many
 JOINED = 'fid', 'fid_infinite' # of the images of all seeds together
 FOR_EACH_FEATURE = 8 # images from which FID can be extrapolated: twice as many in each of four parts as there are features
 
@@ -150,7 +152,7 @@ def taking_part(
     league = {c.name for c in everybody if c.league == 'one'}
     one = [name for name in scores_of(read_rows([path])).sort_values('score').candidate if name in league]
     best = one[:LEFT[args.stage]]
-    wanted = {*best, *POPULAR}
+    wanted = {*best, *BESIDE[args.stage]}
     return [c for c in everybody if c.name in wanted]
 
 
@@ -265,6 +267,8 @@ def judges_of(
     names = args.judges or judge_names(meta['data'], meta['shape'])
     how = dict(reference=args.reference, data_dir=args.data_dir, shape=meta['shape'], split=args.real)
     metrics = QUICK if args.stage in TUNING else METRICS
+    if args.stage == 'full':
+        metrics = tuple(m for m in METRICS if m not in DEAR)
     return {name: make_yardstick(meta['data'], metrics, name, **how) for name in names}
 
 
