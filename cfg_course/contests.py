@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 __all__ = ['GRID', 'FRACTIONS', 'PULLS', 'KNOBS', 'GIVEN', 'SEVERAL', 'OUT', 'POPULAR', 'Candidate', 'candidates', 'Counts',
            'count_techniques', 'Round', 'particles_of', 'fitted', 'enter', 'tuning_score', 'best_place', 'rounded',
            'farther', 'between', 'tuned', 'finer', 'Entry', 'find_points', 'shard_of', 'no_rivals', 'run_shard',
-           'lacking_of', 'blocks_of', 'whole_blocks', 'merge_shards', 'entry_of', 'redo', 'seed_means',
+           'lacking_of', 'blocks_of', 'whole_blocks', 'merge_shards', 'entry_of', 'redo', 'errors_of', 'seed_means',
            'differences_from', 'judged', 'hours_of', 'asks_gradient']
 
 # %% ../nbs/20a_contests.ipynb #20ac0009
@@ -645,12 +645,18 @@ def redo(
     return found[wanted]
 
 # %% ../nbs/20a_contests.ipynb #20ac0032
+def errors_of(
+    rows:pd.DataFrame, # low, high: ends of intervals of 95 %
+)->pd.Series: # in the same order
+    "The standard errors that intervals were made from."
+    return (rows.high - rows.low)/(2*1.96)
+
 def seed_means(
     rows:pd.DataFrame, # candidate, judge, metric, seed, value, low, high; networks of a seed share its noise
 )->pd.DataFrame: # (candidate, judge, metric) -> value, error
     "Means over seeds and networks, with standard errors; a seed without a value is left out."
     names = ['candidate', 'judge', 'metric']
-    cells = rows.assign(error=(rows.high - rows.low)/3.92)
+    cells = rows.assign(error=errors_of(rows))
     seeds = cells.groupby([*names, 'seed'], sort=False)[['value', 'error']].mean()
     squared = seeds.assign(squared=seeds.error.pow(2)).groupby(names, sort=False)
     sums = squared.agg(value=('value', 'mean'), squared=('squared', 'sum'), seeds=('value', 'count'))

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from .catalogue import list_families
-from .contests import judged, seed_means, tuned, tuning_score
+from .contests import errors_of, judged, seed_means, tuned, tuning_score
 from .core import check, optional, read_results
 from .evidence import holm
 from .evidence import verdict as word_of
@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 __all__ = ['FORMS', 'PLAIN', 'PLAIN_TITLES', 'TUNING', 'UNKNOWN', 'PLACES', 'RIVALS', 'NETWORKS', 'BUDGETS', 'title_of',
            'markdown_title', 'scores_of', 'Rival', 'signed', 'shares_of', 'unsure_of', 'gains_from', 'split_gain',
            'least_of', 'Second', 'second_of', 'renewed', 'Standings', 'table_of', 'read_rows', 'of_model',
-           'read_second', 'budget_of', 'read_finals', 'read_limits', 'read_judged', 'read_standings', 'all_standings',
-           'better_at', 'same_dose']
+           'read_second', 'read_full', 'budget_of', 'read_finals', 'read_limits', 'read_judged', 'read_standings',
+           'all_standings', 'better_at', 'same_dose']
 
 # %% ../nbs/20b_standings.ipynb #20bc0008
 FORMS = { # what stands behind the comma of a name -> in words
@@ -143,7 +143,7 @@ def least_of(
     return least.sort_values(ascending=False)
 
 class Second(NamedTuple):
-    "A later round: new noise and, where there are any, other networks. The finals have one for each budget."
+    "A later round: new noise and, where there are any, other networks. The finals have one for each number of evaluations."
     rows:pd.DataFrame # of all networks; column `model` says which
     differences:dict[str, pd.DataFrame] # of `RIVALS` -> as in `Standings`, mean over networks and seeds
     verdicts:dict[str, pd.DataFrame] # of `RIVALS` -> as in `Standings`
@@ -177,11 +177,11 @@ class Second(NamedTuple):
             metric:str, # of the table
         )->pd.DataFrame: # value, error
             rows = self.rows[self.rows.metric == metric].set_index(cell)
-            return rows.assign(error=(rows.high - rows.low)/3.92)[['value', 'error']]
+            return rows.assign(error=errors_of(rows))[['value', 'error']]
         own, less = of('fid'), of(f'fid - {RIVALS["evaluations"].differs}').rename(columns=dict(value='difference'))
         less = less[less.index.isin(own.index)]
         found = shares_of(own.reindex(less.index), less, unsure_of(own).reindex(less.index))
-        return found.assign(error=(found.high - found.low)/3.92)[['gain', 'error']].reset_index()
+        return found.assign(error=errors_of(found))[['gain', 'error']].reset_index()
 
     def seed_ratios(self,
         model:str, # a network with several seeds
@@ -189,7 +189,7 @@ class Second(NamedTuple):
         "How much differences from plain guidance vary over seeds: variance, as a multiple of what intervals claim."
         own = self.rows[(self.rows.model == model) & (self.rows.candidate != PLAIN)]
         away = own[own.metric == f'fid - {RIVALS["evaluations"].differs}']
-        claimed = ((away.high - away.low)/(2*1.96))**2
+        claimed = errors_of(away)**2
         each = away.assign(claimed=claimed).groupby(['candidate', 'judge'])
         return each.value.var()/each.claimed.mean()
 
@@ -203,7 +203,7 @@ class Second(NamedTuple):
         return optional('pandas').DataFrame(found).T
 
 def second_of(
-    rows:pd.DataFrame, # of round 2, or of the finals at one budget
+    rows:pd.DataFrame, # of round 2, of the finals at one budget, or of the finals in full
 )->Second: # with differences and verdicts
     "What the rows of a later round say, Holm's correction over those who take part in it."
     leagues = dict.fromkeys(rows.candidate, 'one')
@@ -230,10 +230,19 @@ class Standings(NamedTuple):
     exact:pd.DataFrame # candidate, strength, seed, measure, value
     second:Second|None=None # nothing where it is not drawn yet
     final:Second|None=None # the finals, with as many evaluations as everybody had; nothing where they are not drawn yet
+    full:Second|None=None # the finals in full: fewer techniques, more images; nothing where they are not drawn yet
 
     def later(self)->list[Second]: # in their order
         "The rounds after the one in which everybody was compared."
-        return [drawn for drawn in (self.second, self.final) if drawn is not None]
+        return [drawn for drawn in (self.second, self.final, self.full) if drawn is not None]
+
+    def until(self,
+        stage:str, # chosen, second or final
+    )->Standings: # the same without later rounds
+        "What was known after a round."
+        rounds = 'second', 'final', 'full'
+        drawn = rounds.index(stage) + 1 if stage in rounds else 0
+        return self._replace(**dict.fromkeys(rounds[drawn:]))
 
     def scores(self)->pd.DataFrame: # candidate, strength, score
         "Mean over the judges of the logarithm of FID, at every strength that was tried."
@@ -275,10 +284,11 @@ class Standings(NamedTuple):
     def last_differences(self,
         rival:str='evaluations', # of `RIVALS`
     )->pd.DataFrame: # candidate, judge, metric, difference, error, low, high, p
-        "The difference under each judge, from the last round in which a technique took part."
+        "The difference under each judge, from the last round in which a technique was measured so."
         found = self.differences[rival]
-        for drawn in self.later():
-            found = renewed(found, drawn.differences[rival])
+        for drawn in self.later(): # not every round has every measure
+            both = optional('pandas').concat([drawn.differences[rival], found])
+            found = both.drop_duplicates(['candidate', 'judge', 'metric'], ignore_index=True)
         return found
 
     def leaders(self)->pd.Series: # candidate -> gain in per cent under the least favourable judge, highest first
@@ -365,6 +375,14 @@ def read_second(
     rows = optional('pandas').concat(there, ignore_index=True)
     return second_of(rows)
 
+def read_full(
+    model:str, # that was tuned
+    folder:Path|str='results', # of the tables
+)->Second|None: # nothing where they are not drawn yet
+    "Read the finals in full: those few that are drawn with many images."
+    rows = of_model(read_rows([table_of(model, 'full', folder)]), model)
+    return second_of(rows) if len(rows) else None
+
 BUDGETS = 24., 48., 96. # network evaluations of an image, in the finals; everybody had as many as the first says
 
 def budget_of(
@@ -394,7 +412,7 @@ def read_limits(
     "FID of the joined seeds of a stage with infinitely many images, and the gain, with its interval of 95 %."
     rows = read_results(table_of(model, f'{stage}_infinite', folder), dict(model=model, stage=stage))
     rows = rows[rows.metric == 'fid_infinite'].set_index(['candidate', 'rival', 'evaluations', 'judge'])
-    own = rows.assign(error=(rows.high - rows.low)/3.92)[['value', 'error']]
+    own = rows.assign(error=errors_of(rows))[['value', 'error']]
     facts = rows[['samples', 'value', 'difference', 'error', 'p']]
     return facts.join(shares_of(own, rows[['difference', 'error']], unsure_of(own))).reset_index()
 
@@ -423,7 +441,7 @@ def read_standings(
         check(not others, f'{model}, verdicts', sorted(others), 'those of everybody who is compared')
     exact = read_rows([table_of(model, 'chosen_exact', folder)])
     final = read_finals(model, folder, BUDGETS[:1]).get(BUDGETS[0])
-    found = Standings(tuning, chosen, differences, verdicts, exact, read_second(model, folder), final)
+    found = Standings(tuning, chosen, differences, verdicts, exact, read_second(model, folder), final, read_full(model, folder))
     there = len(found.tuning) or len(found.chosen)
     check(there, 'contest', f'{model} in {folder}', f'a folder with {table_of(model, TUNING[0], folder).name}')
     return found

@@ -492,8 +492,8 @@ def test_who_was_drawn_again(which, tmp_path):
     found, tables = NOW['again'][which.name], read_standings(which.model, compare.RESULTS)
     section = TEXT[TEXT.index('<!-- begin again -->'):TEXT.index('<!-- end again -->')]
     assert (f'**{which.title}:** nobody was drawn again' in section) == (found == {}) == (tables.later() == [])
-    assert list(found) == [name for name, there in (('final', tables.final), ('second', tables.second)) if there]
-    rounds = dict(final=(tables, tables.final), second=(tables._replace(final=None), tables.second))
+    assert list(found) == [name for name in ('full', 'final', 'second') if getattr(tables, name)]
+    rounds = {name: (tables.until(name), getattr(tables, name)) for name in found}
     for name, own in found.items():
         until, drawn = rounds[name]
         names = [row['name'] for row in own['techniques']]

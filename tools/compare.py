@@ -45,7 +45,7 @@ RESULTS, OUT, PAGE = NBS/'results', NBS/'compare', NBS/'compare.qmd'
 LIMIT = 2_500_000 # bytes of all pictures
 NOISES = 2 # pictures of a class
 DIGITS = 4 # of a number
-LATER = 'second', 'final' # stages in which a few are drawn again
+LATER = 'second', 'final', 'full' # stages in which a few are drawn again
 
 
 class Set(NamedTuple):
@@ -821,9 +821,8 @@ def drawn_again(
     if not any(table_of(which.model, stage, results).is_file() for stage in LATER):
         return {}
     tables = read_standings(which.model, results)
-    until = dict(final=tables, second=tables._replace(final=None))
-    rounds = dict(final=tables.final, second=tables.second)
-    return {name: round_of(drawn, {r.name: until[name].words(r.name) for r in RIVALS})
+    rounds = {name: getattr(tables, name) for name in reversed(LATER)}
+    return {name: round_of(drawn, {r.name: tables.until(name).words(r.name) for r in RIVALS})
             for name, drawn in rounds.items() if drawn is not None}
 
 
@@ -1056,7 +1055,7 @@ def again_row(
     return '| ' + ' | '.join(cells) + ' |'
 
 
-ROUNDS = dict(final='the finals', second='round 2') # name -> in words
+ROUNDS = dict(full='the finals in full', final='the finals', second='round 2') # name -> in words
 
 
 def round_words(

@@ -47,7 +47,7 @@ from cfg_course.training import make_accelerator
 
 RESULTS = Path(__file__).resolve().parents[1]/'nbs'/'results'
 SEEDS = dict(chosen=(1,), second=(2, 3, 4, 5), final=(6, 7, 8, 9), full=(10, 11, 12, 13)) # of the stages that compare
-SIZES = dict(chosen=1000, second=1000, final=1000, full=5000) # images of a setting and seed in them
+SIZES = dict(chosen=1000, second=1000, final=1000, full=10_000) # images of a setting and seed in them
 STAGES = *TUNING, *SEEDS
 LEFT = dict(second=15, final=5, full=5) # the best of the stage before who go on
 BESIDE = dict(second=POPULAR, final=POPULAR, full=('cfg',)) # who goes on whether or not it is among them

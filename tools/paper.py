@@ -950,7 +950,7 @@ def of_second(
     "What other noise and other networks say."
     files = 'contest_mnist-a_second.csv (and mnist-b, mnist-c)'
     second = tables.second
-    until = tables._replace(final=None) # as the words were before the finals
+    until = tables.until('second') # as the words were before the finals
     rows, words = second.rows, until.together()
     words = words[words.candidate.isin(rows.candidate)]
     n.say('secondSets', Fact(len(rows[['model', 'seed']].drop_duplicates()), f'{files}: pairs of model and seed'), 'd')
