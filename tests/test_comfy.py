@@ -642,7 +642,7 @@ def test_what_a_lambda_is_worth():
 def test_published_values_are_the_same_on_every_page():
     for page in ('17_rules', '32_choice', '41c_comfy'):
         text = '\n'.join(src(c) for c in cells(ROOT/'nbs'/f'{page}.ipynb') if c['cell_type'] == 'markdown')
-        for value in ('`phi` = `0.7`', '`7.5`', '`eta` = `0`, `threshold` = `15`, `momentum` = `-0.5`', '`5.42` to `0.28`', 'not on SDXL' if page != '32_choice' else 'no evidence for SDXL'):
+        for value in ('`phi=0.7`', '`7.5`', '`eta=0`, `threshold=15`, `momentum=-0.5`', '`5.42` to `0.28`', 'not on SDXL' if page != '32_choice' else 'no evidence for SDXL'):
             assert value in text, (page, value)
 
 
