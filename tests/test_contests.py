@@ -5,6 +5,7 @@ from types import SimpleNamespace
 
 import pandas as pd, pytest, torch
 
+from cfg_course import contests
 from cfg_course.contests import GRID, Candidate, best_place, candidates, entry_of, farther, finer, merge_shards, run_shard, tuning_score
 from cfg_course.core import InputError, rng
 from cfg_course.data import load_data
@@ -239,6 +240,19 @@ def test_a_head_belongs_to_its_network(capsys):
 def two_seeds(model='digits'):
     sampling = ('sampler', 'dpmpp'), ('steps', 3)
     return [tool.Entry(f'cfg{s}', s, Point(model, 'cfg', s, sampling=sampling, num=20, seed=seed)) for seed in (0, 1) for s in (1., 2., 3.)]
+
+
+def test_plain_guidance_is_measured_once(tmp_path, monkeypatch):
+    "It takes part, and everybody is compared with it, itself too: its measures are found once in a part of a round."
+    measured, feel = [], contests.felt_of
+    monkeypatch.setattr(contests, 'felt_of', lambda drawn, *more: measured.append(drawn) or feel(drawn, *more))
+    entries, judges = two_seeds()[:3], {'digits': make_yardstick('digits', ('accuracy', 'class_std'), 'digits')}
+    for part, wanted in (((1, 1), 3), ((2, 2), 2)): # the second of two parts has one technique and needs plain guidance for it
+        measured.clear()
+        rows = run_shard(entries, judges, tmp_path/f'{part[1]}.csv', part, device='cpu', rivals_of=lambda entry: dict(plain=entries[0]))
+        assert len(measured) == wanted
+        away = {r['candidate']: float(r['value']) for r in rows if r['metric'] == 'class_std - plain'}
+        assert away.pop('cfg1.0', 0.) == 0. and all(away.values())
 
 
 def test_a_round_goes_on_from_its_table(tmp_path):

@@ -63,6 +63,16 @@ def felt_of(statistic, x, omitted):
     return Felt(statistic(x), effect, others.view(omitted.kept.shape[:2]))
 
 
+@pytest.mark.parametrize('each', [5, 9, 10, 25])
+def test_a_small_class_takes_nothing_off_an_error(each):
+    "Groups of classes with fewer images than groups are uneven, so that what is counted twice is not known from them."
+    x, y = torch.randn(4*each, generator=rng(each), dtype=torch.float64), torch.arange(4*each) % 4
+    omitted = leave_out(y, 2)
+    felt = felt_of(lambda v: v.mean().square().item(), x - x.mean(), omitted) # near zero the square is all of second order
+    whole = stratified_error(felt.effect, y)
+    assert error_of(felt, omitted) == pytest.approx(whole) if each < 10 else error_of(felt, omitted) < .9*whole
+
+
 @pytest.mark.parametrize('n', [20, 40, 43])
 def test_a_mean_has_no_second_order(n):
     x, y = torch.randn(n, generator=rng(n), dtype=torch.float64), torch.arange(n) % 2
