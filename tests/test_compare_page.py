@@ -742,6 +742,20 @@ def test_the_front_is_the_front():
 
 
 @needs_node
+def test_what_is_far_from_the_rest_is_left_out():
+    "By the definition, on either axis; a cost that most have makes nobody far."
+    rng = random.Random(3)
+    points = [dict(name=str(k), x=[rng.gauss(0, 1)], y=[rng.gauss(5, .1)]) for k in range(41)]
+    points += [dict(name='left', x=[-40], y=[5]), dict(name='high', x=[0], y=[9]), dict(name='both', x=[99], y=[0])]
+    low, high = ([sorted(o[axis][0] for o in points)[round(share*(len(points) - 1))] for axis in 'xy'] for share in (.25, .75))
+    inside = lambda o: all(a - 3*(b - a) <= o[axis][0] <= b + 3*(b - a) for axis, a, b in zip('xy', low, high))
+    found = run_js(f'return C.near({json.dumps(points)})')
+    assert found == [o['name'] for o in points if inside(o)] and not {'left', 'high', 'both'} & set(found) and len(found) > 35
+    same = [dict(o, y=[2 if k % 9 else 8]) for k, o in enumerate(points)]
+    assert {'high'} <= set(run_js(f'return C.near({json.dumps(same)})')) and run_js('return C.near([])') == []
+
+
+@needs_node
 @pytest.mark.parametrize('values', [[1, 2, 3], [5, 5], [.001, 400], [-3, -2.5, 8], [0, 1e-9], [1e6, 2e6], [.93, .97, .95]])
 def test_axes_hold_all_values_and_have_marks(values):
     at, marks, places = run_js(f'const a = C.axis({values}, 50, 650); return [{values}.map(a.at), a.marks, a.marks.map(a.at)]')
@@ -801,7 +815,7 @@ def test_controls_have_words_and_regions_can_be_reached():
     for tag, o in TAGS:
         if tag == 'div' and 'compare-scroll' in (o.get('class') or ''): assert o['tabindex'] == '0' and o['role'] == 'region' and len(o['aria-label']) > 10
         if tag in ('section', 'svg'): assert o['aria-label']
-    assert len(re.findall(r'<label[^>]*>[^<]+<(?:select|input)', RAW)) == len(re.findall(r'<(?:select|input)\b', RAW)) == 13
+    assert len(re.findall(r'<label[^>]*>[^<]+<(?:select|input)', RAW)) == len(re.findall(r'<(?:select|input)\b', RAW)) == 14
     assert len(re.findall(r'aria-live="polite"', RAW)) == 2
 
 

@@ -163,6 +163,16 @@ const Compare = (() => {
     return own.filter(o => !own.some(p => beaten(o, p))).sort((p, q) => p.x[0] - q.x[0]).map(nameOf)
   }
 
+  // Names of the dots that are not far from the rest: on both axes between the quartiles, widened by three times their distance
+  function near(points) {
+    const inside = ['x', 'y'].map(axis => {
+      const values = points.map(o => o[axis][0]).sort((p, q) => p - q), at = share => values[Math.round(share*(values.length - 1))]
+      const [low, high] = [at(.25), at(.75)], more = high > low ? 3*(high - low) : Infinity
+      return o => o[axis][0] >= low - more && o[axis][0] <= high + more
+    })
+    return points.filter(o => inside.every(holds => holds(o))).map(nameOf)
+  }
+
   // Measures that anybody has under the judge, and the two that are shown when nothing else was asked for
   function axesOf(data, state) {
     const known = data.measures.map(nameOf).filter(m => data.techniques.some(o => measured(o, state, setOf(data, state).judges, +state.judge, m)))
@@ -323,14 +333,18 @@ const Compare = (() => {
 
     // The trade-off
     function plot() {
-      const {choice, now} = axesOf(data, state), points = choice.length ? dots(data, state, now) : [], svg = el('svg')
-      el('plot').hidden = points.length < 2
-      if (points.length < 2) return
+      const {choice, now} = axesOf(data, state), whole = choice.length ? dots(data, state, now) : [], svg = el('svg')
+      el('plot').hidden = whole.length < 2
+      if (whole.length < 2) return
+      const close = new Set([...near(whole), data.techniques[0].name, state.a, state.b, tapped]), points = el('far').checked ? whole : whole.filter(o => close.has(o.name))
+      const away = whole.filter(o => !close.has(o.name)).length
+      el('far').parentElement.hidden = !away
+      el('away').textContent = `(${away})`
       for (const [k, part] of ['across', 'up'].entries()) { fill(el(part), choice.map(a => [a, titleOf(a)])); el(part).value = now[k] }
       const width = Math.max(280, svg.clientWidth || 700), height = Math.round(Math.min(460, Math.max(300, .62*width))), box = {left: 68, right: width - 14, top: 12, bottom: height - 42}
       const values = k => points.map(o => o[k][0])
       const across = axis(values('x'), box.left, box.right), up = axis(values('y'), box.bottom, box.top)
-      const scales = {x: across, y: up}, best = front(points, now.map(a => better(data, a)))
+      const scales = {x: across, y: up}, best = front(whole, now.map(a => better(data, a))).filter(n => points.some(p => p.name === n))
       const parts = []
       for (const v of across.marks) parts.push(draw('line', {class: 'grid', x1: across.at(v), x2: across.at(v), y1: box.top, y2: box.bottom}), draw('text', {x: across.at(v), y: box.bottom + 16, 'text-anchor': 'middle'}, tick(v, now[0])))
       for (const v of up.marks) parts.push(draw('line', {class: 'grid', x1: box.left, x2: box.right, y1: up.at(v), y2: up.at(v)}), draw('text', {x: box.left - 6, y: up.at(v) + 4, 'text-anchor': 'end'}, tick(v, now[1])))
@@ -383,6 +397,7 @@ const Compare = (() => {
       if (held) el('svg').querySelector(`.dot[data-name="${CSS.escape(name)}"]`)?.focus()
     }
 
+    el('far').addEventListener('change', plot)
     el('svg').addEventListener('click', e => {
       const frame = el('svg').getBoundingClientRect(), p = nearest(places, e.clientX - frame.left, e.clientY - frame.top, 28)
       if (p) tap(p.name)
@@ -445,7 +460,7 @@ const Compare = (() => {
     }
   }
 
-  return {COLUMNS, usual, asked, address, chosen, turned, spelled, between, says, headOf, front, dots, axesOf, axis, nearest, measured, open}
+  return {COLUMNS, usual, asked, address, chosen, turned, spelled, between, says, headOf, front, near, dots, axesOf, axis, nearest, measured, open}
 })()
 
 if (typeof module !== 'undefined') module.exports = Compare
