@@ -292,9 +292,12 @@ class Standings(NamedTuple):
         return found
 
     def leaders(self)->pd.Series: # candidate -> gain in per cent under the least favourable judge, highest first
-        "Those who took part in the last round, plain guidance aside."
+        "Those who took part in the last round, or in the finals where the best of them were drawn in full; plain guidance aside."
         later = self.later()
-        return later[-1].leaders() if later else least_of(self.gains())
+        gains = self.last_gains()
+        last = later[-1] if later else None
+        left = self.final if last is self.full and self.final else last
+        return least_of(gains if left is None else gains[gains.candidate.isin(left.rows.candidate)])
 
     def together(self,
         rival:str='evaluations', # of `RIVALS`

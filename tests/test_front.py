@@ -29,19 +29,19 @@ def of_the_contest(digits):
     own, best = digits.tables.scores().set_index(['candidate', 'strength']).score, digits.tables.best().score
     assert own['cfg', 2.] - best['cfg'] > best['cfg'] - best.min(), 'choosing the scale matters more than choosing the technique'
     first = digits.tables.leaders().index[0]
-    assert digits.better == [first] and digits.verdict(first)[1] == 'undecided' and digits.judges == 3, 'one passed, with as many evaluations'
-    assert digits.passed() == {24.: [first], 48.: [], 96.: []} and first == 'autoguidance, middle', 'sentence 4 says that it is the one'
-    more = digits.finals[48.].differences['evaluations'].query("candidate == @first and metric == 'fid'")
-    assert not any(digits.passed('steps').values()) and (more.high < 0).sum() == 2, 'sentence 5 says that this is open, and that two of three see it'
+    better = len(digits.better)
+    assert digits.better[0] == first and better > 1 and digits.judges == 3, 'a few passed, with as many evaluations'
+    assert first == 'autoguidance, middle', 'sentence 4 says which is the first'
+    assert digits.passed() == {24.: [first], 48.: [], 96.: [first]}, 'sentence 5 says what is known with more steps'
+    yield f'where one of these {better} proved better with 96 evaluations, and none with 48,'
     nfe = digits.tables.chosen.query("candidate == 'cfg'").nfe.iloc[0]
-    yield f'while only one of {sum(digits.counts.values())} others proved better (one network, {nfe:.0f} evaluations a picture), guiding against a worse network at middle noise levels, whose FID is {digits.final_gain(first)} % lower, depending on who judges.'
+    yield f'of {sum(digits.counts.values())} others {better} proved better (one network, {nfe:.0f} evaluations a picture), most of all guiding against a worse network at middle noise levels, whose FID is {digits.gain(first)} % lower, depending on who judges.'
     yield f'any of the {digits.counts["undecided"]} that [three judges leave undecided]'
     yield f'({digits.counts["worse"]} are worse)'
     side = find_model('cifar10-16')[1]['shape'][-1]
     photos = said_of('cifar10-16')
-    own = photos.tables.last_gains().query('candidate == @first')
-    assert photos.counts['better'] == 0 and (own.low > 0).any() and (own.high < 0).any(), 'sentence 5 says that none is, and that judges contradict each other'
-    yield f'photographs of {side} × {side} pixels, where none of {sum(photos.counts.values())} proved better and judges contradict each other on that one,'
+    assert photos.counts['better'] == 0, 'sentence 5 says that none is'
+    yield f'photographs of {side} × {side} pixels, where none of {sum(photos.counts.values())} proved better,'
 
 
 @cache

@@ -28,7 +28,7 @@ from cfg_course.contests import candidates, tuning_score
 from cfg_course.core import InputError, check, writing
 from cfg_course.evidence import kendall_interval, spearman_interval
 from cfg_course.repair import distinct
-from cfg_course.standings import Second, Standings, read_finals, read_limits, read_second, read_standings, title_of
+from cfg_course.standings import RIVALS, Second, Standings, read_finals, read_limits, read_second, read_standings, title_of
 from cfg_course.sweeps import add_verdicts
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -1016,11 +1016,38 @@ def of_finals(
     n.say('finalFirstLow', Fact(gains['min'][winner], f'{file}: its least gain over judges'), '.0f')
     n.say('finalFirstHigh', Fact(gains['max'][winner], f'{file}: its largest gain over judges'), '.0f')
     n.put('finalFirstHolm', p_in_latex(found.holm[winner]), f'{file}: its p, corrected')
+    then = tables.until('final').together().set_index('candidate')
+    n.put('finalFirstWhole', p_in_latex(then.holm[winner]), f'{file}: its p, corrected over the whole league')
     whole = tables.together()
-    n.put('finalFirstWhole', p_in_latex(whole.set_index('candidate').holm[winner]), f'{file}: its p, corrected over the whole league')
     n.say('lastAll', Fact(len(whole), 'contest_mnist-a_verdicts.csv: rows'), 'd')
     for verdict in ('better', 'worse', 'undecided'):
         n.say(f'last{verdict.title()}', Fact(counted(whole, verdict), f'{file}, and the rounds before it for the others: verdict={verdict}'), 'd')
+
+
+def of_full(
+    tables:Standings, # of MNIST, with the finals in full
+    n:Numbers, # macros
+)->None:
+    "What many images of the best say, on MNIST."
+    file, full = 'contest_mnist-a_full.csv', tables.full
+    names = full.leaders().index
+    n.say('fullAll', Fact(len(names), f'{file}: candidates but plain guidance'), 'd')
+    n.say('fullSamples', Fact(int(full.rows.samples.max()), f'{file}: samples'), ',d')
+    n.say('fullSeeds', Fact(full.rows.seed.nunique(), f'{file}: seed'), 'd')
+    words = {rival: tables.together(rival).set_index('candidate').loc[names] for rival in RIVALS}
+    better = {rival: list(own.index[own.verdict == 'better']) for rival, own in words.items()}
+    for rival, own in better.items():
+        n.say(f'full{rival.title()}', Fact(len(own), f'{file}: verdict=better against as many {rival}, corrected over the whole league'), 'd')
+        n.put(f'full{rival.title()}Who', escaped(' and '.join(map(title_of, own)) or 'none'), f'{file}: the same, by name')
+    first = names[0]
+    gains = full.gains().groupby('candidate').gain.agg(['min', 'max'])
+    n.put('fullFirst', escaped(title_of(first)), f'{file}: the candidate with the largest least gain')
+    n.put('fullFirstWhole', p_in_latex(words['evaluations'].holm[first]), f'{file}: its p, corrected over the whole league')
+    for key, column in (('Low', 'min'), ('High', 'max')):
+        n.say(f'fullFirst{key}', Fact(gains[column][first], f'{file}: {column} over judges of its gain'), '.0f')
+    rest = gains['min'][[name for name in better['evaluations'] if name != first]]
+    for key, value in (('Low', rest.min()), ('High', rest.max())):
+        n.say(f'fullRest{key}', Fact(value, f'{file}: least gain over judges of the others that are better'), '.0f')
 
 
 LIMITS = 'contest_mnist-a_final_infinite.csv'
@@ -1037,13 +1064,10 @@ def of_limits(
     own = {key: part.set_index(['candidate', 'judge']).sort_index() for key, part in rows.groupby(['evaluations', 'rival'])}
     least = own[budgets[0], 'evaluations'].gain.groupby('candidate').min()
     winner = least.drop('cfg').idxmax()
-    for name, key in (('', (budgets[0], 'evaluations')), ('Steps', (budgets[0], 'steps')), ('More', (budgets[1], 'evaluations'))):
+    for name, key in (('', (budgets[0], 'evaluations')), ('More', (budgets[1], 'evaluations'))):
         among = own[key].gain[winner]
         for end, fact in (('Low', among.min()), ('High', among.max())):
             n.say(f'limit{name}{end}', Fact(fact, f'{LIMITS}: gain of {winner} over judges, evaluations={key[0]:g}, rival={key[1]}'), '.0f')
-    steps = own[budgets[0], 'steps'].loc[winner]
-    n.say('limitStepsP', Fact(steps.p[steps.gain.idxmin()], f'{LIMITS}: p of the judge with that gain, rival=steps'), '.2f')
-    n.put('limitMoreP', p_in_latex(own[budgets[1], 'evaluations'].p[winner].max()), f'{LIMITS}: largest p of {winner}, evaluations={budgets[1]:g}')
     own = own[budgets[0], 'evaluations']
     floor = r.table('evidence_floor.csv').set_index('judge').infinite
     lack = own.value['cfg'] - floor[own.value['cfg'].index]
@@ -1074,6 +1098,8 @@ def contests(
         of_second(tables, n)
     if finals:
         of_finals(finals, tables, n)
+    if finals and tables.full:
+        of_full(tables, n)
     flags = {f'contest{MODELS[model].lower()}': is_there for model, is_there in there.items()}
     limits = r.has(LIMITS)
     if limits:
@@ -1081,7 +1107,7 @@ def contests(
     photographs = read_second('cifar10-16', r.folder)
     if photographs:
         of_photographs_again(photographs, n)
-    flags |= dict(contestphotosagain=photographs is not None, contestlimits=limits, contestany=any(there.values()), contestboth=all(there.values()), contestsecond=second, contestfinals=bool(finals))
+    flags |= dict(contestphotosagain=photographs is not None, contestlimits=limits, contestany=any(there.values()), contestboth=all(there.values()), contestsecond=second, contestfinals=bool(finals), contestfull=bool(finals and tables.full))
     return [f'\\newif\\if{name}\\{name}{"true" if on else "false"}' for name, on in flags.items()]
 
 
