@@ -80,6 +80,8 @@ FILES = { # file without its ending, or a pattern -> what makes it, what it has
     'contest_*_regret': ('25_comparison', 'second comparison: how much worse a strength is that few images chose'),
     'contest_*_joint': ('25_comparison', 'second comparison: how much of their noise three networks share'),
     'contest_*_exact': ('25_comparison', 'second comparison: measured in the exact world of pictures'),
+    'contest_*_infinite': ('25_comparison', 'second comparison: FID of all seeds together, extrapolated to infinitely many images'),
+    'contest_*_full': ('25_comparison', 'second comparison: the five best with ten times as many images'),
     'contest_*': ('25_comparison', 'second comparison: a stage, all settings and metrics'),
     'repair_asked*': ('26b_repair_experiments', 'the scale that repairs a network\'s error, by noise level'),
     'repair_best': ('26b_repair_experiments', 'the best scale, and the one that the error asks for'),
