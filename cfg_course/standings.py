@@ -143,7 +143,7 @@ def least_of(
     return least.sort_values(ascending=False)
 
 class Second(NamedTuple):
-    "A later round: new noise and, where there are any, other networks. The finals have one for each number of evaluations."
+    "A later round: new noise and, where there are any, other networks. The finals have one for each budget."
     rows:pd.DataFrame # of all networks; column `model` says which
     differences:dict[str, pd.DataFrame] # of `RIVALS` -> as in `Standings`, mean over networks and seeds
     verdicts:dict[str, pd.DataFrame] # of `RIVALS` -> as in `Standings`
@@ -292,7 +292,7 @@ class Standings(NamedTuple):
         return found
 
     def leaders(self)->pd.Series: # candidate -> gain in per cent under the least favourable judge, highest first
-        "Those who took part in the last round, or in the finals where the best of them were drawn in full; plain guidance aside."
+        "Those in the last round, or in the finals where their best were drawn in full; plain guidance aside."
         later = self.later()
         gains = self.last_gains()
         last = later[-1] if later else None
@@ -444,7 +444,8 @@ def read_standings(
         check(not others, f'{model}, verdicts', sorted(others), 'those of everybody who is compared')
     exact = read_rows([table_of(model, 'chosen_exact', folder)])
     final = read_finals(model, folder, BUDGETS[:1]).get(BUDGETS[0])
-    found = Standings(tuning, chosen, differences, verdicts, exact, read_second(model, folder), final, read_full(model, folder))
+    later = read_second(model, folder), final, read_full(model, folder)
+    found = Standings(tuning, chosen, differences, verdicts, exact, *later)
     there = len(found.tuning) or len(found.chosen)
     check(there, 'contest', f'{model} in {folder}', f'a folder with {table_of(model, TUNING[0], folder).name}')
     return found

@@ -204,15 +204,20 @@ def test_a_table_without_its_size_is_refused(tmp_path, text):
     assert done.returncode == 1 and 'not damaged' in done.stderr and len(done.stderr.strip().splitlines()) == 1
 
 
-def test_second_and_final(measured, chosen):
+def test_second_and_final(measured, chosen, monkeypatch):
     second = tool.stage_of(asked_for(measured, 'second'))[0]
     assert sorted({e.point.seed for e in second}) == [2, 3, 4, 5] and len(second) == 16
     refused = go('cost --stage final', measured)
     assert refused.returncode == 1 and 'contest_digits_second.csv is not' in refused.stderr
     copy = measured/'contest_digits_second.csv'
     chosen.to_csv(copy, index=False)
-    try: final, together = tool.by_budget(asked_for(measured, 'final')), tool.stage_of(asked_for(measured, 'final'))[0]
+    try:
+        final, together = tool.by_budget(asked_for(measured, 'final')), tool.stage_of(asked_for(measured, 'final'))[0]
+        monkeypatch.setitem(tool.LEFT, 'full', 2)
+        full = tool.by_budget(asked_for(measured, 'full'))
     finally: copy.unlink()
+    ranked = [n for n in tool.scores_of(chosen).sort_values('score').candidate if n in ('cfg', 'apg', 'cfgpp', 'cfg+pag')]
+    assert list(full) == [24] and sorted({e.point.seed for e in full[24]}) == [10, 11, 12, 13] and {e.candidate for e in full[24]} == {'cfg', *ranked[:2]}
     assert [len(e) for e in final.values()] == [16]*3
     assert [tool.steps_of(e[0]) for e in final.values()] == [12, 24, 48]
     assert [e.point.seed for e in together] == sorted(4*3*[6, 7, 8, 9]) and {e.candidate for e in together} == {'cfg', 'apg', 'cfgpp', 'cfg+pag'}
@@ -222,6 +227,16 @@ def test_second_and_final(measured, chosen):
     assert {e.point.model for e in tool.stage_of(args)[0]} == {'mnist-b'}
     rivals_of = tool.stage_of(asked_for(measured, 'second'))[1]
     for entry in second: assert {r.point.seed for r in rivals_of(entry).values()} == {entry.point.seed}
+
+
+def test_what_is_dear_is_not_measured_of_many_images(monkeypatch):
+    "Where a stage has ten thousand images, measures that compare each with each other one are left out."
+    asked = {}
+    monkeypatch.setattr(tool, 'make_yardstick', lambda data, metrics, name, **more: asked.setdefault(name, metrics))
+    for stage, wanted in (('first', set(tool.QUICK)), ('final', set(tool.METRICS)), ('full', set(tool.METRICS) - set(tool.DEAR))):
+        asked.clear()
+        tool.judges_of(tool.argparse.Namespace(stage=stage, judges=None, reference=1000, data_dir=None, real='reference'), 'mnist-a')
+        assert len(asked) == 3 and all(set(metrics) == wanted for metrics in asked.values())
 
 
 def test_a_head_belongs_to_its_network(capsys):
