@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 # %% auto #0
-__all__ = ['FORMS', 'PLAIN', 'PLAIN_TITLES', 'TUNING', 'UNKNOWN', 'PLACES', 'RIVALS', 'NETWORKS', 'BUDGETS', 'title_of',
+__all__ = ['FORMS', 'PLAIN', 'PLAIN_TITLES', 'TUNING', 'LATER', 'UNKNOWN', 'PLACES', 'RIVALS', 'NETWORKS', 'BUDGETS', 'title_of',
            'markdown_title', 'scores_of', 'Rival', 'signed', 'shares_of', 'unsure_of', 'gains_from', 'split_gain',
            'least_of', 'Second', 'second_of', 'renewed', 'Standings', 'table_of', 'read_rows', 'of_model',
            'read_second', 'read_full', 'budget_of', 'read_finals', 'read_limits', 'read_judged', 'read_standings',
@@ -71,6 +71,7 @@ def scores_of(
 
 # %% ../nbs/20b_standings.ipynb #20bc000b
 TUNING = 'first', 'farther1', 'farther2', 'farther3', 'finer' # stages that tune
+LATER = 'second', 'final', 'full' # rounds after the one in which everybody is compared, in their order
 UNKNOWN = 'not measured'
 PLACES = dict(digits='mnist-a', photographs='cifar10-16') # in words -> model
 
@@ -234,15 +235,14 @@ class Standings(NamedTuple):
 
     def later(self)->list[Second]: # in their order
         "The rounds after the one in which everybody was compared."
-        return [drawn for drawn in (self.second, self.final, self.full) if drawn is not None]
+        return [drawn for name in LATER if (drawn := getattr(self, name)) is not None]
 
     def until(self,
         stage:str, # chosen, second or final
     )->Standings: # the same without later rounds
         "What was known after a round."
-        rounds = 'second', 'final', 'full'
-        drawn = rounds.index(stage) + 1 if stage in rounds else 0
-        return self._replace(**dict.fromkeys(rounds[drawn:]))
+        known = LATER.index(stage) + 1 if stage in LATER else 0
+        return self._replace(**dict.fromkeys(LATER[known:]))
 
     def scores(self)->pd.DataFrame: # candidate, strength, score
         "Mean over the judges of the logarithm of FID, at every strength that was tried."
@@ -293,11 +293,9 @@ class Standings(NamedTuple):
 
     def leaders(self)->pd.Series: # candidate -> gain in per cent under the least favourable judge, highest first
         "Those in the last round, or in the finals where their best were drawn in full; plain guidance aside."
-        later = self.later()
         gains = self.last_gains()
-        last = later[-1] if later else None
-        left = self.final if last is self.full and self.final else last
-        return least_of(gains if left is None else gains[gains.candidate.isin(left.rows.candidate)])
+        rounds = self.until('final').later() or self.later()
+        return least_of(gains[gains.candidate.isin(rounds[-1].rows.candidate)] if rounds else gains)
 
     def together(self,
         rival:str='evaluations', # of `RIVALS`

@@ -35,7 +35,7 @@ from cfg_course.denoisers import find_model
 from cfg_course.evidence import judge_names
 from cfg_course.metrics import METRICS
 from cfg_course.pictures import MEASURES as EXACT_MEASURES
-from cfg_course.standings import RIVALS as NAMED
+from cfg_course.standings import LATER, RIVALS as NAMED
 from cfg_course.standings import NETWORKS, TUNING, Second, read_standings, scores_of, table_of, title_of
 from cfg_course.sweeps import Point, describe_point, fingerprints, keep_path, kept, labels_of, point_of
 from contests import as_candidate, plan_path
@@ -45,7 +45,6 @@ RESULTS, OUT, PAGE = NBS/'results', NBS/'compare', NBS/'compare.qmd'
 LIMIT = 2_500_000 # bytes of all pictures
 NOISES = 2 # pictures of a class
 DIGITS = 4 # of a number
-LATER = 'second', 'final', 'full' # stages in which a few are drawn again
 
 
 class Set(NamedTuple):
